@@ -1,0 +1,1 @@
+//! Writes the chunk index of an image.

@@ -1,0 +1,1 @@
+//! The publisher's commands, one a file.

@@ -1,0 +1,1 @@
+//! Finds the difference between two images, file by file, and writes it as a delta.

@@ -1,0 +1,1 @@
+//! Disk images for a first install: GPT, ESP, both slots, var.

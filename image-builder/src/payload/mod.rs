@@ -1,0 +1,1 @@
+//! Writes the full payload: an image as independent zstd frames.

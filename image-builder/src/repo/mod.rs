@@ -1,0 +1,1 @@
+//! The repository: workspace, publishing, auditing, serving.

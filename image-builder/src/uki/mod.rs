@@ -1,0 +1,1 @@
+//! Unified kernel images (UAPI.5).

@@ -1,0 +1,161 @@
+//! The channel file: which release a channel points at, and who may take it when. A TUF target.
+//!
+//! Stored at `channels/<os>/<arch>/<channel>.json`; a new version of the file replaces the old one.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::name::{Arch, ChannelName, OsName};
+use crate::version::Version;
+
+/// The largest channel file that is accepted, in bytes.
+pub const MAX_BYTES: u64 = 1 << 16;
+
+/// The most waves a channel file may have.
+pub const MAX_WAVES: usize = 64;
+
+/// The version of the format that this crate reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// A channel's pointer at a release, with its rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The OS of the release.
+    pub os: OsName,
+    /// The architecture of the release.
+    pub arch: Arch,
+    /// The channel's own name.
+    pub channel: ChannelName,
+    /// The release that hosts on this channel should run.
+    pub version: Version,
+    /// The SHA-256 of that release's manifest.
+    pub manifest: Digest,
+    /// While set, no host starts an update to the release; the text says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+    /// Shares of the fleet and the time each may take the release from; none means everyone, now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waves: Vec<Wave>,
+    /// When hosts may reboot into a release by themselves, unless their own config says otherwise; none
+    /// means any time. In the notation of [`crate::channel::Window`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
+}
+
+/// A share of the fleet that may take a release from a point in time on.
+///
+/// A host's place in the fleet is a number in 0..10000 from its machine id and the release's digest, so
+/// that it is another host's turn to go first each time. Shares are cumulative: a host belongs to the
+/// first wave whose share is above its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wave {
+    /// The share of the fleet up to and including this wave, in hundredths of a percent: 1 to 10000.
+    pub share: u16,
+    /// From when on it may take the release.
+    pub from: Timestamp,
+}
+
+/// A weekly maintenance window in UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// The days it opens on, `mon` to `sun`; none means every day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub days: Vec<Day>,
+    /// The minute of the day it opens at, in UTC: 0 to 1439.
+    pub start: u16,
+    /// How many minutes it stays open: 1 to 1440.
+    pub minutes: u16,
+}
+
+/// A day of the week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Day {
+    Mon,
+    Tue,
+    Wed,
+    Thu,
+    Fri,
+    Sat,
+    Sun,
+}
+
+/// Why a channel file is not acceptable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// Not JSON of the expected shape.
+    #[error("channel file is malformed: {0}")]
+    Malformed(String),
+    /// Larger than [`MAX_BYTES`].
+    #[error("channel file has {0} bytes, more than the {MAX_BYTES} allowed")]
+    TooLarge(u64),
+    /// A format newer than this program.
+    #[error("channel file has format {0}, this program reads format {FORMAT}; update upright first")]
+    Format(u32),
+    /// Waves that are not in order, too many, or out of range.
+    #[error("channel file has impossible waves: {0}")]
+    Waves(&'static str),
+    /// A maintenance window out of range.
+    #[error("channel file has a maintenance window outside of a day")]
+    Window,
+}
+
+impl Channel {
+    /// Reads a channel file whose length and hash were verified.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ChannelError> {
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(ChannelError::TooLarge(bytes.len() as u64));
+        }
+        #[derive(Deserialize)]
+        struct Header {
+            format: u32,
+        }
+        let malformed = |error: serde_json::Error| ChannelError::Malformed(error.to_string());
+        let Header { format } = serde_json::from_slice(bytes).map_err(malformed)?;
+        if format != FORMAT {
+            return Err(ChannelError::Format(format));
+        }
+        let channel: Self = serde_json::from_slice(bytes).map_err(malformed)?;
+        channel.check()?;
+        Ok(channel)
+    }
+
+    /// The file's bytes: JSON, indented, ending in a newline. Equal channels give equal bytes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ChannelError> {
+        self.check()?;
+        let mut bytes =
+            serde_json::to_vec_pretty(self).map_err(|error| ChannelError::Malformed(error.to_string()))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// The target path of a channel file.
+    pub fn target_path(os: &OsName, arch: Arch, channel: &ChannelName) -> String {
+        format!("channels/{os}/{arch}/{channel}.json")
+    }
+
+    fn check(&self) -> Result<(), ChannelError> {
+        if self.waves.len() > MAX_WAVES {
+            return Err(ChannelError::Waves("more than 64"));
+        }
+        if self.waves.iter().any(|wave| !(1..=10_000).contains(&wave.share)) {
+            return Err(ChannelError::Waves("a share outside 1 to 10000"));
+        }
+        let ordered = |pair: &[Wave]| pair[0].share < pair[1].share && pair[0].from <= pair[1].from;
+        if !self.waves.windows(2).all(ordered) {
+            return Err(ChannelError::Waves("shares and times must grow"));
+        }
+        let in_a_day = |window: &Window| window.start < 1440 && (1..=1440).contains(&window.minutes);
+        match self.windows.iter().all(in_a_day) {
+            true => Ok(()),
+            false => Err(ChannelError::Window),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The chunk index: which runs of blocks an image is made of.

@@ -1,0 +1,1 @@
+//! The delta container: what turns the image of one release into that of another.

@@ -1,0 +1,1 @@
+//! EROFS images: the on-disk format and a reader.

@@ -1,0 +1,1 @@
+//! The full payload: an image as independent zstd frames behind a frame table.

@@ -1,0 +1,69 @@
+//! Boot loaders: the trait and its back ends.
+//!
+//! A back end holds, for each slot, at most one entry, and says which of them the next boot takes. It knows
+//! nothing of releases being good or bad beyond what the boot loader itself records.
+
+use std::io::{self, Read};
+
+use upright_manifests::name::{OsName, Slot};
+use upright_manifests::version::Version;
+
+/// What a boot loader starts: a release in a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The slot the release is in.
+    pub slot: Slot,
+    /// The OS.
+    pub os: OsName,
+    /// The release's version.
+    pub version: Version,
+}
+
+/// What the boot loader records about an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Proven: it is booted without counting.
+    Good,
+    /// On trial: `left` more boots are allowed, `done` were used.
+    Trial {
+        /// Boots that are left.
+        left: u32,
+        /// Boots that were used.
+        done: u32,
+    },
+    /// Passed over while there is any other entry.
+    Bad,
+}
+
+/// One boot loader's state, on disk or in firmware.
+///
+/// Every change is durable when the call returns, and may be made again after a crash with the same result.
+pub trait BootLoader {
+    /// The back end's name, for messages and `status`.
+    fn name(&self) -> &'static str;
+
+    /// What is recorded about an entry; `None` if there is none.
+    fn trust(&self, entry: &Entry) -> io::Result<Option<Trust>>;
+
+    /// Removes every entry but `keep` and all staged content. Afterwards the next boot takes `keep`.
+    fn remove_others(&self, keep: &Entry) -> io::Result<()>;
+
+    /// How many bytes of UKI fit once [`Self::remove_others`] has run.
+    fn room(&self, keep: &Entry) -> io::Result<u64>;
+
+    /// Stores the UKI of `entry` where the boot loader does not see it yet.
+    fn stage(&self, entry: &Entry, uki: &mut dyn Read) -> io::Result<()>;
+
+    /// Reads the staged UKI back from the medium, past the page cache.
+    fn staged(&self, entry: &Entry) -> io::Result<Box<dyn Read>>;
+
+    /// The switch, in one atomic step: `entry` is what the next boot takes, for at most `tries` boots until
+    /// [`Self::mark_good`]. Works on a staged entry and on one that is there already, whatever its trust.
+    fn switch(&self, entry: &Entry, tries: u32) -> io::Result<()>;
+
+    /// Ends the trial of `entry`: it is booted without counting from now on.
+    fn mark_good(&self, entry: &Entry) -> io::Result<()>;
+
+    /// The next boot takes the other entry; `entry` is kept but passed over.
+    fn mark_bad(&self, entry: &Entry) -> io::Result<()>;
+}

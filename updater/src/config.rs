@@ -1,0 +1,1 @@
+//! The host configuration, `/etc/upright/upright.toml`.

@@ -1,0 +1,1 @@
+//! Everything that comes over the network: HTTP, TUF metadata, manifests.

@@ -1,0 +1,128 @@
+//! The outside as the agent sees it: one trait per thing, and [`Host`] that holds them together.
+//!
+//! Only what implements these traits touches disks, the boot loader, the clock, the network or the power
+//! button. The same agent code therefore runs on a server, on a virtual host made of plain files
+//! (`upright --root DIR`) and against a fake that misbehaves on request.
+
+use std::io::{self, Read};
+use std::ops::Range;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use upright_manifests::name::Slot;
+
+use crate::boot::BootLoader;
+
+/// Everything outside of the agent.
+pub trait Host {
+    /// The time.
+    fn clock(&self) -> &dyn Clock;
+    /// The update repository.
+    fn remote(&self) -> &dyn Remote;
+    /// The partitions of both slots.
+    fn slots(&self) -> &dyn Slots;
+    /// The boot loader's state.
+    fn boot(&self) -> &dyn BootLoader;
+    /// The machine itself.
+    fn machine(&self) -> &dyn Machine;
+}
+
+/// The system's clock.
+pub trait Clock {
+    /// The wall clock, which may be wrong by decades.
+    fn now(&self) -> Timestamp;
+    /// A clock that never jumps, from an arbitrary start.
+    fn monotonic(&self) -> Duration;
+    /// Waits; returns early only when the process is asked to stop.
+    fn sleep(&self, time: Duration);
+}
+
+/// A read-only repository of files, such as one behind an HTTP server.
+pub trait Remote: Sync {
+    /// Opens `path` (relative to the repository's root) from byte `range.start` to before `range.end`.
+    ///
+    /// The reader ends early when the connection does; it never yields more than `range` asks for. A server that ignores
+    /// ranges is an error when `range.start` is not zero.
+    fn open(&self, path: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError>;
+
+    /// Where the repository is, for messages.
+    fn address(&self) -> String;
+}
+
+/// Why a file could not be had from the repository.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The server says that there is no such file (404, 403, 410): final for this file.
+    #[error("{url} does not exist on the server ({status})")]
+    NotFound {
+        /// The file's address.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// Worth another try later: no connection, time-out, 5xx, a line that dropped.
+    #[error("{url} could not be fetched: {reason}")]
+    Unavailable {
+        /// The file's address.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The server answered something that a correct server would not; another try will not help soon.
+    #[error("{url} was answered wrongly: {reason}")]
+    Protocol {
+        /// The file's address.
+        url: String,
+        /// What is wrong with the answer.
+        reason: String,
+    },
+}
+
+/// One of a slot's two partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// The EROFS image.
+    Root,
+    /// The dm-verity superblock and hash tree.
+    Verity,
+}
+
+/// The partitions of both slots.
+pub trait Slots {
+    /// Opens a partition; for writing only if the slot is not the booted one.
+    fn open(&self, slot: Slot, part: Part, access: Access) -> io::Result<Box<dyn BlockDevice>>;
+}
+
+/// What a partition is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// A partition, or a file in its place.
+pub trait BlockDevice: Send + Sync {
+    /// Its size in bytes.
+    fn size(&self) -> u64;
+    /// Fills `buffer` from `offset`; from the device itself, past the page cache, where the device can. Offset and length are
+    /// multiples of 4096.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`. Offset and length are multiples of 4096.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Returns when everything written is on stable storage.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// The machine the agent runs on.
+pub trait Machine {
+    /// A stable identity of this host, for its place in the fleet; machine-id(5).
+    fn id(&self) -> String;
+    /// What the kernel was started with: `/proc/cmdline`.
+    fn command_line(&self) -> io::Result<String>;
+    /// A number that differs for each boot; `/proc/sys/kernel/random/boot_id`.
+    fn boot_id(&self) -> io::Result<String>;
+    /// Restarts the machine, after syncing what is worth it.
+    fn reboot(&self) -> io::Result<()>;
+}

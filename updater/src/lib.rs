@@ -1,0 +1,13 @@
+//! The agent on each host: policy, state machine, fetch, apply, slots, boot back ends and health.
+
+pub mod apply;
+pub mod boot;
+pub mod cli;
+pub mod config;
+pub mod fetch;
+pub mod health;
+pub mod host;
+pub mod machine;
+pub mod policy;
+pub mod slot;
+pub mod store;

@@ -1,0 +1,1 @@
+//! The state machine: states, events, and the pure step between them.
