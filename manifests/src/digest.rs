@@ -118,10 +118,7 @@ mod tests {
     #[test]
     fn text_round_trips_and_bad_text_is_refused() {
         let digest = Digest::of(b"abc");
-        assert_eq!(
-            digest.to_string(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         for bad in ["", "ba78", &digest.to_string().to_uppercase(), &"é".repeat(32)] {
             assert_eq!(bad.parse::<Digest>(), Err(ParseDigestError), "{bad}");

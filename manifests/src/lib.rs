@@ -15,6 +15,7 @@ pub mod release;
 pub mod tuf;
 pub mod verity;
 pub mod version;
+mod wire;
 
 /// Size in bytes of the block every image, slot and format here is made of.
 pub const BLOCK_SIZE: u64 = 4096;

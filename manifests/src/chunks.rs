@@ -1,1 +1,0 @@
-//! The chunk index: which runs of blocks an image is made of.

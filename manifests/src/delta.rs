@@ -1,1 +1,0 @@
-//! The delta container: what turns the image of one release into that of another.

@@ -1,0 +1,191 @@
+//! What a host relies on: a segment makes exactly what its operations say, or an error.
+
+use std::io;
+
+use proptest::prelude::*;
+
+use crate::digest::Digest;
+
+use super::*;
+
+struct Images {
+    base: Vec<u8>,
+    root: Vec<u8>,
+}
+
+impl Sources for Images {
+    fn read_at(&self, source: Source, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        assert_eq!(offset % 4096, 0);
+        let image = if source == Source::Base { &self.base } else { &self.root };
+        let from = image.get(offset as usize..offset as usize + buffer.len());
+        buffer.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Literal(Vec<u8>),
+    Zero(u16),
+    Copy(Source, u32, u16),
+    Add(Source, u32, Vec<u8>),
+}
+
+fn images() -> Images {
+    let noise = |mut state: u32| {
+        let next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        std::iter::repeat_with(next).take(200_000).collect::<Vec<u8>>()
+    };
+    Images { base: noise(1), root: noise(2) }
+}
+
+fn source() -> impl Strategy<Value = Source> {
+    prop_oneof![Just(Source::Base), Just(Source::Root)]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let bytes = || prop::collection::vec(any::<u8>(), 1..300);
+    prop_oneof![
+        bytes().prop_map(Op::Literal),
+        (1u16..).prop_map(Op::Zero),
+        (source(), 0u32..130_000, 1u16..).prop_map(|(source, at, length)| Op::Copy(source, at, length)),
+        (source(), 0u32..130_000, bytes()).prop_map(|(source, at, bytes)| Op::Add(source, at, bytes)),
+    ]
+}
+
+/// A delta of one segment, and what it should make.
+fn build(kind: Kind, ops: &[Op], images: &Images) -> (Head, Vec<u8>, Vec<u8>) {
+    let mut writer = SegmentWriter::new(0);
+    let mut target = Vec::new();
+    let image = |source: &Source| if *source == Source::Base { &images.base } else { &images.root };
+    for op in ops {
+        match op {
+            Op::Literal(bytes) => {
+                writer.literal(bytes);
+                target.extend(bytes);
+            }
+            Op::Zero(length) => {
+                writer.zero(u64::from(*length));
+                target.resize(target.len() + usize::from(*length), 0);
+            }
+            Op::Copy(source, at, length) => {
+                writer.copy(*source, u64::from(*at), u64::from(*length));
+                let at = *at as usize;
+                target.extend(&image(source)[at..at + usize::from(*length)]);
+            }
+            Op::Add(source, at, bytes) => {
+                writer.add(*source, u64::from(*at), bytes);
+                let from = &image(source)[*at as usize..];
+                target.extend(bytes.iter().zip(from).map(|(a, b)| a.wrapping_add(*b)));
+            }
+        }
+    }
+    let packed = writer.pack(3).unwrap();
+    (head(kind, &packed, target.len(), images), packed, target)
+}
+
+fn head(kind: Kind, packed: &[u8], length: usize, images: &Images) -> Head {
+    let input = |source, image: &Vec<u8>| Input { source, size: image.len() as u64, id: Digest::of(image) };
+    Head {
+        kind,
+        memory: Head::memory_for(packed.len() as u32),
+        target_size: length as u64,
+        target_id: Digest::of(b"target"),
+        inputs: vec![input(Source::Base, &images.base), input(Source::Root, &images.root)],
+        segments: vec![Segment {
+            offset: head_bytes(2, 1) as u64,
+            packed: packed.len() as u32,
+            start: 0,
+            length: length as u32,
+            sha256: Digest::of(packed),
+        }],
+    }
+}
+
+fn apply(head: &Head, packed: &[u8], images: &Images) -> Result<Vec<u8>, SegmentError> {
+    let mut made = Vec::new();
+    Applier::new(head, images).apply(0, packed, &mut made)?;
+    Ok(made)
+}
+
+#[test]
+fn a_damaged_segment_is_refused_before_it_is_unpacked() {
+    let images = images();
+    let (head, packed, target) = build(Kind::Uki, &[Op::Zero(9), Op::Copy(Source::Base, 5, 50)], &images);
+    assert_eq!(apply(&head, &packed, &images).unwrap(), target);
+    for at in 0..packed.len() {
+        let mut damaged = packed.clone();
+        damaged[at] ^= 0x10;
+        assert!(matches!(apply(&head, &damaged, &images), Err(SegmentError::Hash { .. })), "byte {at}");
+        assert!(matches!(apply(&head, &packed[..at], &images), Err(SegmentError::Hash { .. })));
+    }
+}
+
+#[test]
+fn a_root_image_is_not_made_from_what_is_not_written_yet() {
+    let images = images();
+    let (head, packed, _) = build(Kind::Root, &[Op::Copy(Source::Root, 0, 1)], &images);
+    assert!(matches!(apply(&head, &packed, &images), Err(SegmentError::Malformed("position"))));
+}
+
+#[test]
+fn a_head_round_trips_and_says_what_it_does_not_know() {
+    let images = images();
+    let (head, packed, _) = build(Kind::Root, &[Op::Zero(7)], &images);
+    let bytes = head.to_bytes();
+    assert_eq!(Head::parse(&bytes), Ok(head.clone()));
+    assert_eq!(bytes.len(), head_bytes(2, 1));
+    assert_eq!(head.file_size(), (bytes.len() + packed.len()) as u64);
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = bytes.clone();
+        bytes[at] = byte;
+        Head::parse(&bytes)
+    };
+    assert_eq!(changed(1, 0), Err(HeadError::Magic));
+    assert_eq!(changed(8, 2), Err(HeadError::Version(2)));
+    assert_eq!(changed(12, 4), Err(HeadError::Features(4)));
+    assert_eq!(changed(10, 2), Err(HeadError::Impossible("kind")));
+    assert_eq!(changed(19, 0xff), Err(HeadError::Impossible("memory bound")));
+    assert_eq!(changed(23, 1), Err(HeadError::Length));
+    assert_eq!(changed(24, 8), Err(HeadError::Impossible("target size")));
+    assert_eq!(changed(64, 1), Err(HeadError::Impossible("source")));
+    assert!((0..bytes.len()).all(|length| Head::parse(&bytes[..length]).is_err()));
+}
+
+proptest! {
+    #[test]
+    fn a_segment_makes_what_its_operations_say(ops in prop::collection::vec(op(), 1..40)) {
+        let images = images();
+        let (head, packed, target) = build(Kind::Uki, &ops, &images);
+        prop_assert_eq!(Head::parse(&head.to_bytes()), Ok(head.clone()));
+        prop_assert_eq!(apply(&head, &packed, &images).unwrap(), target);
+    }
+
+    /// The publisher's own mistakes: the hash holds, the content does not.
+    #[test]
+    fn hostile_segments_end_in_an_error_or_in_the_right_length(
+        ops in prop::collection::vec(op(), 1..12),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let images = images();
+        let (head, mut packed, target) = build(Kind::Root, &ops, &images);
+        for (at, byte) in damage {
+            let at = at.index(packed.len());
+            packed[at] = byte;
+        }
+        let head = super::tests::head(head.kind, &packed, target.len(), &images);
+        if let Ok(made) = apply(&head, &packed, &images) {
+            prop_assert_eq!(made.len(), target.len());
+        }
+    }
+
+    #[test]
+    fn noise_is_never_a_segment_that_panics(packed in prop::collection::vec(any::<u8>(), 1..200)) {
+        let images = images();
+        let head = head(Kind::Uki, &packed, 1000, &images);
+        let _ = apply(&head, &packed, &images);
+    }
+}

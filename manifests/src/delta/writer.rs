@@ -1,0 +1,165 @@
+//! Writes heads and packs segments.
+
+use crate::wire::{put_varint, zigzag};
+use zstd::zstd_safe::CParameter;
+
+use super::cache::CACHE_BYTES;
+use super::format::*;
+
+impl Head {
+    /// The head's bytes: what stands in front of the segments.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(head_bytes(self.inputs.len(), self.segments.len()));
+        out.extend(MAGIC);
+        out.extend(VERSION.to_le_bytes());
+        out.push(match self.kind {
+            Kind::Root => 0,
+            Kind::Uki => 1,
+        });
+        out.push(self.inputs.len() as u8);
+        out.extend(FEATURES.to_le_bytes());
+        out.extend(self.memory.to_le_bytes());
+        out.extend((self.segments.len() as u32).to_le_bytes());
+        out.extend(self.target_size.to_le_bytes());
+        out.extend(self.target_id.as_bytes());
+        for input in &self.inputs {
+            out.extend([input.source.id(), 0, 0, 0, 0, 0, 0, 0]);
+            out.extend(input.size.to_le_bytes());
+            out.extend(input.id.as_bytes());
+        }
+        for segment in &self.segments {
+            out.extend(segment.packed.to_le_bytes());
+            out.extend(segment.length.to_le_bytes());
+            out.extend(segment.sha256.as_bytes());
+        }
+        out
+    }
+
+    /// What applying takes, for [`Head::memory`], when the longest segment has `packed` bytes.
+    pub fn memory_for(packed: u32) -> u32 {
+        let windows: u32 = WINDOW_LOGS.iter().map(|log| (1 << log) + DECODER).sum();
+        windows + CACHE_BYTES + packed
+    }
+}
+
+/// What a zstd decoder takes beside its window: its tables, two blocks of 128 KiB and our buffer.
+const DECODER: u32 = 480 << 10;
+
+/// Why a segment could not be packed.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// zstd refused.
+    #[error("cannot compress a delta segment: {0}")]
+    Compress(std::io::Error),
+    /// Larger than a reader accepts.
+    #[error("delta segment has {0} bytes, more than the {MAX_SEGMENT_PACKED} allowed")]
+    TooLarge(usize),
+}
+
+/// A segment in the making. Operations that continue the one before become part of it.
+#[derive(Debug, Clone)]
+pub struct SegmentWriter {
+    streams: [Vec<u8>; STREAMS],
+    expected: [u64; Source::ALL.len()],
+    length: u64,
+    last: Option<Op>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Op {
+    tag: u8,
+    offset: u64,
+    length: u64,
+}
+
+impl SegmentWriter {
+    /// An empty segment that makes the target from byte `start` on.
+    pub fn new(start: u64) -> Self {
+        Self { streams: Default::default(), expected: [start; Source::ALL.len()], length: 0, last: None }
+    }
+
+    /// How many bytes of the target it makes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Brings bytes along.
+    pub fn literal(&mut self, bytes: &[u8]) {
+        self.push(OP_LITERAL, 0, bytes.len() as u64);
+        self.streams[LITERAL].extend(bytes);
+    }
+
+    /// Makes zeros.
+    pub fn zero(&mut self, length: u64) {
+        self.push(OP_ZERO, 0, length);
+    }
+
+    /// Copies from a source.
+    pub fn copy(&mut self, source: Source, offset: u64, length: u64) {
+        self.push(OP_COPY | source.id() << 4, offset, length);
+    }
+
+    /// Adds `difference`, byte by byte, to a source.
+    pub fn add(&mut self, source: Source, offset: u64, difference: &[u8]) {
+        self.push(OP_ADD | source.id() << 4, offset, difference.len() as u64);
+        self.streams[DIFFERENCE].extend(difference);
+    }
+
+    /// The segment's stored bytes, compressed at a zstd level.
+    pub fn pack(mut self, level: i32) -> Result<Vec<u8>, PackError> {
+        self.flush();
+        let used = self.streams.iter().filter(|stream| !stream.is_empty()).count();
+        let mut table = vec![used as u8];
+        let mut body: Vec<u8> = Vec::new();
+        for (kind, stream) in self.streams.iter().enumerate().filter(|(_, stream)| !stream.is_empty()) {
+            let packed = compress(stream, level, WINDOW_LOGS[kind]).map_err(PackError::Compress)?;
+            let (codec, bytes) = if packed.len() < stream.len() { (ZSTD, &packed) } else { (STORED, stream) };
+            table.extend([kind as u8, codec]);
+            table.extend((stream.len() as u32).to_le_bytes());
+            table.extend((bytes.len() as u32).to_le_bytes());
+            body.extend(bytes);
+        }
+        table.extend(body);
+        if table.len() > MAX_SEGMENT_PACKED as usize {
+            return Err(PackError::TooLarge(table.len()));
+        }
+        Ok(table)
+    }
+
+    fn push(&mut self, tag: u8, offset: u64, length: u64) {
+        if length == 0 {
+            return;
+        }
+        self.length += length;
+        let reads = tag & 0xf == OP_COPY || tag & 0xf == OP_ADD;
+        match &mut self.last {
+            Some(last) if last.tag == tag && (!reads || last.offset + last.length == offset) => {
+                last.length += length;
+            }
+            _ => {
+                self.flush();
+                self.last = Some(Op { tag, offset, length });
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(op) = self.last.take() else { return };
+        self.streams[TAGS].push(op.tag);
+        put_varint(&mut self.streams[LENGTHS], op.length);
+        if op.tag & 0xf == OP_COPY || op.tag & 0xf == OP_ADD {
+            let expected = &mut self.expected[usize::from(op.tag >> 4)];
+            let distance = op.offset.wrapping_sub(*expected) as i64;
+            put_varint(&mut self.streams[POSITIONS], zigzag(distance));
+            *expected = op.offset + op.length;
+        }
+    }
+}
+
+fn compress(bytes: &[u8], level: i32, window_log: u32) -> std::io::Result<Vec<u8>> {
+    let mut compressor = zstd::bulk::Compressor::new(level)?;
+    // Only ever narrows: a level's own window is smaller for short input.
+    let needed = bytes.len().next_power_of_two().ilog2().max(10);
+    compressor.set_parameter(CParameter::WindowLog(window_log.min(needed)))?;
+    compressor.compress(bytes)
+}

@@ -1,1 +1,0 @@
-//! The full payload: an image as independent zstd frames behind a frame table.
