@@ -15,6 +15,9 @@ pub const MAX_BYTES: u64 = 1 << 16;
 /// The most waves a channel file may have.
 pub const MAX_WAVES: usize = 64;
 
+/// The most former releases a channel file may name.
+pub const MAX_HISTORY: usize = 64;
+
 /// The version of the format that this crate reads and writes.
 pub const FORMAT: u32 = 1;
 
@@ -34,6 +37,10 @@ pub struct Channel {
     pub version: Version,
     /// The SHA-256 of that release's manifest.
     pub manifest: Digest,
+    /// The releases the channel pointed at before, newest first, each once and without the current one: where its
+    /// hosts may come from, so what deltas are made against.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Version>,
     /// While set, no host starts an update to the release; the text says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
@@ -102,6 +109,9 @@ pub enum ChannelError {
     /// Waves that are not in order, too many, or out of range.
     #[error("channel file has impossible waves: {0}")]
     Waves(&'static str),
+    /// Former releases that are too many, repeated, or the current one.
+    #[error("channel file has an impossible history: {0}")]
+    History(&'static str),
     /// A maintenance window out of range.
     #[error("channel file has a maintenance window outside of a day")]
     Window,
@@ -152,10 +162,68 @@ impl Channel {
         if !self.waves.windows(2).all(ordered) {
             return Err(ChannelError::Waves("shares and times must grow"));
         }
+        if self.history.len() > MAX_HISTORY {
+            return Err(ChannelError::History("more than 64 releases"));
+        }
+        let once = |(i, version)| *version != self.version && !self.history[..i].contains(version);
+        if !self.history.iter().enumerate().all(once) {
+            return Err(ChannelError::History("a release is named twice"));
+        }
         let in_a_day = |window: &Window| window.start < 1440 && (1..=1440).contains(&window.minutes);
         match self.windows.iter().all(in_a_day) {
             true => Ok(()),
             false => Err(ChannelError::Window),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel() -> Channel {
+        let version = |text: &str| text.parse().unwrap();
+        Channel {
+            format: FORMAT,
+            os: "acme".parse().unwrap(),
+            arch: Arch::X86_64,
+            channel: "stable".parse().unwrap(),
+            version: version("1.2"),
+            manifest: Digest::of(b"manifest"),
+            history: vec![version("1.1"), version("1.0")],
+            hold: None,
+            waves: vec![Wave { share: 500, from: Timestamp::UNIX_EPOCH }],
+            windows: vec![Window { days: vec![Day::Mon], start: 60, minutes: 120 }],
+        }
+    }
+
+    #[test]
+    fn a_channel_file_round_trips() {
+        let bytes = channel().to_bytes().unwrap();
+        assert_eq!(Channel::parse(&bytes), Ok(channel()));
+    }
+
+    #[test]
+    fn what_cannot_be_is_neither_written_nor_read() {
+        let spoilers: [fn(&mut Channel); 6] = [
+            |c| c.waves[0].share = 0,
+            |c| c.waves.push(c.waves[0].clone()),
+            |c| c.history.push(c.version.clone()),
+            |c| c.history.push(c.history[0].clone()),
+            |c| c.windows[0].start = 1440,
+            |c| c.history = (0..65).map(|i| format!("0.{i}").parse().unwrap()).collect(),
+        ];
+        for (i, spoil) in spoilers.iter().enumerate() {
+            let mut channel = channel();
+            spoil(&mut channel);
+            assert!(channel.to_bytes().is_err(), "{i}");
+            let bytes = serde_json::to_vec(&channel).unwrap();
+            assert!(Channel::parse(&bytes).is_err(), "{i}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_named_before_its_fields_are_judged() {
+        assert_eq!(Channel::parse(br#"{"format":2,"new":1}"#), Err(ChannelError::Format(2)));
     }
 }
