@@ -165,7 +165,9 @@ impl Channel {
         if self.history.len() > MAX_HISTORY {
             return Err(ChannelError::History("more than 64 releases"));
         }
-        let once = |(i, version)| *version != self.version && !self.history[..i].contains(version);
+        let once = |(i, version): (usize, &Version)| {
+            *version != self.version && !self.history[..i].contains(version)
+        };
         if !self.history.iter().enumerate().all(once) {
             return Err(ChannelError::History("a release is named twice"));
         }
