@@ -13,6 +13,7 @@ pub mod name;
 pub mod payload;
 pub mod release;
 pub mod tuf;
+pub mod uuid;
 pub mod verity;
 pub mod version;
 mod wire;
