@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::json::{Json, JsonError};
+#[cfg(feature = "sign")]
 use crate::signer::{SignError, Signer};
 use crate::tuf_key::KeyId;
 
@@ -64,7 +65,13 @@ impl Envelope {
         Ok(Self { signed, signatures })
     }
 
+    /// The signatures, as [`crate::RoleKeys::verify`] takes them.
+    pub fn signatures(&self) -> impl Iterator<Item = (&KeyId, &str)> {
+        self.signatures.iter().map(|(id, signature)| (id, signature.as_str()))
+    }
+
     /// Adds `signer`'s signature over the canonical form of the body.
+    #[cfg(feature = "sign")]
     pub fn sign(&mut self, signer: &dyn Signer) -> Result<(), SignError> {
         let signature = signer.sign(&self.signed.canonical())?;
         self.signatures.insert(signer.public().tuf_id(), signature.to_string());
@@ -97,6 +104,7 @@ impl Envelope {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sign")]
 mod tests {
     use super::*;
     use crate::key_pair::KeyPair;

@@ -3,6 +3,7 @@
 //! What only verifies (the agent) builds without the `sign` feature and holds no code that touches a secret.
 //! Nothing here knows what the signed bytes mean; documents are `upright-manifests`' part.
 
+pub mod envelope;
 pub mod hex;
 pub mod json;
 pub mod public;
@@ -10,8 +11,6 @@ pub mod signature;
 pub mod threshold;
 pub mod tuf_key;
 
-#[cfg(feature = "sign")]
-pub mod envelope;
 #[cfg(feature = "sign")]
 pub mod external;
 #[cfg(feature = "sign")]
@@ -24,6 +23,7 @@ pub mod signer;
 #[cfg(feature = "cli")]
 pub mod cli;
 
+pub use envelope::{Envelope, EnvelopeError};
 pub use public::{ParsePublicKeyError, PublicKey};
 pub use signature::{ParseSignatureError, Signature, VerifyError};
 pub use threshold::{RoleKeys, ThresholdError};

@@ -1,1 +1,3 @@
 //! The repository: workspace, publishing, auditing, serving.
+
+pub mod metadata;

@@ -1,0 +1,42 @@
+//! The Update Framework 1.0 (theupdateframework.github.io/specification): documents, and the client's
+//! workflow as a pure state machine.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `schema` | the four kinds of document |
+//! | `document` | a document with its signatures, and the bytes they cover |
+//! | `names` | file names, target paths and the patterns that delegate them |
+//! | `trusted` | the checks between one document and the next (sections 5.3 to 5.6) |
+//! | `client` | the order of the steps: what to fetch, what to keep |
+//! | `search` | which delegated role speaks for a target (section 5.6.7) |
+//! | `error` | why a document is refused |
+
+pub mod client;
+pub mod document;
+pub mod error;
+pub mod names;
+pub mod schema;
+mod search;
+mod trusted;
+
+pub use client::{Answer, Client, Fetch, Need, Outside, RoleStatus, Stored, Target};
+pub use document::{Document, Summary};
+pub use error::{Kind, Problem, TufError};
+
+/// The most that is fetched of each kind of document, in bytes, when no signed length says less.
+pub mod limits {
+    /// A root document.
+    pub const ROOT: u64 = 512 << 10;
+    /// The timestamp.
+    pub const TIMESTAMP: u64 = 16 << 10;
+    /// A snapshot.
+    pub const SNAPSHOT: u64 = 2 << 20;
+    /// Targets, top-level or delegated.
+    pub const TARGETS: u64 = 8 << 20;
+    /// How many new roots are followed in one refresh.
+    pub const ROOTS: u32 = 256;
+    /// How many delegated roles are visited in one search.
+    pub const DELEGATIONS: usize = 32;
+    /// The longest name of a delegated role, in bytes, after escaping; it becomes a file name.
+    pub const ROLE_NAME: usize = 200;
+}
