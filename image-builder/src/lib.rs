@@ -6,6 +6,7 @@ pub mod delta;
 pub mod disk;
 pub mod erofs;
 pub mod input;
+mod parallel;
 pub mod payload;
 pub mod repo;
 pub mod tools;

@@ -1,0 +1,84 @@
+//! The old bytes that new ones are described by, and where in the source they are.
+
+use std::fs::File;
+
+use upright_manifests::BLOCK_SIZE;
+use upright_manifests::delta::Source;
+
+use super::edit::{Edit, What, push};
+use super::encode::DeltaError;
+use super::matching::{self, Match};
+use super::segments::Bytes;
+use crate::erofs::Run;
+
+/// Equal bytes in a row that are copied and not added: what an edit costs, about.
+const COPY: usize = 192;
+
+/// Runs of a source, one after the other.
+pub(super) struct Old {
+    bytes: Vec<u8>,
+    runs: Vec<Run>,
+}
+
+impl Old {
+    /// Reads runs of an image.
+    pub(super) fn read(image: &File, runs: &[Run]) -> Result<Self, DeltaError> {
+        let mut bytes = Vec::new();
+        for run in runs {
+            bytes.extend(Bytes::File(image).read(run.start * BLOCK_SIZE, run.blocks * BLOCK_SIZE)?);
+        }
+        Ok(Self { bytes, runs: runs.to_vec() })
+    }
+
+    /// How to make `new`.
+    pub(super) fn edits(&self, new: &[u8]) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        let mut end = 0;
+        for found in matching::matches(&self.bytes, new) {
+            push(&mut edits, Edit::new(What::Literal, found.new - end));
+            self.refine(new, found, &mut edits);
+            end = found.new + found.length;
+        }
+        push(&mut edits, Edit::new(What::Literal, new.len() - end));
+        edits
+    }
+
+    /// A match as copies where it is exact for long, additions elsewhere.
+    fn refine(&self, new: &[u8], found: Match, edits: &mut Vec<Edit>) {
+        let old = &self.bytes[found.old..found.old + found.length];
+        let new = &new[found.new..found.new + found.length];
+        let mut at = 0;
+        let mut from = 0;
+        while at < old.len() {
+            let equal = matching::common(&old[at..], &new[at..]);
+            if equal >= COPY {
+                self.locate(found.old + from, at - from, What::Add, edits);
+                self.locate(found.old + at, equal, What::Copy, edits);
+                from = at + equal;
+            }
+            at += equal.max(1);
+        }
+        let at = old.len();
+        self.locate(found.old + from, at - from, What::Add, edits);
+    }
+
+    /// Appends edits for `length` bytes at `at`, one for each run they are in.
+    fn locate(&self, at: usize, length: usize, what: fn(Source, u64) -> What, edits: &mut Vec<Edit>) {
+        let (mut skip, mut left) = (at as u64, length as u64);
+        for run in &self.runs {
+            let size = run.blocks * BLOCK_SIZE;
+            if left == 0 {
+                break;
+            }
+            if skip >= size {
+                skip -= size;
+                continue;
+            }
+            let part = left.min(size - skip);
+            let offset = run.start * BLOCK_SIZE + skip;
+            push(edits, Edit { what: what(Source::Base, offset), length: part });
+            left -= part;
+            skip = 0;
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What publishers rely on: whatever the images, the delta makes exactly the target.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
+
+use proptest::prelude::*;
+use upright_manifests::BLOCK_SIZE;
+use upright_manifests::delta::{Applier, Head, Kind, Source, Sources};
+use upright_manifests::digest::Digest;
+
+use super::*;
+use crate::erofs::{FileRun, Layout, Run};
+
+const BLOCK: usize = BLOCK_SIZE as usize;
+
+/// What stands in an image, in order.
+#[derive(Debug, Clone)]
+enum Content {
+    Metadata(Vec<u8>),
+    File(String, Vec<u8>),
+    Hole(u64),
+}
+
+fn image(contents: &[Content]) -> (File, Layout) {
+    let mut bytes = Vec::new();
+    let mut layout = Layout::default();
+    for content in contents {
+        let start = (bytes.len() / BLOCK) as u64;
+        match content {
+            Content::Metadata(content) => {
+                bytes.extend(content);
+                layout.metadata.push(Run { start, blocks: content.len().div_ceil(BLOCK) as u64 });
+            }
+            Content::File(path, content) => {
+                bytes.extend(content);
+                let sha256 = Digest::of(content);
+                layout.files.push(FileRun { start, size: content.len() as u64, sha256, path: path.clone() });
+            }
+            Content::Hole(blocks) => bytes.resize(bytes.len() + *blocks as usize * BLOCK, 0),
+        }
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    }
+    layout.blocks = (bytes.len() / BLOCK) as u64;
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    (file, layout)
+}
+
+fn read(mut file: &File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+struct Files<'a> {
+    base: Option<&'a File>,
+    root: Option<&'a File>,
+}
+
+impl Sources for Files<'_> {
+    fn read_at(&self, source: Source, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let file = if source == Source::Base { self.base } else { self.root };
+        file.ok_or(io::ErrorKind::NotFound)?.read_exact_at(buffer, offset)
+    }
+}
+
+/// Applies a delta as a host would, from its bytes alone; segments one by one, each by an applier of its own.
+fn apply(delta: &[u8], parted: &crate::payload::Parted, sources: &Files<'_>) -> (Head, Vec<u8>) {
+    assert_eq!((delta.len() as u64, Digest::of(delta)), (parted.size, parted.sha256));
+    let head = &delta[..parted.head_size as usize];
+    assert_eq!(Digest::of(head), parted.head_sha256);
+    let head = Head::parse(head).unwrap();
+    assert_eq!(head.file_size(), parted.size);
+    let mut made = Vec::new();
+    for (number, segment) in head.segments.iter().enumerate() {
+        assert_eq!(segment.start, made.len() as u64);
+        let packed = &delta[segment.range().start as usize..segment.range().end as usize];
+        Applier::new(&head, sources).apply(number, packed, &mut made).unwrap();
+    }
+    (head, made)
+}
+
+fn round_trip(before: &[Content], after: &[Content]) -> (u64, Stats) {
+    let (old, old_layout) = image(before);
+    let (new, new_layout) = image(after);
+    let source = Side { image: &old, layout: &old_layout, root_hash: Digest::of(b"old") };
+    let target = Side { image: &new, layout: &new_layout, root_hash: Digest::of(b"new") };
+    let make = || {
+        let out = tempfile::tempfile().unwrap();
+        let (parted, stats) = encode(source, target, &Options { level: 3 }, &out).unwrap();
+        (parted, stats, read(&out))
+    };
+    let (parted, stats, delta) = make();
+    let (head, made) = apply(&delta, &parted, &Files { base: Some(&old), root: None });
+    assert!(made == read(&new), "the delta makes another image");
+    assert_eq!((head.kind, head.target_id), (Kind::Root, Digest::of(b"new")));
+    assert_eq!(head.input(Source::Base).unwrap().id, Digest::of(b"old"));
+    assert!(make().2 == delta, "equal input gives equal bytes");
+    (parted.size, stats)
+}
+
+fn noise(seed: u32, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+fn file(path: &str, content: &[u8]) -> Content {
+    Content::File(path.into(), content.to_vec())
+}
+
+#[test]
+fn moved_changed_renamed_and_new_files_cost_what_is_new_in_them() {
+    let program = noise(1, 600_000);
+    let mut changed = program.clone();
+    // Addresses that moved: a byte in each 50, all by the same distance.
+    changed.iter_mut().step_by(50).for_each(|byte| *byte = byte.wrapping_add(16));
+    changed.splice(300_000..300_000, *b"a few more bytes");
+    let module = noise(2, 100_000);
+    let before = [
+        Content::Metadata(noise(3, 9000)),
+        file("bin/program", &program),
+        file("lib/6.1.0-25/module.ko", &module),
+        file("etc/gone", b"gone"),
+    ];
+    let after = [
+        Content::Metadata(noise(3, 9000)),
+        file("etc/new", b"something new"),
+        Content::Hole(3),
+        file("lib/6.1.0-30/module.ko", &module[..99_000]),
+        file("bin/program", &changed),
+    ];
+    let (size, stats) = round_trip(&before, &after);
+    assert!(size < 3000, "{size} bytes, {stats:?}");
+    assert!(stats.zero >= 3 * BLOCK_SIZE, "{stats:?}");
+}
+
+#[test]
+fn constant_and_periodic_content_takes_no_time() {
+    let zeros = vec![0; 3 << 20];
+    let ones = [&[1u8; 100][..], &vec![0; 2 << 20], &[1; 50]].concat();
+    let period = b"0123456789abcde".repeat(100_000);
+    let before = [file("a", &zeros), file("b", &period), file("c", b"x")];
+    let after = [file("a", &ones), file("b", &period[7..]), file("c", &period[..9000])];
+    let (size, _) = round_trip(&before, &after);
+    assert!(size < 2000, "{size} bytes");
+}
+
+#[test]
+fn a_segment_too_large_for_a_reader_becomes_several() {
+    let (size, _) = round_trip(&[file("a", b"old")], &[file("b", &noise(9, 9 << 20))]);
+    assert!(size > 9 << 20);
+}
+
+#[test]
+fn a_layout_of_another_image_is_refused() {
+    let (image_file, layout) = image(&[file("a", &[1; 9000]), file("b", &[2; 9000])]);
+    let refused = |change: fn(&mut Layout)| {
+        let mut bad = layout.clone();
+        change(&mut bad);
+        let good = Side { image: &image_file, layout: &layout, root_hash: Digest::of(b"") };
+        let bad = Side { layout: &bad, ..good };
+        let refused = encode(good, bad, &Options::default(), &tempfile::tempfile().unwrap());
+        matches!(refused, Err(DeltaError::Layout(_)))
+    };
+    assert!(refused(|layout| layout.blocks += 1));
+    assert!(refused(|layout| layout.files[1].start -= 1));
+    assert!(refused(|layout| layout.files[1].size = u64::MAX));
+    assert!(refused(|layout| layout.files[1].start = u64::MAX));
+}
+
+#[test]
+fn a_uki_costs_what_the_root_image_does_not_hold() {
+    let (kernel, initrd) = (noise(5, 300_000), noise(6, 500_001));
+    let (root, layout) = image(&[file("boot/initrd", &initrd), file("boot/vmlinuz", &kernel)]);
+    let uki = [&b"stub"[..], &kernel, b"padding", &initrd, b"command line"].concat();
+    let at = |n: usize| layout.files[n].start * BLOCK_SIZE;
+    let parts = [
+        Part { at: 4, length: 300_000, root_offset: at(1) },
+        Part { at: 300_011, length: 500_001, root_offset: at(0) },
+    ];
+    let out = tempfile::tempfile().unwrap();
+    let parted = compose(&uki, &root, Digest::of(b"root"), &parts, 19, &out).unwrap();
+    assert!(parted.size < 400, "{}", parted.size);
+    let (head, made) = apply(&read(&out), &parted, &Files { base: None, root: Some(&root) });
+    assert!(made == uki);
+    assert_eq!((head.kind, head.target_id), (Kind::Uki, Digest::of(&uki)));
+    let moved = [Part { at: 5, ..parts[0] }];
+    let out = tempfile::tempfile().unwrap();
+    let refused = compose(&uki, &root, Digest::of(b"root"), &moved, 3, &out);
+    assert!(matches!(refused, Err(DeltaError::Part { at: 5, .. })));
+}
+
+/// Content with enough structure to match: few symbols, repeats, and edits of another.
+fn content() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..200),
+        (any::<u8>(), 0usize..9000).prop_map(|(byte, length)| vec![byte; length]),
+        (0u32..3, 0usize..5000, 0usize..9000)
+            .prop_map(|(seed, skip, length)| { noise(seed, skip + length).split_off(skip) }),
+    ];
+    prop::collection::vec(piece, 0..5).prop_map(|pieces| [&b"."[..], &pieces.concat()].concat())
+}
+
+fn contents() -> impl Strategy<Value = Vec<Content>> {
+    let one = prop_oneof![
+        1 => content().prop_map(Content::Metadata),
+        4 => ("[ab]/[12]\\.[0-9]", content()).prop_map(|(path, content)| Content::File(path, content)),
+        1 => (0u64..5).prop_map(Content::Hole),
+    ];
+    prop::collection::vec(one, 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_pair_of_images_round_trips(before in contents(), after in contents()) {
+        round_trip(&before, &after);
+    }
+}

@@ -1,0 +1,153 @@
+//! Cuts an image into frames and compresses them on all cores.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use upright_manifests::BLOCK_SIZE;
+use upright_manifests::digest::Digest;
+use upright_manifests::payload::{Frame, Head, MAX_BLOCKS, MAX_FRAME_BLOCKS, head_bytes};
+
+use super::parts::{PartWriter, Parted};
+use crate::erofs::Run;
+use crate::parallel;
+
+/// How to encode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The zstd level, 1 to 22.
+    pub level: i32,
+    /// The length of a frame in blocks, at most [`MAX_FRAME_BLOCKS`].
+    pub frame_blocks: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { level: 15, frame_blocks: 512 }
+    }
+}
+
+/// Why a payload could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    /// Too large, or not made of whole blocks.
+    #[error(
+        "image of {0} bytes cannot be a payload: it must have whole blocks of {BLOCK_SIZE} bytes, at most {MAX_BLOCKS}"
+    )]
+    Size(u64),
+    /// Options out of range.
+    #[error("frames of {0} blocks are not possible: 1 to {MAX_FRAME_BLOCKS} are")]
+    FrameBlocks(u32),
+    /// The image could not be read.
+    #[error("cannot read the image at byte {offset}: {error}")]
+    Read {
+        /// Where.
+        offset: u64,
+        /// What happened.
+        error: io::Error,
+    },
+    /// zstd refused.
+    #[error("cannot compress the image: {0}")]
+    Compress(io::Error),
+    /// The payload could not be written.
+    #[error("cannot write the payload: {0}")]
+    Write(io::Error),
+}
+
+/// Encodes `image` into the empty file `out`, open for reading and writing.
+///
+/// `fresh` are the runs of blocks that the releases before do not have, ascending: they get frames of their own, so that a host
+/// that fetches only what it lacks fetches little else. Equal arguments give equal bytes.
+pub fn encode(
+    image: &File,
+    fresh: &[Run],
+    options: &Options,
+    out: &File,
+) -> Result<(Parted, Head), PayloadError> {
+    let size = image.metadata().map_err(|error| PayloadError::Read { offset: 0, error })?.len();
+    if !size.is_multiple_of(BLOCK_SIZE) || size / BLOCK_SIZE > MAX_BLOCKS {
+        return Err(PayloadError::Size(size));
+    }
+    if options.frame_blocks == 0 || options.frame_blocks > MAX_FRAME_BLOCKS {
+        return Err(PayloadError::FrameBlocks(options.frame_blocks));
+    }
+    let blocks = size / BLOCK_SIZE;
+    let runs = cut(blocks, fresh, u64::from(options.frame_blocks));
+    let mut writer = PartWriter::new(out, head_bytes(runs.len())).map_err(PayloadError::Write)?;
+    let mut frames = Vec::with_capacity(runs.len());
+    parallel::ordered(
+        runs.len(),
+        |number| compress(image, runs[number], options.level),
+        |packed| {
+            let run = runs[frames.len()];
+            let offset = writer.part(&packed).map_err(PayloadError::Write)?;
+            frames.push(Frame {
+                offset,
+                packed: packed.len() as u32,
+                start: run.start,
+                blocks: run.blocks as u32,
+                sha256: Digest::of(&packed),
+            });
+            Ok(())
+        },
+    )?;
+    let head = Head { blocks, frames };
+    let parted = writer.finish(&head.to_bytes()).map_err(PayloadError::Write)?;
+    Ok((parted, head))
+}
+
+/// Fresh runs closer together than this share a frame, in blocks.
+const NEAR: u64 = 8;
+
+/// The frames' blocks: fresh runs apart from what is between them, and each in even parts of at most `longest`.
+fn cut(blocks: u64, fresh: &[Run], longest: u64) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for run in fresh.iter().filter(|run| run.blocks > 0 && run.start + run.blocks <= blocks) {
+        match runs.last_mut() {
+            Some(last) if run.start < last.start + last.blocks + NEAR => {
+                last.blocks = last.blocks.max(run.start + run.blocks - last.start);
+            }
+            _ => runs.push(*run),
+        }
+    }
+    let mut frames = Vec::new();
+    let mut start = 0;
+    for run in runs {
+        split(start, run.start - start, longest, &mut frames);
+        split(run.start, run.blocks, longest, &mut frames);
+        start = run.start + run.blocks;
+    }
+    split(start, blocks - start, longest, &mut frames);
+    frames
+}
+
+fn split(start: u64, blocks: u64, longest: u64, frames: &mut Vec<Run>) {
+    let parts = blocks.div_ceil(longest);
+    let edge = |n: u64| start + blocks * n / parts;
+    frames.extend((0..parts).map(|n| Run { start: edge(n), blocks: edge(n + 1) - edge(n) }));
+}
+
+fn compress(image: &File, run: Run, level: i32) -> Result<Vec<u8>, PayloadError> {
+    let offset = run.start * BLOCK_SIZE;
+    let mut bytes = vec![0; (run.blocks * BLOCK_SIZE) as usize];
+    image.read_exact_at(&mut bytes, offset).map_err(|error| PayloadError::Read { offset, error })?;
+    zstd::bulk::compress(&bytes, level).map_err(PayloadError::Compress)
+}
+
+#[cfg(test)]
+mod cuts {
+    use super::*;
+
+    fn runs<const N: usize>(runs: [(u64, u64); N]) -> Vec<Run> {
+        runs.map(|(start, blocks)| Run { start, blocks }).to_vec()
+    }
+
+    #[test]
+    fn fresh_runs_get_frames_of_their_own() {
+        assert_eq!(cut(100, &[], 40), runs([(0, 33), (33, 33), (66, 34)]));
+        let fresh = runs([(4, 2), (9, 1), (20, 10)]);
+        assert_eq!(cut(30, &fresh, 40), runs([(0, 4), (4, 6), (10, 10), (20, 10)]));
+        assert_eq!(cut(0, &[], 40), []);
+        assert_eq!(cut(10, &runs([(0, 10)]), 40), runs([(0, 10)]));
+    }
+}
