@@ -1,3 +1,14 @@
-//! The repository: workspace, publishing, auditing, serving.
+//! The repository and the workspace it is published from: building, publishing, auditing, serving.
+//!
+//! What is decided here is decided as a value first (`publish::plan`), and carried out through [`files::Files`], so
+//! that a publish can be cut off at any of its steps in a test. The commands' texts and flags are `cli`'s.
 
+pub mod config;
+pub mod error;
+pub mod files;
 pub mod metadata;
+pub mod progress;
+pub mod serve;
+pub mod workspace;
+
+pub use error::{Class, Error, Result};

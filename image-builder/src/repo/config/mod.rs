@@ -1,0 +1,249 @@
+//! `upright.toml`: what a publisher settles once for an OS.
+
+mod size;
+mod template;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use upright_manifests::name::{Arch, ChannelName, OsName};
+
+pub use size::{ParseSizeError, Size};
+pub use template::template;
+
+use super::error::{Error, Result};
+
+/// What `upright.toml` says.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// The OS that this workspace makes releases of.
+    pub os: OsName,
+    /// The architecture they run on.
+    pub arch: Arch,
+    /// The channels there are; the first is the default.
+    #[serde(default = "default_channels")]
+    pub channels: Vec<ChannelName>,
+    /// How many former releases of a channel a new one gets deltas from.
+    #[serde(default = "default_edges")]
+    pub edges: usize,
+    /// How many releases stay published beside those that channels point at or offer deltas from.
+    #[serde(default = "default_keep")]
+    pub keep: usize,
+    /// The partitions a release must fit in.
+    #[serde(default)]
+    pub disk: Disk,
+    /// What is special about the kernel's start.
+    #[serde(default)]
+    pub kernel: Kernel,
+    /// The key that signs UKIs; without it they are not signed.
+    #[serde(default)]
+    pub secure_boot: Option<SecureBoot>,
+    /// Who signs, by TUF role.
+    pub roles: Roles,
+}
+
+/// The smallest partitions that hosts of this OS have; new disk images get exactly these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Disk {
+    /// A slot's root partition.
+    pub slot: Size,
+    /// A slot's verity partition.
+    pub verity: Size,
+    /// The EFI system partition; it holds a UKI for each slot.
+    pub esp: Size,
+    /// The state partition of a new disk image; it grows at the first boot where there is room.
+    pub var: Size,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { slot: Size(4 << 30), verity: Size(40 << 20), esp: Size(512 << 20), var: Size(1 << 30) }
+    }
+}
+
+/// What is special about the kernel's start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Kernel {
+    /// Added to the command line, such as `console=ttyS0`.
+    pub cmdline: String,
+}
+
+/// A key and its certificate for Secure Boot.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SecureBoot {
+    /// The private key, PEM.
+    pub key: PathBuf,
+    /// Its certificate, PEM.
+    pub certificate: PathBuf,
+}
+
+/// Who signs, by TUF role.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Roles {
+    /// Names the keys of all roles; offline.
+    pub root: Role,
+    /// Vouches for releases and channels; offline where releases are approved by people.
+    pub targets: Role,
+    /// Vouches for the versions of all metadata; online.
+    pub snapshot: Role,
+    /// Vouches for being current; online.
+    pub timestamp: Role,
+}
+
+/// The signers of a role that this machine reaches.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Role {
+    /// Private key files, PKCS#8 PEM.
+    #[serde(default)]
+    pub keys: Vec<PathBuf>,
+    /// Commands that sign.
+    #[serde(default)]
+    pub signers: Vec<SignerCommand>,
+    /// How many of them must sign.
+    #[serde(default = "default_threshold")]
+    pub threshold: u32,
+    /// For how many days a signature is good.
+    pub days: u32,
+}
+
+/// A command that signs what is on its standard input with a key that is elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SignerCommand {
+    /// The public key, 64 hexadecimal digits.
+    pub public: String,
+    /// The program and its arguments; no shell is involved.
+    pub command: Vec<String>,
+}
+
+fn default_channels() -> Vec<ChannelName> {
+    "stable".parse().into_iter().collect()
+}
+
+fn default_edges() -> usize {
+    3
+}
+
+fn default_keep() -> usize {
+    10
+}
+
+fn default_threshold() -> u32 {
+    1
+}
+
+impl Config {
+    /// Reads the text of `upright.toml`; `path` is for messages, which name the line.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| line_of(text, span.start));
+            let message = error.message().replace('\n', "; ");
+            Error::refused(format!("{}:{line}: {message}", path.display()))
+        })?;
+        config.check().map_err(|message| Error::refused(format!("{}: {message}", path.display())))?;
+        Ok(config)
+    }
+
+    /// The roles by the names TUF gives them.
+    pub fn roles(&self) -> BTreeMap<&'static str, &Role> {
+        let Roles { root, targets, snapshot, timestamp } = &self.roles;
+        [("root", root), ("targets", targets), ("snapshot", snapshot), ("timestamp", timestamp)].into()
+    }
+
+    /// Refuses a channel that is not in the list.
+    pub fn require_channel(&self, channel: &ChannelName) -> Result<()> {
+        if self.channels.contains(channel) {
+            return Ok(());
+        }
+        let known: Vec<&str> = self.channels.iter().map(ChannelName::as_str).collect();
+        Err(Error::refused(format!(
+            "{channel} is not a channel of {}: there are {}; add it to `channels` in upright.toml to make it one",
+            self.os,
+            known.join(", ")
+        )))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.channels.is_empty() {
+            return Err("`channels` is empty; expected at least one, such as [\"stable\"]".into());
+        }
+        let sizes = [
+            ("slot", self.disk.slot),
+            ("verity", self.disk.verity),
+            ("esp", self.disk.esp),
+            ("var", self.disk.var),
+        ];
+        if let Some((name, size)) = sizes.iter().find(|(_, size)| size.0 == 0 || size.0 % (1 << 20) != 0) {
+            return Err(format!("`disk.{name}` is {size}; expected a multiple of 1MiB"));
+        }
+        match self.roles().into_iter().find(|(_, role)| role.threshold == 0 || role.days == 0) {
+            Some((name, _)) => {
+                Err(format!("`roles.{name}` has a threshold or days of 0; expected 1 or more"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("upright.toml")).map_err(|error| error.to_string())
+    }
+
+    fn written() -> String {
+        template(&"acme".parse().unwrap(), Arch::X86_64)
+    }
+
+    #[test]
+    fn the_file_that_init_writes_says_what_the_defaults_are() {
+        let config = parse(&written()).unwrap();
+        assert_eq!(config.os.as_str(), "acme");
+        assert_eq!((config.channels, config.edges, config.keep), (default_channels(), 3, 10));
+        assert_eq!(config.disk, Disk::default());
+        assert_eq!(config.roles.root.keys, [PathBuf::from("keys/root.pem")]);
+    }
+
+    #[test]
+    fn an_error_names_the_line_and_what_was_expected() {
+        for (from, to, expected) in [
+            ("edges = 3", "edge = 3", "upright.toml:11: unknown field `edge`, expected one of `os`, `arch`,"),
+            ("slot = \"4GiB\"", "slot = \"4GB\"", "\"4GB\" is not a size; expected a number of bytes"),
+            (
+                "arch = \"x86-64\"",
+                "arch = \"amd64\"",
+                "unknown variant `amd64`, expected `x86-64` or `arm64`",
+            ),
+            ("slot = \"4GiB\"", "slot = 1000", "`disk.slot` is 1000; expected a multiple of 1MiB"),
+            ("channels = [\"stable\"]", "channels = []", "`channels` is empty"),
+        ] {
+            let text = written();
+            assert!(text.contains(from), "{from}");
+            let error = parse(&text.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(expected) && error.lines().count() == 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_channel_that_is_not_listed_is_refused_with_the_list() {
+        let config = parse(&written()).unwrap();
+        let error = config.require_channel(&"beta".parse().unwrap()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "beta is not a channel of acme: there are stable; add it to `channels` in upright.toml to make it one"
+        );
+    }
+}
