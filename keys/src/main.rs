@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! `upright-keys`: makes keys, shows them, and signs with them.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    upright_keys::cli::main()
+}

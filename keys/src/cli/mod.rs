@@ -1,1 +1,65 @@
-//! Skeleton.
+//! The commands of `upright-keys`, one a file.
+
+mod combine;
+mod files;
+mod new;
+mod show;
+mod sign;
+mod sign_request;
+mod summary;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  not done; standard error says why
+  2  the command line is wrong
+
+An offline ceremony moves small files between machines:
+  upright-keys sign-request staged/2.root.json --output request.json
+  upright-keys sign request.json --key root-1.pem --passphrase file:pass --output one.json
+  upright-keys sign request.json --key root-2.pem --passphrase fd:0 --output two.json
+  upright-keys combine one.json two.json --output 2.root.json";
+
+/// Makes, shows and uses the keys that sign releases.
+#[derive(Parser)]
+#[command(name = "upright-keys", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    New(new::New),
+    Show(show::Show),
+    Sign(sign::Sign),
+    SignRequest(sign_request::SignRequest),
+    Combine(combine::Combine),
+}
+
+/// The command line's definition, for help, man pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::New(new) => new.run(),
+        Command::Show(show) => show.run(),
+        Command::Sign(sign) => sign.run(),
+        Command::SignRequest(request) => request.run(),
+        Command::Combine(combine) => combine.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("upright-keys: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

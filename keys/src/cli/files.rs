@@ -1,0 +1,58 @@
+//! Reading and writing the commands' files.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::envelope::{Envelope, MAX_BYTES};
+use crate::key_pair::KeyPair;
+use crate::passphrase::PassphraseSource;
+
+/// The whole of a file, or of standard input for `-`.
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limited = if path == "-" {
+        io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+    };
+    limited.with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(bytes.len() as u64 <= MAX_BYTES, "{} has more than {MAX_BYTES} bytes", path.display());
+    Ok(bytes)
+}
+
+/// A document to sign.
+pub(super) fn read_document(path: &Path) -> anyhow::Result<Envelope> {
+    Envelope::parse(&read(path)?).with_context(|| path.display().to_string())
+}
+
+/// Writes a file whole or not at all; to standard output for `-`.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if path == "-" {
+        return io::stdout().write_all(bytes).context("cannot write to standard output");
+    }
+    let mut name: OsString = path.file_name().context("the output has no file name")?.to_owned();
+    name.push(".new");
+    let aside = path.with_file_name(name);
+    let written = || -> io::Result<()> {
+        let mut file = File::create(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    };
+    written().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Loads key files. There is one passphrase for all of them, or one for each in their order.
+pub(super) fn load_keys(paths: &[PathBuf], sources: &[PassphraseSource]) -> anyhow::Result<Vec<KeyPair>> {
+    let passphrases = sources.iter().map(PassphraseSource::read).collect::<Result<Vec<_>, _>>()?;
+    if passphrases.len() > 1 && passphrases.len() != paths.len() {
+        bail!("{} passphrases for {} keys: give one for all or one for each", passphrases.len(), paths.len());
+    }
+    let passphrase = |i: usize| passphrases.get(i).or(passphrases.first());
+    let load = |(i, path): (usize, &PathBuf)| Ok(KeyPair::load(path, passphrase(i))?);
+    paths.iter().enumerate().map(load).collect()
+}

@@ -1,0 +1,89 @@
+//! `upright-keys sign`: adds signatures to a document, or signs a file's bytes.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+
+use super::{files, show, summary};
+use crate::external::ExternalSigner;
+use crate::passphrase::PassphraseSource;
+use crate::signer::Signer;
+
+/// Signs a metadata document, or with --raw the bytes of any file.
+#[derive(clap::Args)]
+pub(super) struct Sign {
+    /// What to sign, or - for standard input
+    file: PathBuf,
+    /// Signs with this private key file; may be repeated
+    #[arg(long, value_name = "FILE")]
+    key: Vec<PathBuf>,
+    /// Opens encrypted keys with the passphrase from fd:N, file:PATH or env:NAME; once for all keys or once for each
+    #[arg(long, value_name = "SOURCE")]
+    passphrase: Vec<PassphraseSource>,
+    /// Signs with this command: it gets the bytes on standard input and writes the signature
+    #[arg(long, value_name = "COMMAND", requires = "public")]
+    command: Option<String>,
+    /// The public key file of --command
+    #[arg(long, value_name = "FILE", requires = "command")]
+    public: Option<PathBuf>,
+    /// Writes the signed document here instead of over FILE, - for standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    output: Option<PathBuf>,
+    /// Signs the file's bytes as they are, and writes the signature as hexadecimal digits
+    #[arg(long)]
+    raw: bool,
+    /// Says what would be signed, and signs nothing
+    #[arg(long, conflicts_with = "raw")]
+    dry_run: bool,
+}
+
+impl Sign {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        if self.raw {
+            return self.sign_raw();
+        }
+        let mut document = files::read_document(&self.file)?;
+        for line in summary::of(&document) {
+            eprintln!("{line}");
+        }
+        let signers = self.signers()?;
+        for signer in &signers {
+            eprintln!(
+                "{} {}",
+                if self.dry_run { "would sign as" } else { "signs as" },
+                signer.public().tuf_id()
+            );
+        }
+        if self.dry_run {
+            return Ok(());
+        }
+        ensure!(!signers.is_empty(), "nothing to sign with: give --key or --command");
+        for signer in &signers {
+            document.sign(signer.as_ref())?;
+        }
+        files::write(self.output.as_deref().unwrap_or(&self.file), &document.to_bytes())
+    }
+
+    fn sign_raw(&self) -> anyhow::Result<()> {
+        let bytes = files::read(&self.file)?;
+        let signers = self.signers()?;
+        ensure!(signers.len() == 1, "--raw signs with one key, {} are given", signers.len());
+        for signer in &signers {
+            println!("{}", signer.sign(&bytes)?);
+        }
+        Ok(())
+    }
+
+    fn signers(&self) -> anyhow::Result<Vec<Box<dyn Signer>>> {
+        let pairs = files::load_keys(&self.key, &self.passphrase)?;
+        let mut signers: Vec<Box<dyn Signer>> = Vec::new();
+        signers.extend(pairs.into_iter().map(|pair| Box::new(pair) as Box<dyn Signer>));
+        if let (Some(command), Some(public)) = (&self.command, &self.public) {
+            let mut words = command.split_whitespace().map(str::to_owned);
+            let program = words.next().context("--command is empty")?;
+            let public = show::read_public(public, None)?;
+            signers.push(Box::new(ExternalSigner::new(public, program, words.collect())));
+        }
+        Ok(signers)
+    }
+}
