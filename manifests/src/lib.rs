@@ -11,6 +11,7 @@ pub mod digest;
 pub mod erofs;
 pub mod name;
 pub mod payload;
+pub mod pe;
 pub mod release;
 pub mod tuf;
 pub mod uuid;

@@ -3,6 +3,9 @@
 //! A back end holds, for each slot, at most one entry, and says which of them the next boot takes. It knows
 //! nothing of releases being good or bad beyond what the boot loader itself records.
 
+mod esp;
+pub mod systemd_boot;
+
 use std::io::{self, Read};
 
 use upright_manifests::name::{OsName, Slot};

@@ -1,0 +1,323 @@
+//! Every change of the boot entries, cut off at every step, judged as systemd-boot would judge it.
+
+use std::cell::Cell;
+use std::fs;
+
+use upright_manifests::name::Slot;
+
+use super::*;
+
+const SAYS: &str = "upright.os=";
+
+/// An ESP in a folder.
+struct Esp {
+    root: tempfile::TempDir,
+    boot: SystemdBoot,
+}
+
+impl Esp {
+    /// With those entries, each a file name in `EFI/Linux/`.
+    fn with(names: &[&str]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let boot = SystemdBoot::new(root.path());
+        let esp = Self { root, boot };
+        fs::create_dir_all(esp.path("")).unwrap();
+        for name in names {
+            let parsed: EntryName = name.parse().unwrap();
+            esp.put(name, &uki(parsed.os.as_str(), parsed.version.as_str()));
+        }
+        esp
+    }
+
+    fn path(&self, file: &str) -> std::path::PathBuf {
+        self.root.path().join("EFI/Linux").join(file)
+    }
+
+    fn put(&self, file: &str, bytes: &[u8]) {
+        fs::write(self.path(file), bytes).unwrap();
+    }
+
+    fn files(&self) -> Vec<String> {
+        let mut files: Vec<String> = fs::read_dir(self.path(""))
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// The version that systemd-boot would start, and the OS; written from its source, apart from what is tested.
+    fn next_boot(&self) -> String {
+        let mut entries: Vec<(bool, String, EntryName)> = Vec::new();
+        for file in self.files() {
+            let bytes = fs::read(self.path(&file)).unwrap();
+            if !file.ends_with(".efi") || !bytes.starts_with(b"MZ") {
+                continue;
+            }
+            let name: EntryName = file.parse().unwrap();
+            assert_eq!(bytes, uki(name.os.as_str(), name.version.as_str()), "{file} is not complete");
+            entries.push((name.counter.is_some_and(|c| c.left == 0), name.os.to_string(), name));
+        }
+        entries.sort_by(|(spent_a, os_a, a), (spent_b, os_b, b)| {
+            spent_a.cmp(spent_b).then(os_a.cmp(os_b)).then(b.version.age(&a.version))
+        });
+        let (_, os, name) = entries.first().expect("nothing to boot");
+        format!("{os} {}", name.version)
+    }
+
+    /// What systemd-boot does to the name of what it starts.
+    fn start(&self) -> String {
+        let release = self.next_boot();
+        for file in self.files() {
+            let name: EntryName = file.parse().unwrap();
+            let Some(Counter { left, done }) = name.counter else { continue };
+            if format!("{} {}", name.os, name.version) == release {
+                let counter = Some(Counter { left: left.saturating_sub(1), done: done + 1 });
+                fs::rename(self.path(&file), self.path(&EntryName { counter, ..name }.to_string())).unwrap();
+            }
+        }
+        release
+    }
+
+    fn trust(&self, version: &str) -> Option<Trust> {
+        self.boot.trust(&entry(version)).unwrap()
+    }
+}
+
+fn entry(version: &str) -> Entry {
+    Entry { slot: Slot::A, os: "acme".parse().unwrap(), version: version.parse().unwrap() }
+}
+
+/// A UKI of headers and a command line, and something long to be torn.
+fn uki(os: &str, version: &str) -> Vec<u8> {
+    let line = format!("{SAYS}{os} upright.version={version} roothash=00");
+    let mut bytes = vec![0; 0x400];
+    bytes[..2].copy_from_slice(b"MZ");
+    bytes[0x3c] = 0x80;
+    bytes[0x80..0x84].copy_from_slice(b"PE\0\0");
+    bytes[0x86] = 1;
+    bytes[0x94] = 0xf0;
+    bytes[0x98..0x9a].copy_from_slice(&0x20bu16.to_le_bytes());
+    let section = 0x80 + 24 + 0xf0;
+    bytes[section..section + 8].copy_from_slice(b".cmdline");
+    bytes[section + 8] = line.len() as u8;
+    bytes[section + 16..section + 20].copy_from_slice(&512u32.to_le_bytes());
+    bytes[section + 20..section + 24].copy_from_slice(&0x400u32.to_le_bytes());
+    bytes.extend_from_slice(line.as_bytes());
+    bytes.resize((3 << 20) + 5, 7);
+    bytes
+}
+
+/// Runs `change` on fresh copies, cut after 0, 1, 2… steps, asserts that each cut leaves one of `allowed` to be booted, and
+/// that the same change made again ends in `files`.
+fn cut_everywhere(
+    before: &[&str],
+    change: impl Fn(&SystemdBoot) -> io::Result<()>,
+    allowed: &[&str],
+    files: &[&str],
+) {
+    let done = Cell::new(false);
+    for steps in 0..64 {
+        let esp = Esp::with(before);
+        esp.boot.folder.fuse.set(Some(steps));
+        done.set(change(&esp.boot).is_ok());
+        esp.boot.folder.fuse.set(None);
+        let boots = esp.next_boot();
+        assert!(allowed.contains(&boots.as_str()), "after {steps} steps {boots} boots: {:?}", esp.files());
+        change(&esp.boot).unwrap();
+        assert_eq!(esp.files(), files, "again after {steps} steps");
+        assert_eq!(&esp.next_boot().as_str(), allowed.last().unwrap());
+        if done.get() {
+            assert!(steps > 0 || before == files, "the change has no step to cut");
+            return;
+        }
+    }
+    panic!("the change never ended");
+}
+
+#[test]
+fn an_update_boots_the_old_release_until_its_switch() {
+    let prepare = |boot: &SystemdBoot| {
+        boot.remove_others(&entry("1.0.0"))?;
+        boot.stage(&entry("1.1.0"), &mut &uki("acme", "1.1.0")[..])
+    };
+    let staged = ["acme_1.0.0.efi", "acme_1.1.0+3.efi"];
+    for other in ["acme_0.9.0.efi", "acme_1.0.5+0-3.efi", "acme_0.9.0+2-1.efi"] {
+        cut_everywhere(&["acme_1.0.0.efi", other], prepare, &["acme 1.0.0"], &staged);
+    }
+    let update = |boot: &SystemdBoot| {
+        if boot.trust(&entry("1.1.0"))?.is_none() {
+            prepare(boot)?;
+        }
+        boot.switch(&entry("1.1.0"), 3)
+    };
+    cut_everywhere(&["acme_1.0.0.efi"], update, &["acme 1.0.0", "acme 1.1.0"], &staged);
+}
+
+#[test]
+fn a_newer_inactive_entry_that_is_removed_never_boots_in_between() {
+    let remove = |boot: &SystemdBoot| boot.remove_others(&entry("1.0.0"));
+    // Before the seal it does, since that is what the boot loader's state said.
+    let allowed = ["acme 1.1.0", "acme 1.0.0"];
+    cut_everywhere(&["acme_1.0.0.efi", "acme_1.1.0.efi"], remove, &allowed, &["acme_1.0.0.efi"]);
+    let esp = Esp::with(&["acme_1.0.0.efi", "acme_1.1.0.efi"]);
+    esp.boot.folder.fuse.set(Some(1));
+    assert!(remove(&esp.boot).is_err());
+    assert_eq!(esp.files().len(), 2, "cut between seal and deletion");
+    assert_eq!(esp.next_boot(), "acme 1.0.0");
+}
+
+#[test]
+fn a_switch_with_other_tries_renames_while_the_entry_is_sealed() {
+    let esp = Esp::with(&["acme_1.0.0.efi"]);
+    esp.boot.stage(&entry("1.1.0"), &mut &uki("acme", "1.1.0")[..]).unwrap();
+    esp.boot.folder.fuse.set(Some(1));
+    assert!(esp.boot.switch(&entry("1.1.0"), 5).is_err());
+    assert_eq!((esp.files()[1].as_str(), esp.next_boot().as_str()), ("acme_1.1.0+5.efi", "acme 1.0.0"));
+    esp.boot.folder.fuse.set(None);
+    esp.boot.switch(&entry("1.1.0"), 5).unwrap();
+    assert_eq!(esp.next_boot(), "acme 1.1.0");
+}
+
+#[test]
+fn an_operator_goes_back_and_forth_between_proven_releases() {
+    let both = ["acme_1.0.0.efi", "acme_1.1.0.efi"];
+    let back = ["acme_1.0.0+3.efi", "acme_1.1.0+0.efi"];
+    let switch = |version: &'static str| move |boot: &SystemdBoot| boot.switch(&entry(version), 3);
+    cut_everywhere(&both, switch("1.0.0"), &["acme 1.1.0", "acme 1.0.0"], &back);
+    let proven = ["acme_1.0.0.efi", "acme_1.1.0+0.efi"];
+    let forth = ["acme_1.0.0.efi", "acme_1.1.0+3.efi"];
+    cut_everywhere(&proven, switch("1.1.0"), &["acme 1.0.0", "acme 1.1.0"], &forth);
+}
+
+#[test]
+fn an_older_release_that_is_installed_over_a_newer_one_boots_and_falls_back() {
+    let esp = Esp::with(&["acme_1.1.0.efi"]);
+    esp.boot.stage(&entry("1.0.5"), &mut &uki("acme", "1.0.5")[..]).unwrap();
+    esp.boot.switch(&entry("1.0.5"), 3).unwrap();
+    let boots: Vec<String> = (0..5).map(|_| esp.start()).collect();
+    assert_eq!(boots, ["acme 1.0.5", "acme 1.0.5", "acme 1.0.5", "acme 1.1.0", "acme 1.1.0"]);
+    esp.boot.mark_good(&entry("1.1.0")).unwrap();
+    assert_eq!(esp.files(), ["acme_1.0.5+0-3.efi", "acme_1.1.0.efi"]);
+}
+
+#[test]
+fn a_trial_that_is_never_proven_falls_back_and_one_that_is_stays() {
+    let esp = Esp::with(&["acme_1.0.0.efi", "acme_1.1.0+3.efi"]);
+    assert_eq!(esp.trust("1.1.0"), Some(Trust::Trial { left: 3, done: 0 }));
+    for _ in 0..3 {
+        assert_eq!(esp.start(), "acme 1.1.0");
+    }
+    assert_eq!(esp.trust("1.1.0"), Some(Trust::Bad));
+    assert_eq!(esp.start(), "acme 1.0.0");
+    esp.boot.switch(&entry("1.1.0"), 2).unwrap();
+    assert_eq!(esp.start(), "acme 1.1.0");
+    let good = |boot: &SystemdBoot| boot.mark_good(&entry("1.1.0"));
+    good(&esp.boot).unwrap();
+    assert_eq!((esp.trust("1.1.0"), esp.start().as_str()), (Some(Trust::Good), "acme 1.1.0"));
+    let files = ["acme_1.0.0.efi", "acme_1.1.0.efi"];
+    cut_everywhere(&["acme_1.0.0.efi", "acme_1.1.0+2-1.efi"], good, &["acme 1.1.0"], &files);
+    cut_everywhere(&["acme_1.0.0.efi", "acme_1.1.0+0-3.efi"], good, &["acme 1.0.0", "acme 1.1.0"], &files);
+}
+
+#[test]
+fn a_bad_release_is_passed_over_whatever_the_other_ones_age_and_counter() {
+    let bad = |version: &'static str| move |boot: &SystemdBoot| boot.mark_bad(&entry(version));
+    let to_old = ["acme 1.1.0", "acme 1.0.0"];
+    let to_new = ["acme 1.0.0", "acme 1.1.0"];
+    cut_everywhere(
+        &["acme_1.0.0.efi", "acme_1.1.0+2-1.efi"],
+        bad("1.1.0"),
+        &to_old,
+        &["acme_1.0.0.efi", "acme_1.1.0+0-1.efi"],
+    );
+    cut_everywhere(
+        &["acme_1.0.0+2-1.efi", "acme_1.1.0+0.efi"],
+        bad("1.0.0"),
+        &to_new,
+        &["acme_1.0.0+0-1.efi", "acme_1.1.0+0.efi"],
+    );
+    cut_everywhere(
+        &["acme_1.0.0+0-3.efi", "acme_1.1.0.efi"],
+        bad("1.1.0"),
+        &to_old,
+        &["acme_1.0.0+1-3.efi", "acme_1.1.0+0.efi"],
+    );
+    let alone = Esp::with(&["acme_1.0.0.efi"]);
+    assert_eq!(alone.boot.mark_bad(&entry("1.0.0")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(alone.trust("1.0.0"), Some(Trust::Good));
+}
+
+#[test]
+fn both_names_of_a_torn_rename_count_as_one_entry() {
+    let torn = ["acme_1.0.0.efi", "acme_1.1.0+2-1.efi", "acme_1.1.0.efi"];
+    let esp = Esp::with(&torn);
+    assert_eq!(esp.trust("1.1.0"), Some(Trust::Trial { left: 2, done: 1 }));
+    esp.boot.mark_good(&entry("1.1.0")).unwrap();
+    assert_eq!(esp.files(), torn, "a name of shared clusters was renamed or deleted");
+    esp.boot.remove_others(&entry("1.1.0")).unwrap();
+    assert_eq!(esp.files(), torn[1..]);
+
+    let esp = Esp::with(&torn);
+    esp.boot.mark_bad(&entry("1.1.0")).unwrap();
+    assert_eq!(esp.next_boot(), "acme 1.0.0");
+}
+
+#[test]
+fn only_entries_of_updates_are_removed_and_never_the_last_one() {
+    let esp = Esp::with(&["acme_1.0.0.efi", "acme_1.1.0+0-3.efi"]);
+    let mut foreign = uki("acme", "1.0.0");
+    foreign[0x400..0x400 + SAYS.len()].fill(b'x');
+    let at = foreign.windows(15).position(|window| window == b"upright.version").unwrap();
+    foreign[at..at + 15].fill(b'y');
+    esp.put("arch-linux.efi", &foreign);
+    esp.put("debian_12.efi", &foreign);
+    // An entry of before the OS was renamed, and one whose long name was torn off.
+    esp.put("oldname_1.0.0.efi", &uki("oldname", "1.0.0"));
+    esp.put("ACME_1~1.EFI", &uki("acme", "1.1.0"));
+    let error = esp.boot.remove_others(&entry("2.0.0")).unwrap_err();
+    assert!(error.to_string().contains("acme 2.0.0"), "{error}");
+    assert_eq!(esp.files().len(), 6);
+    esp.boot.remove_others(&entry("1.0.0")).unwrap();
+    assert_eq!(esp.files(), ["acme_1.0.0.efi", "arch-linux.efi", "debian_12.efi"]);
+}
+
+#[test]
+fn staged_content_reads_back_whole_and_stays_unseen() {
+    let esp = Esp::with(&["acme_1.0.0.efi"]);
+    let bytes = uki("acme", "1.1.0");
+    esp.boot.stage(&entry("1.1.0"), &mut &bytes[..]).unwrap();
+    assert_eq!(esp.trust("1.1.0"), None);
+    let mut back = Vec::new();
+    esp.boot.staged(&entry("1.1.0")).unwrap().read_to_end(&mut back).unwrap();
+    assert!(back == bytes);
+    let line = esp.boot.command_line(&entry("1.1.0")).unwrap().unwrap();
+    assert_eq!(pe::argument(&line, "upright.version"), Some("1.1.0"));
+    // Staging again replaces it; staging over an entry in force is refused.
+    esp.boot.stage(&entry("1.1.0"), &mut &bytes[..]).unwrap();
+    let error = esp.boot.stage(&entry("1.0.0"), &mut &bytes[..]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+}
+
+#[test]
+fn content_that_is_no_efi_program_leaves_nothing_behind() {
+    let esp = Esp::with(&["acme_1.0.0.efi"]);
+    for bad in [&b""[..], b"M", b"ZM and more"] {
+        assert!(esp.boot.stage(&entry("1.1.0"), &mut &bad[..]).is_err());
+        assert_eq!(esp.files(), ["acme_1.0.0.efi"]);
+    }
+    assert!(esp.boot.switch(&entry("1.1.0"), 3).is_err());
+    assert!(esp.boot.switch(&entry("1.0.0"), 0).is_err());
+}
+
+#[test]
+fn room_counts_what_will_be_removed() {
+    let esp = Esp::with(&["acme_1.0.0.efi"]);
+    esp.put("acme_0.9.0.efi", &uki("acme", "0.9.0"));
+    let removable = esp.boot.removable(&name_of(&entry("1.0.0"))).unwrap();
+    assert_eq!(removable.len(), 1);
+    // 3 MiB and a few bytes take 4 clusters of 1 MiB, less one that the folder may need.
+    assert_eq!(room_after(10 << 20, 1 << 20, &removable), 13 << 20);
+    assert!(esp.boot.room(&entry("1.0.0")).unwrap() > 0);
+    assert!(esp.boot.room(&entry("2.0.0")).is_err());
+}
