@@ -1,1 +1,77 @@
 //! Where a tree comes from: a directory, a tar, an OCI image, an OSTree ref.
+//!
+//! Each input feeds its entries, in its own order, to one [`TreeBuilder`](crate::tree::TreeBuilder), and streams the
+//! content of files into the store as it goes. None needs root.
+
+mod compress;
+mod error;
+mod ostree;
+mod tar;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use upright_manifests::name::Arch;
+
+pub use error::{InputError, ReadError};
+
+use crate::tree::{Batch, Repeat, Tree, TreeBuilder};
+
+/// Where a tree comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A folder that holds a root file system.
+    Directory(PathBuf),
+    /// An archive of a root file system: tar, plain or compressed with gzip or zstd.
+    Tar(PathBuf),
+    /// A folder that is an OCI image layout.
+    OciLayout(PathBuf),
+    /// A tar of an OCI image layout.
+    OciArchive(PathBuf),
+    /// A ref or commit in a local OSTree repository.
+    Ostree {
+        /// The repository.
+        repository: PathBuf,
+        /// The ref, or a commit's checksum.
+        reference: String,
+    },
+}
+
+/// A tree and the newest modification time in its input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// The tree.
+    pub tree: Tree,
+    /// Seconds since 1970; zero when the input knows no times.
+    pub newest: u64,
+}
+
+impl Source {
+    /// What the input is called in messages.
+    fn path(&self) -> &Path {
+        match self {
+            Self::Directory(path) | Self::Tar(path) | Self::OciLayout(path) | Self::OciArchive(path) => path,
+            Self::Ostree { repository, .. } => repository,
+        }
+    }
+}
+
+/// Reads `source` and stores its files in `batch`; of an image for several architectures, that for `arch`.
+pub fn read(source: &Source, arch: Arch, batch: &Batch<'_>) -> Result<Imported, ReadError> {
+    let imported = match source {
+        Source::Tar(path) => read_tar(path, batch),
+        Source::Ostree { repository, reference } => ostree::read(repository, reference, batch),
+        _ => Err(InputError::Format(format!("it is not a tar: {arch}"))),
+    };
+    imported.map_err(|reason| ReadError { input: source.path().to_owned(), reason })
+}
+
+fn read_tar(path: &Path, batch: &Batch<'_>) -> Result<Imported, InputError> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let (plain, compression) = compress::decompress(file)?;
+    let length = (compression == compress::Compression::Plain).then_some(length);
+    let mut builder = TreeBuilder::new(Repeat::Refuse);
+    let newest = tar::read(plain, tar::Rules { length, end_mark: true }, &mut builder, batch)?;
+    Ok(Imported { tree: builder.finish()?, newest })
+}

@@ -3,6 +3,33 @@
 //! Inputs make it, the store keeps it as an OSTree commit, the EROFS writer turns it into an image. File
 //! content is never held in memory: an inode names it and [`Contents`] opens it.
 
+mod batch;
+mod beside;
+mod builder;
+mod check;
+mod load;
+mod objects;
+mod path;
+mod sign;
+mod store;
+mod variant;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use batch::WriteError;
+pub use batch::{Batch, CommitInfo};
+pub use builder::{Attributes, BuildError, Repeat, TreeBuilder};
+pub use check::TreeError;
+pub use load::Loaded;
+pub(crate) use load::import;
+pub use objects::Objects;
+pub use path::{MAX_NAME, MAX_TARGET, PathError, display, parent, parse, split};
+pub use sign::SignatureError;
+pub use store::{Store, StoreError};
+
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 

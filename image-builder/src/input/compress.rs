@@ -1,0 +1,36 @@
+//! Recognises and undoes the compression of an input, by its first bytes.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+/// What the first bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    /// None that is known here.
+    Plain,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// Zstandard (RFC 8878), with skippable frames before it or not.
+    Zstd,
+}
+
+impl Compression {
+    fn of(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// `input` without its compression, and what that was.
+pub(super) fn decompress<'a>(input: impl Read + 'a) -> io::Result<(Box<dyn Read + 'a>, Compression)> {
+    let mut input = BufReader::with_capacity(256 * 1024, input);
+    let compression = Compression::of(input.fill_buf()?);
+    let plain: Box<dyn Read> = match compression {
+        Compression::Plain => Box::new(input),
+        Compression::Gzip => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(input))),
+        Compression::Zstd => Box::new(BufReader::new(zstd::Decoder::with_buffer(input)?)),
+    };
+    Ok((plain, compression))
+}

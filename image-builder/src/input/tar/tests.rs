@@ -1,0 +1,1 @@
+//! Archives of every kind, whole and broken.

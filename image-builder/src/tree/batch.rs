@@ -1,0 +1,199 @@
+//! Stores the files of one tree and then its commit, in one OSTree transaction.
+//!
+//! Objects wait in a staging folder until the commit; the file system is synced once. A process that dies
+//! before leaves the repository as it was, and the next one cleans up.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Read};
+
+use ostree::prelude::*;
+use ostree::{MutableTree, TransactionGuard, gio, glib};
+use upright_manifests::digest::{Digest, Digester};
+
+use super::beside::Beside;
+use super::path::split;
+use super::store::{Store, StoreError};
+use super::{Attributes, Content, Inode, Kind, Tree, TreePath, variant};
+
+/// How much of a file is in memory at a time.
+const BUFFER: usize = 256 * 1024;
+
+/// The file type bits of a regular file (inode(7)).
+const S_IFREG: u32 = 0o100000;
+
+/// What a commit says about its tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitInfo {
+    /// The ref that will name it, `<os>/<arch>/<version>`.
+    pub reference: String,
+    /// The release's version.
+    pub version: String,
+    /// The release's time, in seconds since 1970.
+    pub time: u64,
+    /// The commit before it, for `ostree log`.
+    pub parent: Option<Digest>,
+}
+
+/// Why a file was not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// Its content could not be read.
+    #[error(transparent)]
+    Read(io::Error),
+    /// It could not be written.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+/// A tree on its way into the store.
+pub struct Batch<'a> {
+    store: &'a Store,
+    transaction: TransactionGuard<'a>,
+    buffer: RefCell<Vec<u8>>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn begin(store: &'a Store) -> Result<Self, StoreError> {
+        let transaction = store
+            .repo
+            .auto_transaction(gio::Cancellable::NONE)
+            .map_err(|source| store.error("begin a transaction", source))?;
+        Ok(Self { store, transaction, buffer: RefCell::new(vec![0; BUFFER]) })
+    }
+
+    /// Stores `size` bytes of `content`, which is read once.
+    pub(crate) fn write_file(
+        &self,
+        attributes: &Attributes,
+        size: u64,
+        content: &mut dyn Read,
+    ) -> Result<Content, WriteError> {
+        let store_error = |source| WriteError::Store(self.store.error("store a file", source));
+        let writer = self
+            .store
+            .repo
+            .write_regfile(
+                None,
+                attributes.uid,
+                attributes.gid,
+                S_IFREG | u32::from(attributes.mode),
+                size,
+                Some(&variant::xattrs(&attributes.xattrs)),
+            )
+            .map_err(store_error)?;
+        let mut buffer = self.buffer.borrow_mut();
+        let mut digester = Digester::new();
+        let mut left = size;
+        while left > 0 {
+            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            content.read_exact(&mut buffer[..most]).map_err(WriteError::Read)?;
+            digester.update(&buffer[..most]);
+            match writer.write_all(&buffer[..most], gio::Cancellable::NONE) {
+                Ok((_, None)) => {}
+                Ok((_, Some(source))) | Err(source) => return Err(store_error(source)),
+            }
+            left -= most as u64;
+        }
+        let object = writer.finish(gio::Cancellable::NONE).map_err(store_error)?;
+        let object = checksum(self.store, &object).map_err(WriteError::Store)?;
+        Ok(Content { size, sha256: digester.finish(), object })
+    }
+
+    /// Commits `tree`, whose files have been stored here or before, and points `info.reference` at it. Equal
+    /// tree, version, time and parent give an equal commit.
+    pub fn commit(self, tree: &Tree, info: &CommitInfo) -> Result<Digest, StoreError> {
+        tree.check()?;
+        let (beside, places) = Beside::of(tree);
+        let root = self.write_tree(tree, &places)?;
+        let metadata = glib::VariantDict::new(None);
+        metadata.insert_value("version", &info.version.to_variant());
+        beside.to_metadata(&metadata);
+        let parent = info.parent.map(|parent| parent.to_string());
+        let commit = self
+            .store
+            .repo
+            .write_commit_with_time(
+                parent.as_deref(),
+                Some(&info.reference),
+                None,
+                Some(&metadata.end()),
+                &root,
+                info.time,
+                gio::Cancellable::NONE,
+            )
+            .map_err(|source| self.store.error("write a commit", source))?;
+        self.store.repo.transaction_set_ref(None, &info.reference, Some(&commit));
+        let Self { store, transaction, .. } = self;
+        transaction
+            .commit(gio::Cancellable::NONE)
+            .map_err(|source| store.error("finish a transaction", source))?;
+        checksum(store, &commit)
+    }
+
+    fn write_tree(
+        &self,
+        tree: &Tree,
+        places: &BTreeMap<&TreePath, String>,
+    ) -> Result<ostree::RepoFile, StoreError> {
+        let error = |source| self.store.error("write a directory", source);
+        let mut directories: HashMap<&[u8], MutableTree> = HashMap::new();
+        let root = MutableTree::new();
+        for (path, place) in places {
+            let Some(inode) = tree.inode(path) else { continue };
+            let (directory, _) = split(path);
+            let parent = directories.get(directory).unwrap_or(&root);
+            let (_, name) = split(place.as_bytes());
+            let name = &place[place.len() - name.len()..];
+            match &inode.kind {
+                Kind::Directory => {
+                    let made = if path.is_empty() {
+                        root.clone()
+                    } else {
+                        parent.ensure_dir(name).map_err(error)?
+                    };
+                    made.set_metadata_checksum(&self.write_directory(inode)?);
+                    directories.insert(path, made);
+                }
+                Kind::File(content) => {
+                    parent.replace_file(name, &content.object.to_string()).map_err(error)?
+                }
+                Kind::Symlink(target) => {
+                    parent.replace_file(name, &self.write_symlink(inode, target)?).map_err(error)?;
+                }
+                _ => {}
+            }
+        }
+        let root = self.store.repo.write_mtree(&root, gio::Cancellable::NONE).map_err(error)?;
+        root.downcast()
+            .map_err(|_| error(glib::Error::new(gio::IOErrorEnum::Failed, "the root is not in a repository")))
+    }
+
+    fn write_directory(&self, inode: &Inode) -> Result<glib::GString, StoreError> {
+        let Inode { mode, uid, gid, ref xattrs, .. } = *inode;
+        let object = variant::directory(&Attributes { mode, uid, gid, xattrs: xattrs.clone() });
+        let checksum = self
+            .store
+            .repo
+            .write_metadata(ostree::ObjectType::DirMeta, None, &object, gio::Cancellable::NONE)
+            .map_err(|source| self.store.error("write a directory", source))?;
+        Ok(checksum.to_hex().into())
+    }
+
+    fn write_symlink(&self, inode: &Inode, target: &[u8]) -> Result<glib::GString, StoreError> {
+        let xattrs = variant::xattrs(&inode.xattrs);
+        let target = String::from_utf8_lossy(target);
+        self.store
+            .repo
+            .write_symlink(None, inode.uid, inode.gid, Some(&xattrs), &target, gio::Cancellable::NONE)
+            .map_err(|source| self.store.error("store a symbolic link", source))
+    }
+}
+
+fn checksum(store: &Store, text: &str) -> Result<Digest, StoreError> {
+    text.parse().map_err(|_| StoreError::Commit {
+        store: store.path.clone(),
+        commit: text.to_owned(),
+        reason: "its checksum is not one".into(),
+    })
+}
