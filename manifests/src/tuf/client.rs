@@ -114,10 +114,16 @@ pub struct Client {
     files: BTreeMap<String, Vec<u8>>,
     state: State,
     roots: u32,
-    pending: Option<Fetch>,
+    pending: Option<Pending>,
     effects: VecDeque<Need>,
     failure: Option<TufError>,
     found: Option<Target>,
+}
+
+/// A file that was asked for, and the length that is signed for it if there is one.
+struct Pending {
+    file: Fetch,
+    signed_length: Option<u64>,
 }
 
 enum State {
@@ -199,8 +205,8 @@ impl Client {
             if let Some(effect) = self.effects.pop_front() {
                 return Ok(effect);
             }
-            if let Some(file) = &self.pending {
-                return Ok(Need::Fetch(file.clone()));
+            if let Some(pending) = &self.pending {
+                return Ok(Need::Fetch(pending.file.clone()));
             }
             if matches!(self.state, State::Ready) {
                 return Ok(Need::Done);
@@ -212,10 +218,14 @@ impl Client {
 
     /// Answers the last [`Need::Fetch`]; without one, nothing happens.
     pub fn supply(&mut self, answer: Answer) -> Result<(), TufError> {
-        let Some(file) = self.pending.take() else { return Ok(()) };
+        let Some(Pending { file, signed_length }) = self.pending.take() else { return Ok(()) };
         let accepted = match answer {
             Answer::Bytes(bytes) if bytes.len() as u64 > file.max_length => {
-                Err(Problem::TooLong { limit: file.max_length, found: bytes.len() as u64 })
+                let found = bytes.len() as u64;
+                Err(match signed_length {
+                    Some(expected) => Problem::Length { expected, found },
+                    None => Problem::TooLong { limit: file.max_length, found },
+                })
             }
             Answer::Bytes(bytes) => self.accept(bytes),
             Answer::NotFound => self.accept_absence(),
@@ -263,12 +273,13 @@ impl Client {
             State::Root => {
                 // 5.3.2, 5.3.3
                 let name = names::served_name("root", Some(next_version(&self.trusted.root)));
-                self.fetch(name, "root", limits::ROOT);
+                self.fetch(name, "root", None, limits::ROOT);
                 Ok(())
             }
             State::Timestamp => {
                 // 5.4.1
-                self.fetch(names::served_name("timestamp", None), "timestamp", limits::TIMESTAMP);
+                let name = names::served_name("timestamp", None);
+                self.fetch(name, "timestamp", None, limits::TIMESTAMP);
                 Ok(())
             }
             State::Snapshot => self.advance_snapshot(),
@@ -412,15 +423,16 @@ impl Client {
         let name = names::served_name(role, version);
         match file.length {
             Some(found) if found > limit => Err(TufError::new(name, Problem::TooLong { limit, found })),
-            length => {
-                self.fetch(name, role, length.unwrap_or(limit));
+            signed_length => {
+                self.fetch(name, role, signed_length, limit);
                 Ok(())
             }
         }
     }
 
-    fn fetch(&mut self, name: String, role: &str, max_length: u64) {
-        self.pending = Some(Fetch { name, role: role.into(), max_length });
+    fn fetch(&mut self, name: String, role: &str, signed_length: Option<u64>, limit: u64) {
+        let file = Fetch { name, role: role.into(), max_length: signed_length.unwrap_or(limit) };
+        self.pending = Some(Pending { file, signed_length });
     }
 
     fn persist(&mut self, role: &str, bytes: Vec<u8>) {

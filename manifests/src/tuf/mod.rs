@@ -17,6 +17,8 @@ pub mod error;
 pub mod names;
 pub mod schema;
 mod search;
+#[cfg(test)]
+mod tests;
 mod trusted;
 
 pub use client::{Answer, Client, Fetch, Need, Outside, RoleStatus, Stored, Target};

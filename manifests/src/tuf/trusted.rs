@@ -43,7 +43,9 @@ impl Trusted {
         verify(&new, &appointed(&self.root.signed, "root")?)?;
         verify(&new, &appointed(&new.signed, "root")?)?;
         // 5.3.5: exactly the next version. 5.3.6: it may have expired, a newer one may follow.
-        expect_version(&new, next_version(&self.root))?;
+        let next = next_version(&self.root);
+        expect_not_older("root.json", new.version(), self.root.version())?;
+        expect_version(&new, next)?;
         // 5.3.7
         self.root = new;
         Ok(())

@@ -1,0 +1,80 @@
+//! What the host has stored: power cuts, damage, and the root that its image brings.
+
+use super::repository::*;
+use crate::tuf::{Kind, Stored};
+
+/// A repository that has moved on since `host` last saw it: new root, rotated keys, new everything.
+fn moved_on() -> (Repository, Host) {
+    let mut repository = Repository::new();
+    repository.publish();
+    let host = Host::following(&repository);
+    repository.appoint("timestamp", &[7], 1);
+    repository.appoint("snapshot", &[8], 1);
+    repository.publish_root();
+    repository.publish_root();
+    repository.publish();
+    (repository, host)
+}
+
+#[test]
+fn power_may_go_between_any_two_writes() {
+    let (repository, host) = moved_on();
+    let mut whole = host.clone();
+    whole.effects = 0;
+    whole.refresh(&repository).unwrap();
+    assert_eq!(whole.effects, 7, "two roots, two removals, three documents");
+    for after in 0..whole.effects {
+        let mut host = host.clone();
+        (host.effects, host.power_cut_after) = (0, Some(after));
+        assert_eq!(host.refresh(&repository).unwrap_err().document, POWER_CUT);
+        host.power_cut_after = None;
+        host.refresh(&repository).unwrap_or_else(|error| panic!("after {after} effects: {error}"));
+        assert_eq!(host.stored, whole.stored, "after {after} effects");
+    }
+}
+
+#[test]
+fn a_damaged_store_is_an_error_and_never_an_empty_one() {
+    let repository = Repository::new();
+    for name in ["root.json", "timestamp.json", "snapshot.json"] {
+        for damage in [&b""[..], b"{}", b"\0\0\0\0"] {
+            let mut host = Host::following(&repository);
+            host.stored.insert(name.into(), damage.to_vec());
+            let error = host.refresh(&repository).unwrap_err();
+            assert_eq!(error.kind(), Kind::Stored, "{name}: {error}");
+            assert!(error.to_string().contains("restore it"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_copy_that_nothing_depends_on_is_fetched_again() {
+    let repository = Repository::new();
+    let mut host = Host::following(&repository);
+    let good = host.stored.insert("targets.json".into(), b"{".to_vec());
+    host.refresh(&repository).unwrap();
+    assert_eq!(host.stored.get("targets.json"), good.as_ref());
+}
+
+#[test]
+fn a_stored_root_that_was_tampered_with_is_refused() {
+    let repository = Repository::new();
+    let mut host = Host::following(&repository);
+    let text = String::from_utf8(repository.served["1.root.json"].clone()).unwrap();
+    host.stored.insert("root.json".into(), text.replace("\"threshold\": 1", "\"threshold\": 2").into_bytes());
+    assert_eq!(host.refresh(&repository).unwrap_err().kind(), Kind::Stored);
+}
+
+#[test]
+fn an_image_brings_trust_further_and_never_back() {
+    let mut repository = Repository::new();
+    repository.publish_root();
+    let [one, two] = ["1.root.json", "2.root.json"].map(|name| repository.served[name].clone());
+    let stored = |root: &[u8]| [("root.json".to_owned(), root.to_vec())].into();
+    assert_eq!(Stored::new(Some(two.clone()), stored(&one)).unwrap().root, two);
+    assert_eq!(Stored::new(Some(one.clone()), stored(&two)).unwrap().root, two);
+    assert_eq!(Stored::new(None, stored(&one)).unwrap().root, one);
+    assert_eq!(Stored::new(Some(one.clone()), Default::default()).unwrap().root, one);
+    assert_eq!(Stored::new(None, Default::default()).unwrap_err().kind(), Kind::Stored);
+    assert_eq!(Stored::new(Some(one), stored(b"")).unwrap_err().kind(), Kind::Stored);
+}
