@@ -1,5 +1,6 @@
 //! The agent on each host: policy, state machine, fetch, apply, slots, boot back ends and health.
 
+pub mod agent;
 pub mod apply;
 pub mod boot;
 pub mod cli;

@@ -1,1 +1,195 @@
 //! Small files that survive a power cut: written aside, synced, renamed, the folder synced.
+//!
+//! The agent's record is kept with its own checksum: a damaged file is an error that says so, never an
+//! empty record.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use upright_manifests::digest::Digest;
+
+use crate::machine::Record;
+
+/// The largest record that is read, in bytes.
+const MAX_RECORD: u64 = 4 << 20;
+
+/// The version of the record's format.
+const FORMAT: u32 = 1;
+
+/// Why a stored file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file cannot be written.
+    #[error("cannot write {path}: {source}; free some space or mend the file system")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file's content is not what was written.
+    #[error("{path} is damaged ({reason}); `upright reset-state` keeps a copy of it and starts from what the boot loader says")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file was written by a newer agent.
+    #[error("{path} has format {format}, this agent reads format {FORMAT}; run the newer agent or `upright reset-state`")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
+}
+
+/// Replaces `path` with `bytes` in one step that is durable when this returns.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let write = |source| StoreError::Write { path: path.to_owned(), source };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    let aside = PathBuf::from(aside);
+    fs::create_dir_all(folder).map_err(write)?;
+    let mut file = File::create(&aside).map_err(write)?;
+    file.write_all(bytes).map_err(write)?;
+    file.sync_all().map_err(write)?;
+    fs::rename(&aside, path).map_err(write)?;
+    sync_folder(folder).map_err(write)
+}
+
+/// Reads `path` if it exists, up to `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    let failed = |source| StoreError::Read { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        let reason = format!("larger than {limit} bytes");
+        return Err(StoreError::Damaged { path: path.to_owned(), reason });
+    }
+    Ok(Some(bytes))
+}
+
+/// Makes the names in `folder` durable.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// The file that holds the agent's record.
+#[derive(Debug, Clone)]
+pub struct RecordFile {
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    format: u32,
+    sha256: Digest,
+    record: serde_json::Value,
+}
+
+impl RecordFile {
+    /// The record in `folder`.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self { path: folder.join("state.json") }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The record; `None` on a host whose agent has never run.
+    pub fn load(&self) -> Result<Option<Record>, StoreError> {
+        let Some(bytes) = read(&self.path, MAX_RECORD)? else { return Ok(None) };
+        let damaged = |reason: String| StoreError::Damaged { path: self.path.clone(), reason };
+        let envelope: Envelope =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if envelope.format != FORMAT {
+            return Err(StoreError::Format { path: self.path.clone(), format: envelope.format });
+        }
+        let text = envelope.record.to_string();
+        if Digest::of(text.as_bytes()) != envelope.sha256 {
+            return Err(damaged("its checksum does not match".to_owned()));
+        }
+        serde_json::from_value(envelope.record).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Keeps `record`, durably.
+    pub fn save(&self, record: &Record) -> Result<(), StoreError> {
+        let unwritable = |error: serde_json::Error| StoreError::Write {
+            path: self.path.clone(),
+            source: io::Error::other(error),
+        };
+        let record = serde_json::to_value(record).map_err(unwritable)?;
+        let sha256 = Digest::of(record.to_string().as_bytes());
+        let envelope = Envelope { format: FORMAT, sha256, record };
+        let mut bytes = serde_json::to_vec_pretty(&envelope).map_err(unwritable)?;
+        bytes.push(b'\n');
+        replace(&self.path, &bytes)
+    }
+
+    /// Moves a damaged record aside and returns where it went.
+    pub fn set_aside(&self) -> Result<PathBuf, StoreError> {
+        let kept = self.path.with_extension("json.damaged");
+        let failed = |source| StoreError::Write { path: kept.clone(), source };
+        fs::rename(&self.path, &kept).map_err(failed)?;
+        sync_folder(self.path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+        Ok(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RecordFile::in_folder(&folder.path().join("new"));
+        assert_eq!(file.load().unwrap(), None);
+        let record = Record { channel: "beta".parse().ok(), ..Record::default() };
+        file.save(&record).unwrap();
+        assert_eq!(file.load().unwrap(), Some(record));
+    }
+
+    #[test]
+    fn no_damage_is_taken_for_an_empty_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RecordFile::in_folder(folder.path());
+        file.save(&Record { channel: "beta".parse().ok(), ..Record::default() }).unwrap();
+        let good = fs::read(file.path()).unwrap();
+        let changed = String::from_utf8(good.clone()).unwrap().replace("beta", "good");
+        for bad in [b"".as_slice(), &good[..good.len() / 2], changed.as_bytes(), b"\0\0\0\0"] {
+            fs::write(file.path(), bad).unwrap();
+            assert!(matches!(file.load(), Err(StoreError::Damaged { .. })), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_not_guessed_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RecordFile::in_folder(folder.path());
+        file.save(&Record::default()).unwrap();
+        let newer = fs::read_to_string(file.path()).unwrap().replace("\"format\": 1", "\"format\": 2");
+        fs::write(file.path(), newer).unwrap();
+        assert!(matches!(file.load(), Err(StoreError::Format { format: 2, .. })));
+    }
+}

@@ -1,1 +1,19 @@
-//! The state machine: states, events, and the pure step between them.
+//! The state machine: what the agent knows, what happens, and the pure step between them.
+//!
+//! [`Record`] is what is kept on disk. [`step`] takes it and an [`Event`] to the next record; what has to
+//! be done in a state is [`State::effect`]. The driver in `agent` persists the record first and runs the
+//! effect afterwards, so that whatever instant power goes, the effect is found again in the persisted
+//! state and runs (a second time, perhaps).
+
+mod event;
+mod history;
+mod record;
+mod step;
+
+pub use event::{Event, HealthReport, CheckResult, Observation, Verdict, WayTaken};
+pub use history::{HistoryEntry, Outcome};
+pub use record::{BadRelease, Cause, Installed, Progress, Record, State, Target};
+pub use step::{Effect, StepError, step};
+
+#[cfg(test)]
+mod tests;

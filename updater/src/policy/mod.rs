@@ -1,1 +1,14 @@
-//! Which release to take, when, and when to reboot: pure decisions with their reasons.
+//! Which release to take, when, and when to reboot: pure decisions that carry their reasons.
+//!
+//! Nothing here touches a clock, a file or the network: the time and the host's identity are arguments.
+//! `status`, `why`, the log and the history all print the same [`Decision`].
+
+mod reboot;
+mod release;
+mod wave;
+mod window;
+
+pub use reboot::{RebootDecision, RebootPolicy, reboot};
+pub use release::{Decision, HostFacts, Overrides, Refusal, Wait, choose};
+pub use wave::{open_from, place};
+pub use window::{is_open, next_opening};

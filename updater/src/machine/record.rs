@@ -1,0 +1,245 @@
+//! What the agent keeps on disk.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use upright_manifests::digest::Digest;
+use upright_manifests::name::{ChannelName, Slot};
+use upright_manifests::version::Version;
+
+use super::event::HealthReport;
+use super::history::HistoryEntry;
+use crate::policy::Decision;
+
+/// Everything the agent remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// What it is in the middle of.
+    pub state: State,
+    /// What each slot holds, as far as this agent put or found it there whole.
+    pub slots: BTreeMap<Slot, Installed>,
+    /// Releases that were rolled back here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bad: Vec<BadRelease>,
+    /// The channel an operator chose; none means the config's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelName>,
+    /// The last decision about the channel's release, and when it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided: Option<(Timestamp, Decision)>,
+    /// Why the last attempt to check or to update failed, and when; none after a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<(Timestamp, String)>,
+    /// When the update server last answered with trusted metadata.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_contact: Option<Timestamp>,
+    /// What happened, oldest first, at most [`HistoryEntry::MOST`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryEntry>,
+}
+
+/// A release that is being installed or tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// Its version.
+    pub version: Version,
+    /// Its image's dm-verity root hash: what identifies it.
+    pub root_hash: Digest,
+    /// The SHA-256 of its manifest; none for a release this agent did not install itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+}
+
+/// What a slot holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installed {
+    /// The release's version.
+    pub version: Version,
+    /// Its image's dm-verity root hash.
+    pub root_hash: Digest,
+    /// The SHA-256 of its manifest; none for what the host was first installed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+    /// Whether it has been proven healthy on this host.
+    pub proven: bool,
+}
+
+/// A release that must not be tried again on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRelease {
+    /// Its version, for people.
+    pub version: Version,
+    /// Its image's dm-verity root hash.
+    pub root_hash: Digest,
+    /// When it was rolled back.
+    pub time: Timestamp,
+    /// Why.
+    pub reason: Cause,
+}
+
+/// Why a release was left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "kebab-case")]
+pub enum Cause {
+    /// A health check failed.
+    Health {
+        /// The name of the check.
+        check: String,
+        /// What it said, in one line.
+        message: String,
+    },
+    /// None of its trial boots reached the agent, or none finished.
+    TrialsUsedUp,
+    /// An operator rolled it back.
+    Operator,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Health { check, message } => write!(f, "health check {check:?} failed: {message}"),
+            Self::TrialsUsedUp => {
+                write!(f, "its trial boots were used up before it proved healthy: it hung, panicked or was cut off")
+            }
+            Self::Operator => write!(f, "an operator rolled it back"),
+        }
+    }
+}
+
+/// How far the writing of a slot got, durably.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// The way in use, by its name.
+    pub way: String,
+    /// How many of its parts (frames, segments, steps) are on stable storage.
+    pub parts: u64,
+    /// Bytes fetched so far, over all tries.
+    pub fetched: u64,
+}
+
+/// What the agent is in the middle of.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum State {
+    /// Nothing.
+    #[default]
+    Idle,
+    /// A release was chosen; its manifest is being fetched and checked against the host. No slot has been touched.
+    Fetching {
+        /// The release.
+        target: Target,
+        /// When it was chosen.
+        since: Timestamp,
+    },
+    /// The slot's boot entry is gone and its content is being replaced.
+    Applying {
+        /// The release.
+        target: Target,
+        /// The slot it goes to.
+        slot: Slot,
+        /// When it was chosen.
+        since: Timestamp,
+        /// How far it got.
+        progress: Progress,
+    },
+    /// The slot holds the release, read back and compared; the boot loader does not know of it yet.
+    Applied {
+        /// The release.
+        target: Target,
+        /// The slot it is in.
+        slot: Slot,
+    },
+    /// The next boot takes the release.
+    Switched {
+        /// The release.
+        target: Target,
+        /// The slot it is in.
+        slot: Slot,
+        /// The boot that switched; any other is a trial boot or a fall-back.
+        boot_id: String,
+    },
+    /// The release runs and has to prove itself.
+    Trial {
+        /// The release.
+        target: Target,
+        /// The slot it is in, which is the booted one.
+        slot: Slot,
+        /// How many boots the trial has had, this one included.
+        boots: u32,
+        /// This boot.
+        boot_id: String,
+    },
+    /// The release proved healthy; the boot loader is being told.
+    Committing {
+        /// The release.
+        target: Target,
+        /// The slot it is in, which is the booted one.
+        slot: Slot,
+    },
+    /// The other slot's release is being returned to.
+    RollingBack {
+        /// The release that is left.
+        from: Target,
+        /// The slot it is in.
+        slot: Slot,
+        /// Why.
+        cause: Cause,
+        /// The report of the health checks, if they were the cause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        report: Option<HealthReport>,
+        /// How many boots its trial had, if it was on trial.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        boots: Option<u32>,
+        /// The boot that decided; another boot that runs the same release means that the other slot does not start.
+        boot_id: String,
+    },
+}
+
+impl Installed {
+    /// What a slot holds once `target` has been written to it.
+    pub fn unproven(target: &Target) -> Self {
+        let Target { version, root_hash, manifest } = target.clone();
+        Self { version, root_hash, manifest, proven: false }
+    }
+
+    /// The release as a target.
+    pub fn target(&self) -> Target {
+        Target { version: self.version.clone(), root_hash: self.root_hash, manifest: self.manifest }
+    }
+}
+
+impl State {
+    /// The release that the state is about.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Idle => None,
+            Self::Fetching { target, .. }
+            | Self::Applying { target, .. }
+            | Self::Applied { target, .. }
+            | Self::Switched { target, .. }
+            | Self::Trial { target, .. }
+            | Self::Committing { target, .. }
+            | Self::RollingBack { from: target, .. } => Some(target),
+        }
+    }
+
+    /// The state's name, as in the persisted record.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Fetching { .. } => "fetching",
+            Self::Applying { .. } => "applying",
+            Self::Applied { .. } => "applied",
+            Self::Switched { .. } => "switched",
+            Self::Trial { .. } => "trial",
+            Self::Committing { .. } => "committing",
+            Self::RollingBack { .. } => "rolling-back",
+        }
+    }
+}

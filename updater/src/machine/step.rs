@@ -1,0 +1,303 @@
+//! The pure step: a record and an event give the next record.
+
+use jiff::Timestamp;
+use upright_manifests::name::Slot;
+
+use super::event::{Event, HealthReport, Observation, Verdict, WayTaken};
+use super::history::Outcome;
+use super::record::{BadRelease, Cause, Installed, Progress, Record, State, Target};
+
+/// What has to be done in a state. Each may run any number of times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    Nothing,
+    /// Get the release's manifest and see whether it fits this host.
+    Prepare(Target),
+    /// Remove the slot's boot entry, write the slot, read it back, stage the UKI.
+    Install(Target, Slot),
+    /// Make the boot loader take the slot at the next boot.
+    Switch(Target, Slot),
+    /// Reboot when policy allows.
+    Reboot(Target),
+    /// Run the health checks.
+    CheckHealth(Target),
+    /// Tell the boot loader that the release is good.
+    MarkGood(Target, Slot),
+    /// Tell the boot loader to pass the release over, then reboot if it is the one that runs.
+    MarkBad(Target, Slot),
+}
+
+impl State {
+    /// What has to be done in this state.
+    pub fn effect(&self) -> Effect {
+        match self.clone() {
+            Self::Idle => Effect::Nothing,
+            Self::Fetching { target, .. } => Effect::Prepare(target),
+            Self::Applying { target, slot, .. } => Effect::Install(target, slot),
+            Self::Applied { target, slot } => Effect::Switch(target, slot),
+            Self::Switched { target, .. } => Effect::Reboot(target),
+            Self::Trial { target, .. } => Effect::CheckHealth(target),
+            Self::Committing { target, slot } => Effect::MarkGood(target, slot),
+            Self::RollingBack { from, slot, .. } => Effect::MarkBad(from, slot),
+        }
+    }
+}
+
+/// Why an event makes no sense in a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// The event does not belong to the state.
+    #[error("the agent is {state}, where {event} cannot happen")]
+    Unexpected {
+        /// The state.
+        state: &'static str,
+        /// The event.
+        event: &'static str,
+    },
+    /// There is nothing to go back to.
+    #[error("cannot roll back: {0}")]
+    NoWayBack(String),
+}
+
+/// Takes `record` over `event` at time `now`.
+pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, StepError> {
+    let state = std::mem::take(&mut record.state);
+    record.state = match (state, event) {
+        (state, Event::Started(seen)) => started(&mut record, state, &seen, now),
+        (State::Idle, Event::Chosen { target, retry }) => chosen(&mut record, target, retry, now),
+        (State::Fetching { target, .. } | State::Applying { target, .. }, Event::Chosen { target: next, retry })
+            if next != target =>
+        {
+            chosen(&mut record, next, retry, now)
+        }
+        (state @ (State::Fetching { .. } | State::Applying { .. }), Event::Chosen { .. }) => state,
+        (State::Fetching { target, since }, Event::Accepted { slot }) => {
+            record.slots.remove(&slot);
+            State::Applying { target, slot, since, progress: Progress::default() }
+        }
+        (State::Applying { target, slot, since, .. }, Event::Progressed(progress)) => {
+            State::Applying { target, slot, since, progress }
+        }
+        (State::Applying { target, slot, .. }, Event::Applied(way)) => {
+            applied(&mut record, target, slot, way, now)
+        }
+        (
+            state @ (State::Fetching { .. } | State::Applying { .. } | State::Applied { .. }),
+            Event::Failed { reason, kept },
+        ) => failed(&mut record, state, reason, kept, now),
+        (State::Applied { target, slot }, Event::Switched { boot_id }) => {
+            State::Switched { target, slot, boot_id }
+        }
+        (State::Trial { target, slot, boots, boot_id }, Event::Checked(report)) => {
+            checked(&mut record, Trial { target, slot, boots, boot_id }, report, now)
+        }
+        (State::Committing { .. }, Event::Committed) => State::Idle,
+        (state, Event::RollbackAsked(seen)) => roll_back(&mut record, state, &seen, now)?,
+        (state, event) => return Err(StepError::Unexpected { state: state.name(), event: name(&event) }),
+    };
+    Ok(record)
+}
+
+fn chosen(record: &mut Record, target: Target, retry: bool, now: Timestamp) -> State {
+    if retry {
+        record.bad.retain(|bad| bad.root_hash != target.root_hash);
+    }
+    record.failure = None;
+    match record.slots.iter().find(|(_, installed)| installed.root_hash == target.root_hash) {
+        Some((slot, _)) => State::Applied { slot: *slot, target },
+        None => State::Fetching { target, since: now },
+    }
+}
+
+fn applied(record: &mut Record, target: Target, slot: Slot, way: WayTaken, now: Timestamp) -> State {
+    record.slots.insert(slot, Installed::unproven(&target));
+    record.failure = None;
+    record.remember(now, &target.version, Outcome::Applied { way });
+    State::Applied { target, slot }
+}
+
+fn failed(record: &mut Record, state: State, reason: String, kept: bool, now: Timestamp) -> State {
+    record.failure = Some((now, reason.clone()));
+    if kept {
+        return state;
+    }
+    if let Some(target) = state.target() {
+        record.remember(now, &target.version, Outcome::NotApplied { reason });
+    }
+    State::Idle
+}
+
+struct Trial {
+    target: Target,
+    slot: Slot,
+    boots: u32,
+    boot_id: String,
+}
+
+fn checked(record: &mut Record, trial: Trial, report: HealthReport, now: Timestamp) -> State {
+    let Trial { target, slot, boots, boot_id } = trial;
+    match report.verdict {
+        Verdict::Healthy => {
+            record.slots.insert(slot, Installed { proven: true, ..Installed::unproven(&target) });
+            record.bad.retain(|bad| bad.root_hash != target.root_hash);
+            record.remember(now, &target.version, Outcome::Proven { boots, report });
+            State::Committing { target, slot }
+        }
+        // A system that runs, unhealthy as it is, beats one that reboots for ever.
+        Verdict::Unhealthy if !record.slots.contains_key(&slot.other()) => {
+            record.remember(now, &target.version, Outcome::Unhealthy { report });
+            State::Idle
+        }
+        Verdict::Unhealthy => {
+            let culprit = report.culprit();
+            let cause = Cause::Health {
+                check: culprit.map_or_else(String::new, |check| check.name.clone()),
+                message: culprit.map_or_else(String::new, |check| check.message.clone()),
+            };
+            State::RollingBack { from: target, slot, cause, report: Some(report), boots: Some(boots), boot_id }
+        }
+    }
+}
+
+fn roll_back(
+    record: &mut Record,
+    state: State,
+    seen: &Observation,
+    now: Timestamp,
+) -> Result<State, StepError> {
+    let cause = Cause::Operator;
+    let boot_id = seen.boot_id.clone();
+    let nothing = |why: String| Err(StepError::NoWayBack(why));
+    match state {
+        State::Switched { target, slot, .. } => {
+            Ok(State::RollingBack { from: target, slot, cause, report: None, boots: None, boot_id })
+        }
+        State::Trial { target, slot, boots, .. } => {
+            Ok(State::RollingBack { from: target, slot, cause, report: None, boots: Some(boots), boot_id })
+        }
+        State::RollingBack { .. } => Ok(state),
+        State::Fetching { target, .. } | State::Applying { target, .. } | State::Applied { target, .. } => {
+            nothing(format!(
+                "{} is being written to slot {}, so no other release is there to go back to; see `upright status`",
+                target.version,
+                seen.slot.other()
+            ))
+        }
+        State::Idle | State::Committing { .. } => {
+            let Some(other) = record.slots.get(&seen.slot.other()).cloned() else {
+                return nothing(format!(
+                    "slot {} holds no complete release; `upright history` says what happened to it",
+                    seen.slot.other()
+                ));
+            };
+            let was_bad = record.bad.iter().any(|bad| bad.root_hash == other.root_hash);
+            if other.proven && !was_bad {
+                let from = running(seen);
+                return Ok(State::RollingBack {
+                    from,
+                    slot: seen.slot,
+                    cause,
+                    report: None,
+                    boots: None,
+                    boot_id,
+                });
+            }
+            // What was left once is tried again, so it has to prove itself again.
+            record.bad.retain(|bad| bad.root_hash != other.root_hash);
+            record.remember(now, &other.version, Outcome::SwitchedBack);
+            Ok(State::Applied { target: other.target(), slot: seen.slot.other() })
+        }
+    }
+}
+
+fn running(seen: &Observation) -> Target {
+    Target { version: seen.version.clone(), root_hash: seen.root_hash, manifest: None }
+}
+
+/// Brings what was persisted in line with what runs.
+fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp) -> State {
+    let known = record.slots.get(&seen.slot).is_some_and(|slot| slot.root_hash == seen.root_hash);
+    if !known {
+        let proven = !seen.on_trial;
+        record.slots.insert(seen.slot, Installed { proven, ..Installed::unproven(&running(seen)) });
+    }
+    let runs = |target: &Target| target.root_hash == seen.root_hash;
+    let boot_id = seen.boot_id.clone();
+    match state {
+        // A release nobody remembers switching to, as after a lost state disk, proves itself all the same.
+        State::Idle if !known && seen.on_trial => {
+            State::Trial { target: running(seen), slot: seen.slot, boots: 1, boot_id }
+        }
+        State::Switched { boot_id: ref switched_in, .. } if *switched_in == seen.boot_id => state,
+        State::Switched { target, slot, .. } if runs(&target) => {
+            State::Trial { target, slot, boots: 1, boot_id }
+        }
+        State::Trial { target, slot, boots, boot_id: last } if runs(&target) => {
+            let boots = if last == boot_id { boots } else { boots.saturating_add(1) };
+            State::Trial { target, slot, boots, boot_id }
+        }
+        // Somebody booted the old slot by hand; the switch still stands.
+        State::Switched { target, slot, .. } | State::Trial { target, slot, .. } if seen.still_tried => {
+            State::Switched { target, slot, boot_id }
+        }
+        State::Switched { target, .. } => left(record, &target, Cause::TrialsUsedUp, None, None, now),
+        State::Trial { target, boots, .. } => {
+            left(record, &target, Cause::TrialsUsedUp, None, Some(boots), now)
+        }
+        State::RollingBack { ref from, boot_id: ref decided_in, .. }
+            if runs(from) && *decided_in == seen.boot_id =>
+        {
+            state
+        }
+        State::RollingBack { from, cause, .. } if runs(&from) => {
+            record.remember(now, &from.version, Outcome::Stuck { cause });
+            if let Some(other) = record.slots.get_mut(&seen.slot.other()) {
+                other.proven = false;
+            }
+            State::Idle
+        }
+        State::RollingBack { from, cause, report, boots, .. } => {
+            left(record, &from, cause, report, boots, now)
+        }
+        State::Committing { target, .. } if !runs(&target) => State::Idle,
+        // The slot that was being written cannot be the one that runs, unless disks were swapped.
+        State::Applying { slot, .. } | State::Applied { slot, .. } if slot == seen.slot => State::Idle,
+        state => state,
+    }
+}
+
+/// `target` was left for the other slot's release: it is remembered as bad.
+fn left(
+    record: &mut Record,
+    target: &Target,
+    cause: Cause,
+    report: Option<HealthReport>,
+    boots: Option<u32>,
+    now: Timestamp,
+) -> State {
+    record.bad.retain(|bad| bad.root_hash != target.root_hash);
+    record.bad.push(BadRelease {
+        version: target.version.clone(),
+        root_hash: target.root_hash,
+        time: now,
+        reason: cause.clone(),
+    });
+    record.remember(now, &target.version, Outcome::RolledBack { cause, report, boots });
+    State::Idle
+}
+
+fn name(event: &Event) -> &'static str {
+    match event {
+        Event::Started(_) => "a start",
+        Event::Chosen { .. } => "the choice of a release",
+        Event::Accepted { .. } => "the acceptance of a release",
+        Event::Progressed(_) => "progress",
+        Event::Applied(_) => "the end of an installation",
+        Event::Failed { .. } => "a failure",
+        Event::Switched { .. } => "a switch",
+        Event::Checked(_) => "the end of the health checks",
+        Event::Committed => "a commit",
+        Event::RollbackAsked(_) => "a rollback",
+    }
+}

@@ -1,0 +1,1 @@
+//! Sequences of events that a host goes through, and random ones that it must survive.
