@@ -348,7 +348,8 @@ impl Config {
         if !(1..=99).contains(&self.health.tries) {
             return Err(("tries", "tries must be 1 to 99".to_owned()));
         }
-        if let Some(way) = self.limits.without.iter().find(|way| !["delta", "chunks"].contains(&way.as_str())) {
+        if let Some(way) = self.limits.without.iter().find(|way| !["delta", "chunks"].contains(&way.as_str()))
+        {
             return Err(("without", format!("way {way:?} in `without` must be \"delta\" or \"chunks\"")));
         }
         let commandless = |check: &Check| matches!(&check.probe, Probe::Command(words) if words.is_empty());

@@ -38,7 +38,9 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The file's content is not what was written.
-    #[error("{path} is damaged ({reason}); `upright reset-state` keeps a copy of it and starts from what the boot loader says")]
+    #[error(
+        "{path} is damaged ({reason}); `upright reset-state` keeps a copy of it and starts from what the boot loader says"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -46,7 +48,9 @@ pub enum StoreError {
         reason: String,
     },
     /// The file was written by a newer agent.
-    #[error("{path} has format {format}, this agent reads format {FORMAT}; run the newer agent or `upright reset-state`")]
+    #[error(
+        "{path} has format {format}, this agent reads format {FORMAT}; run the newer agent or `upright reset-state`"
+    )]
     Format {
         /// The file.
         path: PathBuf,

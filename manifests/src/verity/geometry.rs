@@ -20,9 +20,11 @@ pub struct Geometry {
 
 /// One level of a tree, in blocks of the hash device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Level {
-    pub(super) start: u64,
-    pub(super) blocks: u64,
+pub struct Level {
+    /// Its first block.
+    pub start: u64,
+    /// How many blocks.
+    pub blocks: u64,
 }
 
 impl Geometry {
@@ -63,7 +65,7 @@ impl Geometry {
     }
 
     /// The levels, leaves first.
-    pub(super) fn levels(&self) -> &[Level] {
+    pub fn levels(&self) -> &[Level] {
         &self.levels
     }
 }

@@ -1,1 +1,154 @@
-//! The driver: persists the record, then runs the effect; everything here may happen twice.
+//! The driver: it persists the record, then runs the effect of the state it is in; everything here may happen twice.
+
+mod check;
+mod install;
+mod lock;
+mod perform;
+mod rollback;
+mod service;
+mod trial;
+
+use std::path::{Path, PathBuf};
+
+use crate::apply::ApplyError;
+use crate::boot::{Entry, Trust};
+use crate::config::Config;
+use crate::fetch::FetchError;
+use crate::host::{Booted, BootedError, Host};
+use crate::machine::{Event, Observation, Record, StepError, Target, step};
+use crate::store::{RecordFile, StoreError};
+
+pub use check::Offer;
+pub use install::UpdatePlan;
+pub use lock::{Busy, Lock};
+pub use perform::Reporter;
+pub use rollback::RollbackPlan;
+pub use service::serve;
+pub use trial::{TrialError, TrialOutcome, run_trial};
+
+/// The agent on one host.
+pub struct Agent<'h> {
+    host: &'h dyn Host,
+    config: &'h Config,
+    folder: PathBuf,
+    file: RecordFile,
+    record: Record,
+    booted: Booted,
+}
+
+/// Why the agent could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// It cannot be said what runs.
+    #[error(transparent)]
+    Booted(#[from] BootedError),
+    /// The record cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was asked does not fit the state.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The repository could not be reached, or not be trusted.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The release could not be installed.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The boot loader's state cannot be read or written.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl AgentError {
+    /// A system call that failed while trying to do `what`.
+    fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::System { what, source }
+    }
+}
+
+impl<'h> Agent<'h> {
+    /// The agent whose state is in `folder`, with its record brought in line with what runs. The caller holds the
+    /// [`Lock`].
+    pub fn open(host: &'h dyn Host, config: &'h Config, folder: &Path) -> Result<Self, AgentError> {
+        let file = RecordFile::in_folder(folder);
+        let record = file.load()?.unwrap_or_default();
+        let booted = host.machine().booted()?;
+        let mut agent = Self { host, config, folder: folder.to_owned(), file, record, booted };
+        agent.reconcile()?;
+        Ok(agent)
+    }
+
+    /// What the agent remembers.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// What runs.
+    pub fn booted(&self) -> &Booted {
+        &self.booted
+    }
+
+    /// Looks at what runs and brings the record in line with it.
+    fn reconcile(&mut self) -> Result<(), AgentError> {
+        self.booted = self.host.machine().booted()?;
+        let seen = self.observe()?;
+        self.take(Event::Started(seen))
+    }
+
+    /// What an agent that starts now sees.
+    fn observe(&self) -> Result<Observation, AgentError> {
+        let boot_id = self.host.machine().boot_id().map_err(AgentError::system("read this boot's id"))?;
+        let Booted { slot, version, root_hash, .. } = self.booted.clone();
+        let trust = |target: &Target, slot| self.trust(&self.entry(target, slot));
+        let running = Target { version: version.clone(), root_hash, manifest: None };
+        let on_trial = !matches!(trust(&running, slot)?, Some(Trust::Good) | None);
+        let other = self.record.state.target().filter(|target| target.root_hash != root_hash);
+        let still_tried = match other {
+            Some(target) => {
+                matches!(trust(target, slot.other())?, Some(Trust::Trial { left: 1.., .. }))
+            }
+            None => false,
+        };
+        Ok(Observation { slot, version, root_hash, boot_id, on_trial, still_tried })
+    }
+
+    fn trust(&self, entry: &Entry) -> Result<Option<Trust>, AgentError> {
+        self.host.boot().trust(entry).map_err(AgentError::system("read the boot loader's state"))
+    }
+
+    fn entry(&self, target: &Target, slot: upright_manifests::name::Slot) -> Entry {
+        Entry { slot, os: self.booted.os.clone(), version: target.version.clone() }
+    }
+
+    /// Steps the machine and persists the record before anything else happens. An event that changes nothing writes
+    /// nothing.
+    fn take(&mut self, event: Event) -> Result<(), AgentError> {
+        tracing::debug!(?event, "event");
+        let next = step(self.record.clone(), event, self.host.clock().now())?;
+        if next != self.record {
+            self.file.save(&next)?;
+            if next.state.name() != self.record.state.name() {
+                tracing::info!(from = self.record.state.name(), to = next.state.name(), "state");
+            }
+            self.record = next;
+        }
+        Ok(())
+    }
+
+    /// Changes something in the record that is no step of the machine, durably.
+    fn amend(&mut self, change: impl FnOnce(&mut Record)) -> Result<(), AgentError> {
+        let mut next = self.record.clone();
+        change(&mut next);
+        if next != self.record {
+            self.file.save(&next)?;
+            self.record = next;
+        }
+        Ok(())
+    }
+}

@@ -1,1 +1,149 @@
 //! The operator's commands, one a file.
+
+mod channel;
+mod check;
+mod exit;
+mod health;
+mod history;
+mod manual;
+mod output;
+mod rollback;
+mod run;
+mod state;
+mod status;
+mod update;
+mod why;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::host::{Host, LinuxHost, SimulatedHost};
+
+pub use exit::{Exit, Failure};
+
+/// Atomic, image-based OS updates that always land on their feet.
+#[derive(Debug, Parser)]
+#[command(name = "upright", version, about, long_about = None, max_term_width = 100, after_help = exit::HELP)]
+pub struct Cli {
+    /// Work on the simulated host in this folder instead of this machine
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    /// Read this configuration instead of /etc/upright/upright.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Say more about what is done; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(status::Status),
+    Check(check::Check),
+    Update(update::Update),
+    Rollback(rollback::Rollback),
+    Channel(channel::Channel),
+    History(history::History),
+    Why(why::Why),
+    Run(run::Run),
+    Health(health::Health),
+    ResetState(state::ResetState),
+    #[command(hide = true)]
+    Man(manual::Man),
+    #[command(hide = true)]
+    Completions(manual::Completions),
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.verbose, matches!(cli.command, Command::Run(_) | Command::Health(_)));
+    let json = cli.json;
+    match cli.run() {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(json).into(),
+    }
+}
+
+impl Cli {
+    fn run(self) -> Result<Exit, Failure> {
+        if let Command::Man(command) = &self.command {
+            return command.run();
+        }
+        if let Command::Completions(command) = &self.command {
+            return command.run();
+        }
+        let context = Context::new(self.root.as_deref(), self.config.as_deref(), self.json)?;
+        match self.command {
+            Command::Status(command) => command.run(&context),
+            Command::Check(command) => command.run(&context),
+            Command::Update(command) => command.run(&context),
+            Command::Rollback(command) => command.run(&context),
+            Command::Channel(command) => command.run(&context),
+            Command::History(command) => command.run(&context),
+            Command::Why(command) => command.run(&context),
+            Command::Run(command) => command.run(&context),
+            Command::Health(command) => command.run(&context),
+            Command::ResetState(command) => command.run(&context),
+            Command::Man(_) | Command::Completions(_) => Ok(Exit::Done),
+        }
+    }
+}
+
+/// What every command works with.
+struct Context {
+    host: Box<dyn Host>,
+    config: Config,
+    /// Where the agent keeps its state.
+    folder: PathBuf,
+    json: bool,
+}
+
+impl Context {
+    fn new(root: Option<&Path>, config: Option<&Path>, json: bool) -> Result<Self, Failure> {
+        let below = root.unwrap_or(Path::new("/"));
+        let path = config.map_or_else(|| below.join("etc/upright/upright.toml"), Path::to_owned);
+        let mut config = Config::load(&path)?;
+        let folder = below.join("var/lib/upright");
+        let host: Box<dyn Host> = match root {
+            None => Box::new(LinuxHost::new(&config, &folder)?),
+            Some(root) => {
+                config.repository.root =
+                    root.join(config.repository.root.strip_prefix("/").unwrap_or(&config.repository.root));
+                Box::new(
+                    SimulatedHost::open(root, &config).map_err(|error| Failure::simulated(root, &error))?,
+                )
+            }
+        };
+        Ok(Self { host, config, folder, json })
+    }
+}
+
+/// The agent's log goes to standard error; systemd adds the time.
+fn start_log(verbose: u8, service: bool) {
+    let level = match (verbose, service) {
+        (0, false) => "warn",
+        (0, true) => "info",
+        (1, _) => "info,upright_updater=debug",
+        (_, _) => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+}

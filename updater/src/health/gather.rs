@@ -53,15 +53,19 @@ mod tests {
     #[test]
     fn executables_are_found_in_both_folders_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        for (path, mode) in
-            [("required.d/20-b", 0o755), ("required.d/10-a", 0o755), ("wanted.d/c", 0o755), ("wanted.d/README", 0o644)]
-        {
+        for (path, mode) in [
+            ("required.d/20-b", 0o755),
+            ("required.d/10-a", 0o755),
+            ("wanted.d/c", 0o755),
+            ("wanted.d/README", 0o644),
+        ] {
             let path = folder.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, "").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
-        let health = Health { folders: vec![folder.path().to_owned(), "/nowhere".into()], ..Health::default() };
+        let health =
+            Health { folders: vec![folder.path().to_owned(), "/nowhere".into()], ..Health::default() };
         let found: Vec<_> = gather(&health)
             .into_iter()
             .map(|check| (check.name.rsplit('/').next().unwrap().to_owned(), check.required))

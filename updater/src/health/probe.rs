@@ -12,13 +12,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::{MAX_OUTPUT, Probed, Prober};
 use crate::config::Probe;
+use crate::host::Remote;
 
 /// The system this program runs on.
 pub struct SystemProber<'a> {
-    /// Asks the update server for its newest metadata: what went wrong, if anything.
-    pub update_server: &'a dyn Fn() -> Result<(), String>,
-    /// Asks an address for a 2xx answer within a time: the status line, or what went wrong.
-    pub http: &'a dyn Fn(&str, Duration) -> Result<String, String>,
+    /// The update server.
+    pub remote: &'a dyn Remote,
 }
 
 impl Prober for SystemProber<'_> {
@@ -26,10 +25,8 @@ impl Prober for SystemProber<'_> {
         match probe {
             Probe::Command(words) => command(words, timeout),
             Probe::Unit(unit) => self::unit(unit, timeout),
-            Probe::Http(url) => told((self.http)(url, timeout)),
-            Probe::UpdateServer(_) => {
-                told((self.update_server)().map(|()| "the update server answers".to_owned()))
-            }
+            Probe::Http(url) => told(ask(url, timeout)),
+            Probe::UpdateServer(_) => told(reach(self.remote)),
         }
     }
 
@@ -41,6 +38,22 @@ impl Prober for SystemProber<'_> {
             false => Err(probed.message),
         }
     }
+}
+
+/// Whether the update server has a repository to offer; what it says is not trusted for more than that.
+fn reach(remote: &dyn Remote) -> Result<String, String> {
+    let mut answer = remote.open("metadata/timestamp.json", 0..1).map_err(|error| error.to_string())?;
+    let mut byte = [0];
+    answer
+        .read_exact(&mut byte)
+        .map_err(|error| format!("{} stopped answering: {error}", remote.address()))?;
+    Ok(format!("{} answers", remote.address()))
+}
+
+fn ask(url: &str, timeout: Duration) -> Result<String, String> {
+    let status = crate::fetch::status_of(url, timeout)?;
+    let line = format!("{url} answers with status {status}");
+    if (200..300).contains(&status) { Ok(line) } else { Err(line) }
 }
 
 fn told(result: Result<String, String>) -> Probed {
@@ -95,7 +108,8 @@ fn command(words: &[String], timeout: Duration) -> Probed {
     let output = collect(&mut child);
     let status = wait(&mut child, timeout);
     // A grandchild that left the group may hold the pipe open for ever; what came so far is enough then.
-    let output = output.into_iter().flat_map(|pipe| pipe.recv_timeout(Duration::from_secs(1))).collect::<Vec<_>>();
+    let output =
+        output.into_iter().flat_map(|pipe| pipe.recv_timeout(Duration::from_secs(1))).collect::<Vec<_>>();
     let output = output.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect::<String>();
     match status {
         Ok(Some(status)) if status.success() => {
@@ -147,7 +161,9 @@ fn tail(mut pipe: Box<dyn Read + Send>) -> mpsc::Receiver<Vec<u8>> {
 
 /// Waits for the child; `None` if it had to be killed. The group is killed either way, so that nothing stays behind.
 fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let Some(pid) = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)) else { return child.wait().map(Some) };
+    let Some(pid) = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)) else {
+        return child.wait().map(Some);
+    };
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let until = Instant::now() + timeout;
     let mut ended = false;

@@ -59,7 +59,8 @@ impl Course<'_> {
     fn look(&self, check: &Check) -> Probed {
         let left = self.deadline.saturating_sub(self.clock.monotonic());
         if left.is_zero() {
-            let message = format!("not looked at: the deadline of {} for the trial is over", self.health.deadline);
+            let message =
+                format!("not looked at: the deadline of {} for the trial is over", self.health.deadline);
             return Probed { message, ..Probed::default() };
         }
         self.prober.probe(&check.probe, check.timeout.0.min(left))
@@ -99,9 +100,8 @@ impl Course<'_> {
         let required = checks.iter().filter(|check| check.required);
         let mut looks = required.map(|check| result(&check.name, true, self.look_again(check), 0));
         let broken = looks.find(|result| !result.passed);
-        broken.or_else(|| {
-            self.health.failed_units.then(|| self.failed_units()).filter(|result| !result.passed)
-        })
+        broken
+            .or_else(|| self.health.failed_units.then(|| self.failed_units()).filter(|result| !result.passed))
     }
 
     fn look_again(&self, check: &Check) -> Probed {

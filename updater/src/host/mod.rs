@@ -12,6 +12,17 @@ use jiff::Timestamp;
 use upright_manifests::name::Slot;
 
 use crate::boot::BootLoader;
+use crate::health::Prober;
+
+mod booted;
+mod clock;
+mod etc;
+mod linux;
+mod simulated;
+
+pub use booted::{Booted, BootedError};
+pub use linux::{HostError, LinuxHost};
+pub use simulated::SimulatedHost;
 
 /// Everything outside of the agent.
 pub trait Host {
@@ -25,6 +36,8 @@ pub trait Host {
     fn boot(&self) -> &dyn BootLoader;
     /// The machine itself.
     fn machine(&self) -> &dyn Machine;
+    /// What health checks look at.
+    fn prober(&self) -> &dyn Prober;
 }
 
 /// The system's clock.
@@ -33,7 +46,7 @@ pub trait Clock {
     fn now(&self) -> Timestamp;
     /// A clock that never jumps, from an arbitrary start.
     fn monotonic(&self) -> Duration;
-    /// Waits; returns early only when the process is asked to stop.
+    /// Waits. A process that is asked to stop ends by its signal: every state is safe to be killed in.
     fn sleep(&self, time: Duration);
 }
 
@@ -78,6 +91,13 @@ pub enum RemoteError {
     },
 }
 
+impl RemoteError {
+    /// Whether another try soon would give the same.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::Unavailable { .. })
+    }
+}
+
 /// One of a slot's two partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
@@ -119,10 +139,12 @@ pub trait BlockDevice: Send + Sync {
 pub trait Machine {
     /// A stable identity of this host, for its place in the fleet; machine-id(5).
     fn id(&self) -> String;
-    /// What the kernel was started with: `/proc/cmdline`.
-    fn command_line(&self) -> io::Result<String>;
-    /// A number that differs for each boot; `/proc/sys/kernel/random/boot_id`.
+    /// What runs, and from which slot.
+    fn booted(&self) -> Result<Booted, BootedError>;
+    /// A text that differs for each boot; `/proc/sys/kernel/random/boot_id`.
     fn boot_id(&self) -> io::Result<String>;
-    /// Restarts the machine, after syncing what is worth it.
+    /// Makes the configuration (`/etc`) that `from` has also that of `to`, replacing what `to` had.
+    fn carry_configuration(&self, from: Slot, to: Slot) -> io::Result<()>;
+    /// Restarts the machine. On a real one the call returns when the restart is under way.
     fn reboot(&self) -> io::Result<()>;
 }

@@ -104,7 +104,10 @@ impl fmt::Display for Cause {
         match self {
             Self::Health { check, message } => write!(f, "health check {check:?} failed: {message}"),
             Self::TrialsUsedUp => {
-                write!(f, "its trial boots were used up before it proved healthy: it hung, panicked or was cut off")
+                write!(
+                    f,
+                    "its trial boots were used up before it proved healthy: it hung, panicked or was cut off"
+                )
             }
             Self::Operator => write!(f, "an operator rolled it back"),
         }
@@ -115,12 +118,14 @@ impl fmt::Display for Cause {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
-    /// The way in use, by its name.
+    /// The way in use, by its name; empty before the first.
     pub way: String,
-    /// How many of its parts (frames, segments, steps) are on stable storage.
-    pub parts: u64,
+    /// How many bytes of the root image, from its start, are on stable storage.
+    pub durable: u64,
     /// Bytes fetched so far, over all tries.
     pub fetched: u64,
+    /// Bytes written so far, over all tries.
+    pub written: u64,
 }
 
 /// What the agent is in the middle of.

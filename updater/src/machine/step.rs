@@ -66,12 +66,17 @@ pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, 
     record.state = match (state, event) {
         (state, Event::Started(seen)) => started(&mut record, state, &seen, now),
         (State::Idle, Event::Chosen { target, retry }) => chosen(&mut record, target, retry, now),
-        (State::Fetching { target, .. } | State::Applying { target, .. }, Event::Chosen { target: next, retry })
-            if next != target =>
-        {
-            chosen(&mut record, next, retry, now)
-        }
-        (state @ (State::Fetching { .. } | State::Applying { .. }), Event::Chosen { .. }) => state,
+        // A newer release takes the place of one that has not been booted yet.
+        (
+            state @ (State::Fetching { .. }
+            | State::Applying { .. }
+            | State::Applied { .. }
+            | State::Switched { .. }),
+            Event::Chosen { target, retry },
+        ) => match state.target() {
+            Some(same) if same.root_hash == target.root_hash => state,
+            _ => chosen(&mut record, target, retry, now),
+        },
         (State::Fetching { target, since }, Event::Accepted { slot }) => {
             record.slots.remove(&slot);
             State::Applying { target, slot, since, progress: Progress::default() }
@@ -155,7 +160,14 @@ fn checked(record: &mut Record, trial: Trial, report: HealthReport, now: Timesta
                 check: culprit.map_or_else(String::new, |check| check.name.clone()),
                 message: culprit.map_or_else(String::new, |check| check.message.clone()),
             };
-            State::RollingBack { from: target, slot, cause, report: Some(report), boots: Some(boots), boot_id }
+            State::RollingBack {
+                from: target,
+                slot,
+                cause,
+                report: Some(report),
+                boots: Some(boots),
+                boot_id,
+            }
         }
     }
 }

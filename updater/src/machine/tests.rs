@@ -1,1 +1,249 @@
 //! Sequences of events that a host goes through, and random ones that it must survive.
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use upright_manifests::digest::Digest;
+use upright_manifests::name::Slot;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn target(version: &str) -> Target {
+    Target {
+        version: version.parse().unwrap(),
+        root_hash: Digest::of(version.as_bytes()),
+        manifest: Some(Digest::of(format!("manifest {version}").as_bytes())),
+    }
+}
+
+fn seen(slot: Slot, version: &str, boot: u32) -> Observation {
+    let Target { version, root_hash, .. } = target(version);
+    let boot_id = boot.to_string();
+    Observation { slot, version, root_hash, boot_id, on_trial: false, still_tried: false }
+}
+
+fn way() -> WayTaken {
+    WayTaken { way: "delta".into(), fetched: 1, written: 2, milliseconds: 3 }
+}
+
+fn report(verdict: Verdict) -> HealthReport {
+    let check = CheckResult {
+        name: "app".into(),
+        required: true,
+        passed: verdict == Verdict::Healthy,
+        message: "app.service is failed".into(),
+        output: String::new(),
+        tries: 1,
+    };
+    HealthReport { time: NOW, verdict, checks: vec![check] }
+}
+
+fn run(record: Record, events: impl IntoIterator<Item = Event>) -> Record {
+    events.into_iter().fold(record, |record, event| step(record, event, NOW).unwrap())
+}
+
+/// A host on 1.0 in slot a.
+fn fresh() -> Record {
+    run(Record::default(), [Event::Started(seen(Slot::A, "1.0", 1))])
+}
+
+/// The events that bring `version` into slot b and let the boot loader take it, all in boot 1.
+fn switch_to(version: &str) -> [Event; 4] {
+    [
+        Event::Chosen { target: target(version), retry: false },
+        Event::Accepted { slot: Slot::B },
+        Event::Applied(way()),
+        Event::Switched { boot_id: "1".into() },
+    ]
+}
+
+/// A host that was updated from 1.0 to 1.1 and proved healthy.
+fn updated() -> Record {
+    let record = run(fresh(), switch_to("1.1"));
+    run(
+        record,
+        [Event::Started(seen(Slot::B, "1.1", 2)), Event::Checked(report(Verdict::Healthy)), Event::Committed],
+    )
+}
+
+#[test]
+fn a_healthy_update_ends_proven_with_the_old_release_beside_it() {
+    let record = updated();
+    assert_eq!(record.state, State::Idle);
+    assert!(record.slots[&Slot::A].proven && record.slots[&Slot::B].proven);
+    assert_eq!(record.slots[&Slot::B].version.as_str(), "1.1");
+    assert!(record.bad.is_empty());
+}
+
+#[test]
+fn an_unhealthy_release_is_left_and_remembered_with_the_check_that_failed() {
+    let record = run(fresh(), switch_to("1.2"));
+    let record =
+        run(record, [Event::Started(seen(Slot::B, "1.2", 2)), Event::Checked(report(Verdict::Unhealthy))]);
+    assert_eq!(record.state.effect(), Effect::MarkBad(target("1.2"), Slot::B));
+    let record = run(record, [Event::Started(seen(Slot::A, "1.0", 3))]);
+    assert_eq!(record.state, State::Idle);
+    let cause = Cause::Health { check: "app".into(), message: "app.service is failed".into() };
+    assert_eq!(record.bad[0].reason, cause);
+    assert_eq!(record.bad[0].root_hash, target("1.2").root_hash);
+}
+
+#[test]
+fn a_release_that_never_comes_up_is_left_and_remembered() {
+    let record = run(fresh(), switch_to("1.2"));
+    let record = run(record, [Event::Started(seen(Slot::A, "1.0", 5))]);
+    assert_eq!((record.state, &record.bad[0].reason), (State::Idle, &Cause::TrialsUsedUp));
+}
+
+#[test]
+fn the_agent_starting_again_in_the_boot_that_switched_changes_nothing() {
+    let record = run(fresh(), switch_to("1.1"));
+    let again = run(record.clone(), [Event::Started(seen(Slot::A, "1.0", 1))]);
+    assert_eq!(again, record);
+}
+
+#[test]
+fn an_old_slot_booted_by_hand_does_not_condemn_the_new_release() {
+    let record = run(fresh(), switch_to("1.1"));
+    let by_hand = Observation { still_tried: true, ..seen(Slot::A, "1.0", 2) };
+    let record = run(record, [Event::Started(by_hand)]);
+    assert!(matches!(record.state, State::Switched { .. }) && record.bad.is_empty());
+    let record = run(record, [Event::Started(seen(Slot::B, "1.1", 3))]);
+    assert!(matches!(record.state, State::Trial { boots: 1, .. }));
+}
+
+#[test]
+fn trial_boots_are_counted_by_boot_not_by_start() {
+    let record = run(fresh(), switch_to("1.1"));
+    let starts = [2, 2, 3].map(|boot| Event::Started(seen(Slot::B, "1.1", boot)));
+    assert!(matches!(run(record, starts).state, State::Trial { boots: 2, .. }));
+}
+
+#[test]
+fn rollback_goes_back_and_a_second_one_forward_again_on_trial() {
+    let record = run(updated(), [Event::RollbackAsked(seen(Slot::B, "1.1", 2))]);
+    assert!(matches!(record.state.effect(), Effect::MarkBad(_, Slot::B)));
+    let record = run(record, [Event::Started(seen(Slot::A, "1.0", 3))]);
+    assert_eq!((&record.state, &record.bad[0].reason), (&State::Idle, &Cause::Operator));
+    let record = run(record, [Event::RollbackAsked(seen(Slot::A, "1.0", 3))]);
+    assert_eq!(record.state.effect(), Effect::Switch(target("1.1"), Slot::B));
+    assert!(record.bad.is_empty());
+    let record =
+        run(record, [Event::Switched { boot_id: "3".into() }, Event::Started(seen(Slot::B, "1.1", 4))]);
+    assert!(matches!(record.state, State::Trial { .. }));
+}
+
+#[test]
+fn a_switch_that_was_not_booted_yet_can_be_taken_back() {
+    let record = run(fresh(), switch_to("1.1"));
+    let record = run(record, [Event::RollbackAsked(seen(Slot::A, "1.0", 1))]);
+    let record = run(record, [Event::Started(seen(Slot::A, "1.0", 1))]);
+    assert_eq!((record.state, &record.bad[0].reason), (State::Idle, &Cause::Operator));
+}
+
+#[test]
+fn there_is_no_rollback_to_a_slot_that_holds_nothing_whole() {
+    let refused = |record| step(record, Event::RollbackAsked(seen(Slot::A, "1.0", 1)), NOW).unwrap_err();
+    assert!(refused(fresh()).to_string().contains("slot b holds no complete release"));
+    let [chosen, accepted, ..] = switch_to("1.1");
+    let applying = run(fresh(), [chosen, accepted]);
+    assert!(refused(applying).to_string().contains("1.1 is being written to slot b"));
+}
+
+#[test]
+fn an_unhealthy_release_with_nothing_to_go_back_to_stays_up() {
+    let first = Observation { on_trial: true, ..seen(Slot::A, "1.0", 1) };
+    let record = run(Record::default(), [Event::Started(first), Event::Checked(report(Verdict::Unhealthy))]);
+    assert_eq!(record.state, State::Idle);
+    assert!(matches!(record.history[0].outcome, Outcome::Unhealthy { .. }));
+}
+
+#[test]
+fn a_rollback_whose_other_slot_does_not_start_ends_instead_of_looping() {
+    let record = run(updated(), [Event::RollbackAsked(seen(Slot::B, "1.1", 2))]);
+    let record = run(record, [Event::Started(seen(Slot::B, "1.1", 3))]);
+    assert_eq!(record.state, State::Idle);
+    assert!(matches!(record.history.last().unwrap().outcome, Outcome::Stuck { .. }));
+}
+
+#[test]
+fn a_failed_download_is_kept_for_another_try_and_a_bad_release_is_not() {
+    let [chosen, accepted, ..] = switch_to("1.1");
+    let applying = run(fresh(), [chosen, accepted]);
+    let failed = |kept| Event::Failed { reason: "no route".into(), kept };
+    let kept = run(applying.clone(), [failed(true)]);
+    assert_eq!((&kept.state, kept.failure.is_some()), (&applying.state, true));
+    assert_eq!(run(applying, [failed(false)]).state, State::Idle);
+}
+
+#[test]
+fn a_slot_is_forgotten_before_it_is_written() {
+    let [_, accepted, ..] = switch_to("1.2");
+    let chosen = Event::Chosen { target: target("1.2"), retry: false };
+    let on_a = Event::Started(seen(Slot::A, "1.0", 3));
+    let record = run(updated(), [Event::RollbackAsked(seen(Slot::B, "1.1", 2)), on_a, chosen, accepted]);
+    assert!(!record.slots.contains_key(&Slot::B));
+}
+
+#[test]
+fn a_lost_record_does_not_make_a_trial_a_proven_release() {
+    let first = Observation { on_trial: true, ..seen(Slot::B, "1.1", 1) };
+    let record = run(Record::default(), [Event::Started(first)]);
+    assert!(matches!(record.state, State::Trial { .. }));
+    assert!(!record.slots[&Slot::B].proven);
+}
+
+#[test]
+fn every_state_survives_being_written_down() {
+    let mut record = run(fresh(), switch_to("1.2"));
+    for event in [Event::Started(seen(Slot::B, "1.2", 2)), Event::Checked(report(Verdict::Unhealthy))] {
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+        record = run(record, [event]);
+    }
+    let text = serde_json::to_string(&record).unwrap();
+    assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let version = prop::sample::select(vec!["1.0", "1.1", "1.2"]);
+    let slot = prop::sample::select(Slot::ALL.to_vec());
+    let look = (slot.clone(), version.clone(), 1..4_u32, any::<bool>(), any::<bool>()).prop_map(
+        |(slot, version, boot, on_trial, still_tried)| Observation {
+            on_trial,
+            still_tried,
+            ..seen(slot, version, boot)
+        },
+    );
+    let verdict = prop::sample::select(vec![Verdict::Healthy, Verdict::Unhealthy]);
+    prop_oneof![
+        look.clone().prop_map(Event::Started),
+        (version, any::<bool>()).prop_map(|(v, retry)| Event::Chosen { target: target(v), retry }),
+        slot.prop_map(|slot| Event::Accepted { slot }),
+        Just(Event::Progressed(Progress::default())),
+        Just(Event::Applied(way())),
+        any::<bool>().prop_map(|kept| Event::Failed { reason: "x".into(), kept }),
+        (1..4_u32).prop_map(|boot| Event::Switched { boot_id: boot.to_string() }),
+        verdict.prop_map(|verdict| Event::Checked(report(verdict))),
+        Just(Event::Committed),
+        look.prop_map(Event::RollbackAsked),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in whatever order: a refused event leaves the caller's record, a taken one gives a record
+    /// that can be written down; a release is never both proven and remembered as bad.
+    #[test]
+    fn no_sequence_of_events_breaks_the_record(events in prop::collection::vec(any_event(), 0..60)) {
+        let mut record = fresh();
+        for event in events {
+            if let Ok(next) = step(record.clone(), event, NOW) {
+                record = next;
+            }
+            let text = serde_json::to_string(&record).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Record>(&text).unwrap(), &record);
+            prop_assert!(record.history.len() <= HistoryEntry::MOST);
+        }
+    }
+}

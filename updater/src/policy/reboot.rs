@@ -41,7 +41,9 @@ impl fmt::Display for RebootDecision {
         match self {
             Self::Now => write!(f, "rebooting now"),
             Self::At { time } => write!(f, "the reboot waits for the maintenance window at {time}"),
-            Self::Operator => write!(f, "the reboot is left to an operator (reboot = \"never\"): run `reboot`"),
+            Self::Operator => {
+                write!(f, "the reboot is left to an operator (reboot = \"never\"): run `reboot`")
+            }
         }
     }
 }

@@ -144,10 +144,9 @@ impl fmt::Display for Wait {
                 f,
                 "this host's wave starts at {from}; `upright update --now` does not wait for the wave"
             ),
-            Self::Wave { from: None } => write!(
-                f,
-                "no wave reaches this host yet; `upright update --now` does not wait for the wave"
-            ),
+            Self::Wave { from: None } => {
+                write!(f, "no wave reaches this host yet; `upright update --now` does not wait for the wave")
+            }
             Self::ChannelHold { reason } => write!(f, "the publisher holds it back ({reason})"),
             Self::HostHold { reason } => {
                 write!(f, "this host is held back ({reason}); remove `hold` from its config to go on")
@@ -169,7 +168,10 @@ impl fmt::Display for Refusal {
                 "it is older than {running}, which runs; `upright update --allow-downgrade` takes it all the same"
             ),
             Self::OtherOs { theirs, ours } => {
-                write!(f, "it is a release of {theirs} and this host runs {ours}; check the repository's address")
+                write!(
+                    f,
+                    "it is a release of {theirs} and this host runs {ours}; check the repository's address"
+                )
             }
             Self::OtherArch { theirs, ours } => {
                 write!(f, "it is built for {theirs} and this host is {ours}; check the repository's address")

@@ -1,0 +1,107 @@
+//! Asking the repository what there is, and deciding about it.
+
+use upright_manifests::channel::Channel;
+use upright_manifests::digest::Digest;
+use upright_manifests::name::{Arch, ChannelName, OsName};
+use upright_manifests::release::Release;
+use upright_manifests::version::Version;
+
+use super::{Agent, AgentError};
+use crate::fetch::Session;
+use crate::machine::Target;
+use crate::policy::{Decision, HostFacts, Overrides, choose};
+
+/// What the repository offers this host.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// What to do about it.
+    pub decision: Decision,
+    /// The release to take, if the decision is to take one; otherwise the one decided about.
+    pub release: Release,
+    /// The SHA-256 of its manifest.
+    pub manifest: Digest,
+    /// The channel file.
+    pub channel: Channel,
+}
+
+impl Offer {
+    /// Whether there is something to take.
+    pub fn is_taken(&self) -> bool {
+        matches!(self.decision, Decision::Take { .. } | Decision::TakeFirst { .. })
+    }
+
+    /// The release as a target.
+    pub fn target(&self) -> Target {
+        Target {
+            version: self.release.version.clone(),
+            root_hash: self.release.root.verity.root_hash,
+            manifest: Some(self.manifest),
+        }
+    }
+}
+
+impl Agent<'_> {
+    /// Gets fresh metadata and decides about the channel's release, or about `wanted`. The decision is remembered, and so is a
+    /// failure to get there.
+    pub fn check(&mut self, wanted: Option<&Version>, overrides: Overrides) -> Result<Offer, AgentError> {
+        let result = self.ask(wanted, overrides);
+        let now = self.host.clock().now();
+        self.amend(|record| match &result {
+            Ok(offer) => {
+                record.decided = Some((now, offer.decision.clone()));
+                record.last_contact = Some(now);
+                record.failure = record.failure.take().filter(|_| record.state.target().is_some());
+            }
+            Err(error) => record.failure = Some((now, error.to_string())),
+        })?;
+        result
+    }
+
+    fn ask(&self, wanted: Option<&Version>, overrides: Overrides) -> Result<Offer, AgentError> {
+        let mut session = self.refresh()?;
+        let os = self.os().clone();
+        let channel = session.channel(&os, Arch::HERE, self.channel())?;
+        let (release, manifest) = session.release(&os, Arch::HERE, wanted.unwrap_or(&channel.version))?;
+        let machine_id = self.host.machine().id();
+        let facts = HostFacts {
+            os: &os,
+            arch: Arch::HERE,
+            machine_id: &machine_id,
+            version: &self.booted.version,
+            root_hash: &self.booted.root_hash,
+            bad: &self.record.bad,
+            hold: self.config.update.hold.as_deref(),
+        };
+        let decision = choose(&facts, &channel, &release, self.host.clock().now(), overrides);
+        if let Decision::TakeFirst { floor, .. } = &decision {
+            let (release, manifest) = session.release(&os, Arch::HERE, floor)?;
+            return Ok(Offer { decision, release, manifest, channel });
+        }
+        Ok(Offer { decision, release, manifest, channel })
+    }
+
+    /// Fresh, trusted metadata.
+    pub(super) fn refresh(&self) -> Result<Session<'_>, AgentError> {
+        let root = &self.config.repository.root;
+        let now = self.host.clock().now();
+        Ok(Session::refresh(self.host.remote(), &self.folder.join("tuf"), root, now)?)
+    }
+
+    /// The OS that this host follows.
+    pub fn os(&self) -> &OsName {
+        self.config.repository.os.as_ref().unwrap_or(&self.booted.os)
+    }
+
+    /// The channel that this host follows.
+    pub fn channel(&self) -> &ChannelName {
+        self.record.channel.as_ref().unwrap_or(&self.config.update.channel)
+    }
+
+    /// Follows another channel from now on; none means the config's. The channel must exist.
+    pub fn follow(&mut self, channel: Option<ChannelName>) -> Result<(), AgentError> {
+        if let Some(channel) = &channel {
+            self.refresh()?.channel(self.os(), Arch::HERE, channel)?;
+        }
+        self.amend(|record| record.channel = channel)
+    }
+}

@@ -1,0 +1,212 @@
+//! From a chosen release to a boot loader that takes it.
+
+use std::fmt;
+
+use serde::Serialize;
+use upright_manifests::name::Slot;
+use upright_manifests::release::Release;
+use upright_manifests::verity::{Geometry, SUPERBLOCK_SIZE, Superblock, VerityParams};
+use upright_manifests::version::Version;
+
+use super::perform::Reporter;
+use super::{Agent, AgentError, Offer};
+use crate::apply::{ApplyError, Job, Partitions, Room, install, preflight, root_hash_of, ways};
+use crate::fetch::Retry;
+use crate::host::{Access, BlockDevice, Part};
+use crate::machine::{Effect, Event, Progress, State, Target};
+use crate::store::RecordFile;
+
+/// What an update would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct UpdatePlan {
+    /// The version that runs.
+    pub from: Version,
+    /// The version to install.
+    pub to: Version,
+    /// The slot it goes to.
+    pub slot: Slot,
+    /// The ways there, cheapest first, with the bytes each fetches at most.
+    pub ways: Vec<(String, u64)>,
+    /// Ways that are left out, and why.
+    pub without: Vec<(String, String)>,
+    /// How many bytes are written.
+    pub writes: u64,
+}
+
+impl fmt::Display for UpdatePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "would go from {} to {} in slot {}", self.from, self.to, self.slot)?;
+        for (way, bytes) in &self.ways {
+            writeln!(f, "  by {way}: fetches at most {bytes} bytes")?;
+        }
+        for (way, reason) in &self.without {
+            writeln!(f, "  not by {way}: {reason}")?;
+        }
+        write!(f, "  writes at most {} bytes", self.writes)
+    }
+}
+
+/// Both partitions of a slot, open.
+struct Opened {
+    slot: Slot,
+    root: Box<dyn BlockDevice>,
+    verity: Box<dyn BlockDevice>,
+}
+
+impl Opened {
+    fn partitions(&self) -> Partitions<'_> {
+        Partitions { slot: self.slot, root: self.root.as_ref(), verity: self.verity.as_ref() }
+    }
+}
+
+impl Agent<'_> {
+    /// What [`Self::install`] would do with the offer.
+    pub fn plan_update(&self, offer: &Offer) -> Result<UpdatePlan, AgentError> {
+        let release = &offer.release;
+        let plan = ways(release, &self.booted.root_hash, &self.config.limits.without);
+        let uki = release.uki.compose.size;
+        Ok(UpdatePlan {
+            from: self.booted.version.clone(),
+            to: release.version.clone(),
+            slot: self.booted.slot.other(),
+            ways: plan.ways.iter().map(|(way, bytes)| (way.name().to_owned(), bytes + uki)).collect(),
+            without: plan.without,
+            writes: release.root.size + release.root.verity.hash_size + release.uki.size,
+        })
+    }
+
+    /// Brings the offered release as far as the boot loader taking it at the next boot.
+    pub fn install(
+        &mut self,
+        offer: &Offer,
+        retry: bool,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(), AgentError> {
+        self.take(Event::Chosen { target: offer.target(), retry })?;
+        loop {
+            let result = match self.record.state.effect() {
+                Effect::Prepare(_) => self.prepare(&offer.release),
+                Effect::Install(_, slot) => self.write(&offer.release, slot, reporter),
+                Effect::Switch(target, slot) => {
+                    self.verify_slot(&target, slot).and_then(|()| self.switch(&target, slot))
+                }
+                _ => return Ok(()),
+            };
+            if let Err(error) = result {
+                let kept = matches!(&error, AgentError::Apply(error) if error.is_temporary());
+                self.take(Event::Failed { reason: error.to_string(), kept })?;
+                return Err(error);
+            }
+        }
+    }
+
+    /// Sees whether the release fits, before anything is erased.
+    fn prepare(&mut self, release: &Release) -> Result<(), AgentError> {
+        let slot = self.booted.slot.other();
+        let opened = self.open_slot(slot, Access::Read)?;
+        let esp = self
+            .host
+            .boot()
+            .room(&self.running_entry())
+            .map_err(AgentError::system("see how much room the ESP has"))?;
+        let room = Room { root: opened.root.size(), verity: opened.verity.size(), esp };
+        preflight(release, room, slot.as_str())?;
+        self.take(Event::Accepted { slot })
+    }
+
+    /// Removes the slot's boot entry, then writes the slot.
+    fn write(
+        &mut self,
+        release: &Release,
+        slot: Slot,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(), AgentError> {
+        let State::Applying { target, progress, .. } = self.record.state.clone() else { return Ok(()) };
+        self.host
+            .boot()
+            .remove_others(&self.running_entry())
+            .map_err(AgentError::system(format!("remove the boot entry of slot {slot}")))?;
+        let begin = self.host.clock().monotonic();
+        let into = self.open_slot(slot, Access::Write)?;
+        let from = self.open_slot(slot.other(), Access::Read)?;
+        let entry = self.entry(&target, slot);
+        let host = self.host;
+        let job = Job {
+            remote: host.remote(),
+            boot: host.boot(),
+            release,
+            entry: &entry,
+            target: into.partitions(),
+            base: from.partitions(),
+            base_hash: self.booted.root_hash,
+            without: &self.config.limits.without,
+            retry: Retry::default(),
+        };
+        let (file, record) = (&self.file, &mut self.record);
+        let mut way = install(&job, progress, &mut |progress| keep(file, record, progress), reporter)?;
+        let time = self.host.clock().monotonic().saturating_sub(begin);
+        way.milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.host
+            .machine()
+            .carry_configuration(self.booted.slot, slot)
+            .map_err(AgentError::system(format!("copy the configuration in /etc to slot {slot}")))?;
+        self.take(Event::Applied(way))
+    }
+
+    /// Makes sure that a slot whose boot entry is there already still holds its release.
+    pub(super) fn verify_slot(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
+        // What has no entry yet was read back a moment ago.
+        if self.trust(&self.entry(target, slot))?.is_none() {
+            return Ok(());
+        }
+        let opened = self.open_slot(slot, Access::Read)?;
+        let params = tree_on(opened.verity.as_ref())
+            .map_err(AgentError::system(format!("read the hash tree of slot {slot}")))?;
+        let found = root_hash_of(opened.root.as_ref(), &params, &mut |_| ())?;
+        match found == target.root_hash {
+            true => Ok(()),
+            false => Err(ApplyError::ReadBack {
+                slot,
+                version: target.version.clone(),
+                way: "an earlier update".to_owned(),
+                expected: target.root_hash,
+                found,
+            }
+            .into()),
+        }
+    }
+
+    fn open_slot(&self, slot: Slot, access: Access) -> Result<Opened, AgentError> {
+        let open = |part| {
+            self.host
+                .slots()
+                .open(slot, part, access)
+                .map_err(AgentError::system(format!("open the partitions of slot {slot}")))
+        };
+        Ok(Opened { slot, root: open(Part::Root)?, verity: open(Part::Verity)? })
+    }
+}
+
+/// Keeps the progress of a writing that is under way.
+fn keep(
+    file: &RecordFile,
+    record: &mut crate::machine::Record,
+    now: &Progress,
+) -> Result<(), crate::store::StoreError> {
+    if let State::Applying { progress, .. } = &mut record.state {
+        *progress = now.clone();
+        file.save(record)?;
+    }
+    Ok(())
+}
+
+/// Salt and size of the tree on a verity partition.
+fn tree_on(verity: &dyn BlockDevice) -> std::io::Result<VerityParams> {
+    let mut block = vec![0; upright_manifests::verity::BLOCK];
+    verity.read_at(&mut block, 0)?;
+    let bytes = block.first_chunk::<SUPERBLOCK_SIZE>().ok_or(std::io::ErrorKind::InvalidData)?;
+    let superblock = Superblock::parse(bytes).map_err(std::io::Error::other)?;
+    let geometry = Geometry::new(superblock.data_blocks).map_err(std::io::Error::other)?;
+    Ok(VerityParams::new([0; 32].into(), superblock.salt, &geometry))
+}

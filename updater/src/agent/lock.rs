@@ -1,0 +1,72 @@
+//! One agent at a time: a lock on a file in the state folder, which the kernel drops with the process.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::store::StoreError;
+
+/// The right to change the record, for as long as this lives.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Why the lock was not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Busy {
+    /// Another process holds it.
+    #[error(
+        "another upright is at work (process {pid}); wait for it, or see `upright status` for what it does"
+    )]
+    Held {
+        /// The other process, as far as it said.
+        pid: String,
+    },
+    /// The lock's file cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Lock {
+    /// Takes the lock in `folder`, or says who has it.
+    pub fn take(folder: &Path) -> Result<Self, Busy> {
+        let path = folder.join("lock");
+        let failed = |source| StoreError::Write { path: path.clone(), source };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = options.map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                let _ = (&file).take(32).read_to_string(&mut pid);
+                return Err(Busy::Held { pid: pid.trim().to_owned() });
+            }
+            Err(error) => return Err(failed(error.into()).into()),
+        }
+        // Who holds it is for people; a full disk must not keep the agent from working.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_agents_do_not_work_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Lock::take(folder.path()).unwrap();
+        let busy = Lock::take(folder.path()).unwrap_err().to_string();
+        assert!(busy.contains(&format!("process {}", std::process::id())), "{busy}");
+        drop(lock);
+        assert!(Lock::take(folder.path()).is_ok());
+    }
+}

@@ -1,0 +1,62 @@
+//! An operator's rollback, and forward again.
+
+use serde::Serialize;
+use upright_manifests::name::Slot;
+use upright_manifests::version::Version;
+
+use super::{Agent, AgentError};
+use crate::machine::{Effect, Event, State, step};
+
+/// What a rollback would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RollbackPlan {
+    /// The version that is left.
+    pub from: Version,
+    /// The version that runs afterwards.
+    pub to: Version,
+    /// The slot it is in.
+    pub slot: Slot,
+    /// Whether it is on trial then, because it was left before.
+    pub trial: bool,
+    /// Whether a reboot is needed.
+    pub reboot: bool,
+}
+
+impl Agent<'_> {
+    /// What [`Self::roll_back`] would do now.
+    pub fn plan_rollback(&self) -> Result<RollbackPlan, AgentError> {
+        let asked = Event::RollbackAsked(self.observe()?);
+        let next = step(self.record.clone(), asked, self.host.clock().now())?;
+        let running = &self.booted.version;
+        Ok(match next.state {
+            State::RollingBack { from, slot, .. } if slot != self.booted.slot => RollbackPlan {
+                from: from.version,
+                to: running.clone(),
+                slot: self.booted.slot,
+                trial: false,
+                reboot: false,
+            },
+            ref state => {
+                let slot = self.booted.slot.other();
+                let to = next.slots.get(&slot).map_or(running, |installed| &installed.version).clone();
+                let trial = matches!(state, State::Applied { .. });
+                RollbackPlan { from: running.clone(), to, slot, trial, reboot: true }
+            }
+        })
+    }
+
+    /// Makes the other slot's release what the next boot takes. Says whether a reboot is needed.
+    pub fn roll_back(&mut self) -> Result<bool, AgentError> {
+        let seen = self.observe()?;
+        self.take(Event::RollbackAsked(seen))?;
+        match self.record.state.effect() {
+            Effect::Switch(target, slot) => {
+                self.verify_slot(&target, slot)?;
+                self.switch(&target, slot)?;
+                Ok(true)
+            }
+            _ => self.leave(),
+        }
+    }
+}

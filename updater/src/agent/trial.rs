@@ -1,0 +1,73 @@
+//! The health checks of a trial boot.
+
+use std::path::Path;
+
+use super::{Agent, AgentError, Busy, Lock};
+use crate::config::Config;
+use crate::health::{examine, gather};
+use crate::host::Host;
+use crate::machine::{Event, HealthReport, State};
+
+/// How a trial went.
+#[derive(Debug)]
+pub enum TrialOutcome {
+    /// No release is on trial.
+    NoTrial,
+    /// The checks ended with this report, and what follows from it was done: the slot is good, or the machine is
+    /// on its way back to the other one.
+    Ended(HealthReport),
+}
+
+/// Why a trial could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// Another agent is at work.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The agent failed.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+}
+
+/// Runs the health checks if a release is on trial, and acts on the verdict.
+///
+/// The lock is held before and after the checks, not during them, so that an operator can ask for a rollback meanwhile.
+pub fn run_trial(host: &dyn Host, config: &Config, folder: &Path) -> Result<TrialOutcome, TrialError> {
+    let before = {
+        let _lock = Lock::take(folder)?;
+        Agent::open(host, config, folder)?.record.state
+    };
+    let State::Trial { target, .. } = &before else { return finish_what_is_left(host, config, folder) };
+    tracing::info!(version = %target.version, "health checks begin");
+    let report = examine(&config.health, &gather(&config.health), host.prober(), host.clock());
+    let _lock = Lock::take(folder)?;
+    let mut agent = Agent::open(host, config, folder)?;
+    // An operator's rollback that came in between has the last word.
+    if agent.record.state != before {
+        return Ok(TrialOutcome::NoTrial);
+    }
+    agent.take(Event::Checked(report.clone()))?;
+    agent.end_trial()?;
+    Ok(TrialOutcome::Ended(report))
+}
+
+/// A commit or rollback that a power cut or a kill interrupted goes on.
+fn finish_what_is_left(host: &dyn Host, config: &Config, folder: &Path) -> Result<TrialOutcome, TrialError> {
+    let _lock = Lock::take(folder)?;
+    Agent::open(host, config, folder)?.end_trial()?;
+    Ok(TrialOutcome::NoTrial)
+}
+
+impl Agent<'_> {
+    /// Tells the boot loader about a verdict, and reboots if the release that runs was found bad.
+    pub(super) fn end_trial(&mut self) -> Result<(), AgentError> {
+        match self.record.state {
+            State::Committing { .. } => self.commit(),
+            State::RollingBack { .. } => match self.leave()? {
+                true => self.reboot(),
+                false => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Why a release could not be installed.
+
+use std::io;
+
+use upright_manifests::chunks::{IndexError, PlanError};
+use upright_manifests::delta::{self, SegmentError};
+use upright_manifests::digest::Digest;
+use upright_manifests::name::Slot;
+use upright_manifests::payload::{self, FrameError};
+use upright_manifests::verity::VerityError;
+use upright_manifests::version::Version;
+
+use crate::fetch::FetchError;
+use crate::store::StoreError;
+
+/// Why a release could not be installed. The slot that runs was not touched.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// It does not fit; nothing was erased.
+    #[error(
+        "{version} needs {needed} bytes in {place}, which has {available}: {missing} bytes too few; nothing was changed"
+    )]
+    NoRoom {
+        /// The release.
+        version: Version,
+        /// The partition or file system.
+        place: String,
+        /// What it needs, in bytes.
+        needed: u64,
+        /// What there is, in bytes.
+        available: u64,
+        /// What is missing, in bytes.
+        missing: u64,
+    },
+    /// A partition cannot be read or written.
+    #[error("cannot {what}: {source}")]
+    Device {
+        /// What was tried.
+        what: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The manifest's dm-verity parameters contradict each other.
+    #[error("{version} has impossible dm-verity parameters: {source}")]
+    Verity {
+        /// The release.
+        version: Version,
+        /// What is wrong.
+        source: VerityError,
+    },
+    /// The slot does not hold what was written, or what was written is not what was signed.
+    #[error(
+        "slot {slot} has root hash {found} after {version} was written by {way}, {expected} is signed; the disk loses writes, or the publisher made a mistake"
+    )]
+    ReadBack {
+        /// The slot.
+        slot: Slot,
+        /// The release.
+        version: Version,
+        /// How it was written.
+        way: String,
+        /// The root hash signed.
+        expected: Digest,
+        /// The root hash found.
+        found: Digest,
+    },
+    /// The hash tree on the slot is not the one that was written.
+    #[error(
+        "the hash tree of slot {slot} does not read back as it was written (block {block}); the disk loses writes"
+    )]
+    Tree {
+        /// The slot.
+        slot: Slot,
+        /// The block of the partition.
+        block: u64,
+    },
+    /// The staged UKI is not the one that was signed.
+    #[error(
+        "the UKI of {version} has sha256 {found} on the ESP, {expected} is signed; the ESP loses writes, or the publisher made a mistake"
+    )]
+    Uki {
+        /// The release.
+        version: Version,
+        /// The digest signed.
+        expected: Digest,
+        /// The digest found.
+        found: Digest,
+    },
+    /// No way led to the release.
+    #[error("no way led to {version}: {}", reasons(.ways))]
+    NoWay {
+        /// The release.
+        version: Version,
+        /// Each way that was tried and why it failed.
+        ways: Vec<(String, WayError)>,
+    },
+    /// The UKI could not be made.
+    #[error("the UKI of {version} could not be made: {source}")]
+    Compose {
+        /// The release.
+        version: Version,
+        /// Why.
+        source: WayError,
+    },
+    /// The progress could not be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn reasons(ways: &[(String, WayError)]) -> String {
+    let reasons: Vec<String> = ways.iter().map(|(way, error)| format!("by {way}: {error}")).collect();
+    reasons.join("; ")
+}
+
+impl ApplyError {
+    /// Whether it is the line or the server, so that another try can go on where this one stopped.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::NoWay { ways, .. } => ways.iter().any(|(_, error)| error.is_temporary()),
+            Self::Compose { source, .. } => source.is_temporary(),
+            _ => false,
+        }
+    }
+}
+
+/// Why one way failed. Another may lead there.
+#[derive(Debug, thiserror::Error)]
+pub enum WayError {
+    /// Something could not be fetched, or is not what was signed.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The payload's head is not acceptable.
+    #[error(transparent)]
+    PayloadHead(#[from] payload::HeadError),
+    /// A frame is not acceptable.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The delta's head is not acceptable.
+    #[error(transparent)]
+    DeltaHead(#[from] delta::HeadError),
+    /// A segment is not acceptable.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// The chunk index is not acceptable.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// Index and payload do not belong together.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// What is fetched is for something else.
+    #[error("it is made for another {0}")]
+    Other(&'static str),
+    /// It takes more memory than allowed.
+    #[error("it takes {needed} bytes of memory, {allowed} are allowed")]
+    Memory {
+        /// What it takes.
+        needed: u64,
+        /// What is allowed.
+        allowed: u64,
+    },
+    /// A device could not be read or written.
+    #[error("{what}: {source}")]
+    Device {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The progress could not be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl WayError {
+    /// Whether it is the line or the server.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Fetch(error) if error.is_temporary())
+    }
+
+    /// Whether it would keep any other way from leading anywhere, too.
+    pub(super) fn concerns_all_ways(&self) -> bool {
+        match self {
+            Self::Fetch(FetchError::Remote(error)) => !error.is_final(),
+            Self::Store(_) | Self::Device { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// An input or output error while trying to do `what`.
+    pub(super) fn device(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Device { what, source }
+    }
+}

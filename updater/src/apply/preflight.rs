@@ -1,0 +1,32 @@
+//! Whether a release fits, before anything is erased.
+
+use upright_manifests::release::Release;
+
+use super::error::ApplyError;
+
+/// How much room there is, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// The slot's root partition.
+    pub root: u64,
+    /// The slot's verity partition.
+    pub verity: u64,
+    /// The ESP, once everything but the running release's entry is gone.
+    pub esp: u64,
+}
+
+/// An error that names the first place where `release` does not fit.
+pub fn preflight(release: &Release, room: Room, slot: &str) -> Result<(), ApplyError> {
+    let needs = [
+        (format!("partition root-{slot}"), release.root.size, room.root),
+        (format!("partition root-{slot}-verity"), release.root.verity.hash_size, room.verity),
+        ("the ESP".to_owned(), release.uki.size, room.esp),
+    ];
+    for (place, needed, available) in needs {
+        if needed > available {
+            let (version, missing) = (release.version.clone(), needed - available);
+            return Err(ApplyError::NoRoom { version, place, needed, available, missing });
+        }
+    }
+    Ok(())
+}

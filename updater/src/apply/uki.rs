@@ -1,0 +1,87 @@
+//! Composes the UKI out of the root image that was just verified, and puts it where the boot loader does not see it yet.
+
+use std::io::{self, BufWriter, PipeWriter, Read, Write};
+use std::sync::atomic::AtomicU64;
+
+use upright_manifests::delta::{Applier, Head, Kind, MAX_HEAD_BYTES, Segment, Source};
+use upright_manifests::digest::Digester;
+use upright_manifests::release::Release;
+
+use super::delta::Images;
+use super::error::{ApplyError, WayError};
+use crate::boot::{BootLoader, Entry};
+use crate::fetch::{Retry, head, with_parts};
+use crate::host::{BlockDevice, Remote};
+
+/// Stages the UKI of `release`, whose root image is on `root`.
+pub fn stage(
+    remote: &dyn Remote,
+    release: &Release,
+    root: &dyn BlockDevice,
+    boot: &dyn BootLoader,
+    entry: &Entry,
+    retry: Retry,
+    fetched: &AtomicU64,
+) -> Result<(), ApplyError> {
+    let stage = |source| ApplyError::Device { what: format!("write the UKI of {}", entry.version), source };
+    let (mut reader, writer) = io::pipe().map_err(stage)?;
+    let (composed, staged) = std::thread::scope(|scope| {
+        let composer = scope.spawn(|| compose(remote, release, root, writer, retry, fetched));
+        let staged = boot.stage(entry, &mut reader);
+        // Without a reader the composer ends.
+        drop(reader);
+        let died = || Err(WayError::Other("thread, which died"));
+        (composer.join().unwrap_or_else(|_| died()), staged)
+    });
+    // A composer whose reader has gone only says so; the stager knows why.
+    staged.map_err(stage)?;
+    composed.map_err(|source| ApplyError::Compose { version: release.version.clone(), source })
+}
+
+fn compose(
+    remote: &dyn Remote,
+    release: &Release,
+    root: &dyn BlockDevice,
+    writer: PipeWriter,
+    retry: Retry,
+    fetched: &AtomicU64,
+) -> Result<(), WayError> {
+    let blob = &release.uki.compose;
+    let head = Head::parse(&head(remote, blob, MAX_HEAD_BYTES, retry)?)?;
+    let belongs = head.kind == Kind::Uki
+        && head.target_size == release.uki.size
+        && head.target_id == release.uki.sha256
+        && head.file_size() == blob.size
+        && head.input(Source::Base).is_none()
+        && head.input(Source::Root).is_none_or(|input| input.id == release.root.verity.root_hash);
+    if !belongs {
+        return Err(WayError::Other("UKI"));
+    }
+    let images = Images { base: None, root };
+    let mut applier = Applier::new(&head, &images);
+    let mut writer = BufWriter::with_capacity(64 << 10, writer);
+    let parts: Vec<_> = head.segments.iter().map(Segment::range).collect();
+    with_parts(remote, blob.path.as_str(), &parts, retry, fetched, |parts| {
+        for number in 0..head.segments.len() {
+            applier.apply(number, &parts.next()?, &mut writer)?;
+        }
+        writer.flush().map_err(WayError::device("hand over the UKI"))
+    })
+}
+
+/// Reads the staged UKI back from the ESP and compares it with what was signed.
+pub fn compare_staged(boot: &dyn BootLoader, entry: &Entry, release: &Release) -> Result<(), ApplyError> {
+    let failed = |source| ApplyError::Device { what: "read the UKI back from the ESP".to_owned(), source };
+    let mut staged = boot.staged(entry).map_err(failed)?;
+    let mut digester = Digester::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match staged.read(&mut buffer).map_err(failed)? {
+            0 => break,
+            count => digester.update(&buffer[..count]),
+        }
+    }
+    let found = digester.finish();
+    let (version, expected) = (release.version.clone(), release.uki.sha256);
+    if found == expected { Ok(()) } else { Err(ApplyError::Uki { version, expected, found }) }
+}

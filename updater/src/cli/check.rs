@@ -1,0 +1,33 @@
+//! `upright check`.
+
+use clap::Args;
+
+use super::exit::{Exit, Failure};
+use super::{Context, output};
+use crate::agent::{Agent, Lock};
+use crate::policy::Overrides;
+
+/// Ask the update server what there is, without changing anything
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Exit with 10 if an update is available
+    #[arg(long)]
+    exit_code: bool,
+}
+
+impl Check {
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let _lock = Lock::take(&context.folder)?;
+        let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
+        let offer = agent.check(None, Overrides::default())?;
+        let told = serde_json::json!({
+            "running": agent.booted().version,
+            "channel": offer.channel.channel,
+            "version": offer.release.version,
+            "available": offer.is_taken(),
+            "decision": offer.decision,
+        });
+        output::print(context.json, &told, || offer.decision.to_string())?;
+        Ok(if self.exit_code && offer.is_taken() { Exit::Available } else { Exit::Done })
+    }
+}

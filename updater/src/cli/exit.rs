@@ -1,0 +1,133 @@
+//! Exit codes and the one line that goes with each.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::agent::{AgentError, Busy, TrialError};
+use crate::apply::ApplyError;
+use crate::config::ConfigError;
+use crate::host::HostError;
+use crate::store::StoreError;
+
+/// The exit codes, for `--help`.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0   done, or nothing to do
+  1   failed
+  2   wrong usage
+  3   refused: policy or an operator's earlier word speaks against it
+  4   not trusted: a signature, hash, length or expiry does not hold
+  5   the update server cannot be reached or does not have it; try again later
+  6   this host cannot be worked on: configuration, state or boot loader
+  7   another upright is at work
+  10  an update is available (`check --exit-code`)";
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// Failed in a way that none of the others names.
+    Failed = 1,
+    /// Policy or an operator's earlier word speaks against it.
+    Refused = 3,
+    /// A signature, hash, length or expiry does not hold.
+    NotTrusted = 4,
+    /// The server cannot be reached or does not have it.
+    Unreachable = 5,
+    /// The host cannot be worked on.
+    Host = 6,
+    /// Another agent is at work.
+    Busy = 7,
+    /// An update is available.
+    Available = 10,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A command that failed: the code and the line.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    line: String,
+}
+
+impl Failure {
+    /// A failure with a code of its own.
+    pub(super) fn new(exit: Exit, line: impl Into<String>) -> Self {
+        Self { exit, line: line.into() }
+    }
+
+    pub(super) fn simulated(root: &Path, error: &std::io::Error) -> Self {
+        Self::new(Exit::Host, format!("{} is not a simulated host: {error}", root.display()))
+    }
+
+    /// Prints the line and gives the code.
+    pub(super) fn report(&self, json: bool) -> Exit {
+        match json {
+            true => println!("{}", serde_json::json!({ "error": self.line, "exit": self.exit as u8 })),
+            false => eprintln!("upright: {}", self.line),
+        }
+        self.exit
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Host, error.to_string())
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        Self::new(Exit::Host, error.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(Exit::Host, error.to_string())
+    }
+}
+
+impl From<Busy> for Failure {
+    fn from(error: Busy) -> Self {
+        let exit = match error {
+            Busy::Held { .. } => Exit::Busy,
+            Busy::Store(_) => Exit::Host,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<TrialError> for Failure {
+    fn from(error: TrialError) -> Self {
+        match error {
+            TrialError::Busy(error) => error.into(),
+            TrialError::Agent(error) => error.into(),
+        }
+    }
+}
+
+impl From<AgentError> for Failure {
+    fn from(error: AgentError) -> Self {
+        let exit = match &error {
+            AgentError::Booted(_) | AgentError::Store(_) | AgentError::System { .. } => Exit::Host,
+            AgentError::Step(_) => Exit::Refused,
+            AgentError::Fetch(error) if error.is_local() => Exit::Host,
+            AgentError::Fetch(error) if error.is_temporary() => Exit::Unreachable,
+            AgentError::Fetch(_) => Exit::NotTrusted,
+            AgentError::Apply(ApplyError::NoRoom { .. }) => Exit::Refused,
+            AgentError::Apply(ApplyError::Device { .. } | ApplyError::Store(_) | ApplyError::Tree { .. }) => {
+                Exit::Host
+            }
+            AgentError::Apply(error) if error.is_temporary() => Exit::Unreachable,
+            AgentError::Apply(_) => Exit::NotTrusted,
+        };
+        Self::new(exit, error.to_string())
+    }
+}

@@ -1,0 +1,32 @@
+//! `upright history`.
+
+use clap::Args;
+
+use super::exit::{Exit, Failure};
+use super::{Context, output};
+use crate::machine::HistoryEntry;
+use crate::store::RecordFile;
+
+/// Show what happened on this host, newest last
+#[derive(Debug, Args)]
+pub(super) struct History {
+    /// Show this many entries
+    #[arg(short = 'n', long, default_value_t = 20)]
+    count: usize,
+}
+
+impl History {
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let record = RecordFile::in_folder(&context.folder).load()?.unwrap_or_default();
+        let entries = &record.history[record.history.len().saturating_sub(self.count)..];
+        output::print(context.json, &entries, || match entries.is_empty() {
+            true => "nothing has happened yet".to_owned(),
+            false => entries.iter().map(describe).collect(),
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+fn describe(entry: &HistoryEntry) -> String {
+    format!("{:.0}  {}  {}\n", entry.time, entry.version, entry.outcome)
+}

@@ -1,0 +1,90 @@
+//! What commands print: JSON or lines, and progress on a terminal.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::Failure;
+use super::exit::Exit;
+use crate::agent::Reporter;
+
+/// Prints `value` as JSON, or `text`.
+pub(super) fn print<T: Serialize>(
+    json: bool,
+    value: &T,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    if json {
+        let line = serde_json::to_string_pretty(value)
+            .map_err(|error| Failure::new(Exit::Failed, format!("cannot write JSON: {error}")))?;
+        println!("{line}");
+    } else {
+        println!("{}", text().trim_end());
+    }
+    Ok(())
+}
+
+/// Steps and bytes on standard error: a bar with rate and time left on a terminal, plain lines elsewhere.
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    /// The tenth of the current step that was last printed where there is no terminal.
+    tenth: u64,
+}
+
+impl Progress {
+    pub(super) fn new(json: bool) -> Self {
+        Self { bar: None, quiet: json, tenth: 0 }
+    }
+
+    fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Reporter for Progress {
+    fn step(&mut self, line: &str) {
+        self.finish();
+        self.tenth = 0;
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+
+    fn bytes(&mut self, done: u64, total: u64) {
+        if self.quiet || total == 0 {
+            return;
+        }
+        if std::io::stderr().is_terminal() {
+            let bar = self.bar.get_or_insert_with(|| bar(total));
+            bar.set_length(total);
+            bar.set_position(done);
+            return;
+        }
+        let tenth = done.saturating_mul(10) / total;
+        if tenth > self.tenth {
+            self.tenth = tenth;
+            eprintln!("  {} of {} ({} %)", HumanBytes(done), HumanBytes(total), tenth * 10);
+        }
+    }
+}
+
+fn bar(total: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(5));
+    let template = "  {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}

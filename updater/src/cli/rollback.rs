@@ -1,0 +1,48 @@
+//! `upright rollback`.
+
+use clap::Args;
+
+use super::exit::{Exit, Failure};
+use super::{Context, output};
+use crate::agent::{Agent, Lock, RollbackPlan};
+
+/// Go back to the other slot's release, and reboot into it; a second time goes forward again
+///
+/// The release that is left is remembered and not taken again by itself. Going forward again puts it on trial, as
+/// after an update.
+#[derive(Debug, Args)]
+pub(super) struct Rollback {
+    /// Only print what would be done
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Leave the reboot to somebody else
+    #[arg(long)]
+    no_reboot: bool,
+}
+
+impl Rollback {
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let _lock = Lock::take(&context.folder)?;
+        let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
+        let plan = agent.plan_rollback()?;
+        if self.dry_run {
+            output::print(context.json, &plan, || format!("would go {}", describe(&plan)))?;
+            return Ok(Exit::Done);
+        }
+        let reboot = agent.roll_back()?;
+        output::print(context.json, &plan, || format!("going {}", describe(&plan)))?;
+        if reboot && !self.no_reboot {
+            agent.reboot()?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn describe(plan: &RollbackPlan) -> String {
+    let RollbackPlan { from, to, slot, trial, reboot } = plan;
+    let trial = if *trial { ", on trial until its health checks have passed" } else { "" };
+    let reboot =
+        if *reboot { "; the next boot starts it" } else { "; it runs already, and the switch is taken back" };
+    format!("from {from} to {to} in slot {slot}{trial}{reboot}")
+}

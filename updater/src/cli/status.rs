@@ -1,0 +1,167 @@
+//! `upright status`.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use upright_manifests::digest::Digest;
+use upright_manifests::name::{Arch, ChannelName, OsName, Slot};
+use upright_manifests::version::Version;
+
+use super::exit::{Exit, Failure};
+use super::{Context, output};
+use crate::boot::{Entry, Trust};
+use crate::host::Booted;
+use crate::machine::{Cause, Record, State};
+use crate::store::RecordFile;
+
+/// Show what runs, what the other slot holds, and what the agent is doing
+#[derive(Debug, Args)]
+pub(super) struct Status {}
+
+/// What `status` shows.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Report {
+    os: OsName,
+    arch: Arch,
+    channel: ChannelName,
+    repository: String,
+    booted: Slot,
+    slots: Vec<SlotReport>,
+    state: State,
+    last_contact: Option<Timestamp>,
+    decision: Option<crate::policy::Decision>,
+    failure: Option<(Timestamp, String)>,
+}
+
+/// What `status` shows of a slot.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct SlotReport {
+    slot: Slot,
+    booted: bool,
+    version: Option<Version>,
+    root_hash: Option<Digest>,
+    /// `proven`, `trial`, `bad`, `unproven` or `empty`.
+    verdict: &'static str,
+    /// Why it is bad.
+    cause: Option<Cause>,
+    /// How many trial boots are left.
+    tries_left: Option<u32>,
+}
+
+impl Status {
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let record = RecordFile::in_folder(&context.folder).load()?.unwrap_or_default();
+        let booted = context.host.machine().booted().map_err(crate::agent::AgentError::from)?;
+        let trust = |slot, version: &Version| {
+            let entry = Entry { slot, os: booted.os.clone(), version: version.clone() };
+            // A boot loader that cannot be read is for `update` to complain about; the rest is worth showing.
+            context.host.boot().trust(&entry).ok().flatten()
+        };
+        let report = Report {
+            os: booted.os.clone(),
+            arch: Arch::HERE,
+            channel: record.channel.clone().unwrap_or_else(|| context.config.update.channel.clone()),
+            repository: context.config.repository.url.clone(),
+            booted: booted.slot,
+            slots: Slot::ALL.map(|slot| slot_report(slot, &record, &booted, &trust)).into(),
+            state: record.state,
+            last_contact: record.last_contact,
+            decision: record.decided.map(|(_, decision)| decision),
+            failure: record.failure,
+        };
+        output::print(context.json, &report, || describe(&report))?;
+        Ok(Exit::Done)
+    }
+}
+
+fn slot_report(
+    slot: Slot,
+    record: &Record,
+    booted: &Booted,
+    trust: &dyn Fn(Slot, &Version) -> Option<Trust>,
+) -> SlotReport {
+    let runs = slot == booted.slot;
+    let known =
+        record.slots.get(&slot).map(|installed| (&installed.version, installed.root_hash, installed.proven));
+    let known = known.or_else(|| runs.then_some((&booted.version, booted.root_hash, true)));
+    let Some((version, root_hash, proven)) = known else {
+        return SlotReport {
+            slot,
+            booted: runs,
+            version: None,
+            root_hash: None,
+            verdict: "empty",
+            cause: None,
+            tries_left: None,
+        };
+    };
+    let tries_left = match trust(slot, version) {
+        Some(Trust::Trial { left, .. }) => Some(left),
+        _ => None,
+    };
+    let bad = record.bad.iter().find(|bad| bad.root_hash == root_hash);
+    let verdict = match (bad, tries_left, proven) {
+        (Some(_), ..) => "bad",
+        (None, Some(_), false) => "trial",
+        (None, _, true) => "proven",
+        (None, None, false) => "unproven",
+    };
+    SlotReport {
+        slot,
+        booted: runs,
+        version: Some(version.clone()),
+        root_hash: Some(root_hash),
+        verdict,
+        cause: bad.map(|bad| bad.reason.clone()),
+        tries_left,
+    }
+}
+
+fn describe(report: &Report) -> String {
+    let mut text =
+        format!("{} ({}), channel {} of {}\n", report.os, report.arch, report.channel, report.repository);
+    for slot in &report.slots {
+        let mark = if slot.booted { "*" } else { " " };
+        let version = slot.version.as_ref().map_or("-", Version::as_str);
+        let verdict = if slot.booted { format!("booted, {}", slot.verdict) } else { slot.verdict.to_owned() };
+        let tries = slot.tries_left.map(|left| format!(", {left} boots left")).unwrap_or_default();
+        let cause = slot.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        let _ = writeln!(text, "{mark} slot {}  {version:12}  {verdict}{tries}{cause}", slot.slot);
+    }
+    let _ = writeln!(text, "state: {}", state(&report.state));
+    match report.last_contact {
+        Some(time) => drop(writeln!(text, "last contact with the server: {time:.0}")),
+        None => drop(writeln!(text, "last contact with the server: never")),
+    }
+    if let Some(decision) = &report.decision {
+        let _ = writeln!(text, "decision: {decision}");
+    }
+    if let Some((time, reason)) = &report.failure {
+        let _ = writeln!(text, "last failure, {time:.0}: {reason}");
+    }
+    text
+}
+
+/// The state in one line.
+fn state(state: &State) -> String {
+    match state {
+        State::Idle => "idle".to_owned(),
+        State::Fetching { target, .. } => format!("about to install {}", target.version),
+        State::Applying { target, slot, progress, .. } => {
+            format!("writing {} to slot {slot} ({} bytes fetched)", target.version, progress.fetched)
+        }
+        State::Applied { target, slot } => {
+            format!("{} is written to slot {slot}, not switched to yet", target.version)
+        }
+        State::Switched { target, slot, .. } => {
+            format!("{} stands ready in slot {slot}; the next boot starts it", target.version)
+        }
+        State::Trial { target, boots, .. } => format!("{} is on trial, boot {boots}", target.version),
+        State::Committing { target, .. } => format!("{} is being marked as good", target.version),
+        State::RollingBack { from, cause, .. } => format!("leaving {}: {cause}", from.version),
+    }
+}

@@ -1,0 +1,91 @@
+//! `upright why`.
+
+use clap::Args;
+use serde::Serialize;
+use upright_manifests::version::Version;
+
+use super::exit::{Exit, Failure};
+use super::{Context, health, output};
+use crate::machine::{HealthReport, Outcome, Record};
+use crate::store::RecordFile;
+
+/// Explain why a release was refused, failed or left; without a version, the last time that happened
+#[derive(Debug, Args)]
+pub(super) struct Why {
+    /// The release
+    version: Option<Version>,
+}
+
+/// An explanation.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Explanation {
+    /// The release, if it is about one.
+    version: Option<Version>,
+    /// What happened and why, in one line.
+    summary: String,
+    /// What the health checks said.
+    report: Option<HealthReport>,
+    /// What is in force now.
+    now: Option<String>,
+}
+
+impl Why {
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let record = RecordFile::in_folder(&context.folder).load()?.unwrap_or_default();
+        let explanation = explain(&record, self.version.as_ref());
+        output::print(context.json, &explanation, || describe(&explanation))?;
+        Ok(Exit::Done)
+    }
+}
+
+fn explain(record: &Record, version: Option<&Version>) -> Explanation {
+    let about = |candidate: &Version| version.is_none_or(|version| version == candidate);
+    let entry = record.history.iter().rev().find(|entry| {
+        let went_wrong = !matches!(
+            entry.outcome,
+            Outcome::Applied { .. } | Outcome::Proven { .. } | Outcome::SwitchedBack
+        );
+        about(&entry.version) && (went_wrong || version.is_some())
+    });
+    let failure = record.failure.as_ref().filter(|(time, _)| entry.is_none_or(|entry| entry.time < *time));
+    let decided = record.decided.as_ref().map(|(_, decision)| decision.to_string());
+    match (failure, entry) {
+        (Some((time, reason)), _) if version.is_none() => Explanation {
+            version: record.state.target().map(|target| target.version.clone()),
+            summary: format!("the last attempt failed at {time:.0}: {reason}"),
+            now: decided,
+            ..Explanation::default()
+        },
+        (_, Some(entry)) => Explanation {
+            version: Some(entry.version.clone()),
+            summary: format!("{} at {:.0}: {}", entry.version, entry.time, entry.outcome),
+            report: report(&entry.outcome),
+            now: decided,
+        },
+        (_, None) => Explanation {
+            version: version.cloned(),
+            summary: match version {
+                Some(version) => format!("nothing is known about {version} on this host"),
+                None => "nothing has gone wrong on this host".to_owned(),
+            },
+            now: decided,
+            ..Explanation::default()
+        },
+    }
+}
+
+fn report(outcome: &Outcome) -> Option<HealthReport> {
+    match outcome {
+        Outcome::Proven { report, .. } | Outcome::Unhealthy { report } => Some(report.clone()),
+        Outcome::RolledBack { report, .. } => report.clone(),
+        _ => None,
+    }
+}
+
+fn describe(explanation: &Explanation) -> String {
+    let report =
+        explanation.report.as_ref().map(|report| format!("\nhealth checks: {}", health::describe(report)));
+    let now = explanation.now.as_ref().map(|now| format!("\nnow: {now}"));
+    format!("{}{}{}", explanation.summary, report.unwrap_or_default(), now.unwrap_or_default())
+}

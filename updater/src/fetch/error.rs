@@ -1,0 +1,101 @@
+//! Why something could not be had from the repository, or not be trusted.
+
+use upright_manifests::channel::ChannelError;
+use upright_manifests::digest::Digest;
+use upright_manifests::release::ReleaseError;
+use upright_manifests::tuf::{Kind, TufError};
+
+use crate::host::RemoteError;
+use crate::store::StoreError;
+
+/// Why something could not be had from the repository, or not be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The server did not give it.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// The metadata cannot be trusted.
+    #[error("the repository's metadata is refused: {0}")]
+    Tuf(#[from] TufError),
+    /// This host's own copy of the metadata cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file is longer or shorter than what was signed.
+    #[error(
+        "{path} has {found} bytes where {expected} are signed; the server is being updated or changes files"
+    )]
+    Length {
+        /// The file.
+        path: String,
+        /// The length signed.
+        expected: u64,
+        /// The length found.
+        found: u64,
+    },
+    /// A file is not what was signed.
+    #[error(
+        "{path} has sha256 {found} where {expected} is signed; the server is being updated or changes files"
+    )]
+    Hash {
+        /// The file.
+        path: String,
+        /// The digest signed.
+        expected: Digest,
+        /// The digest found.
+        found: Digest,
+    },
+    /// A signed file is larger than anything of its kind may be.
+    #[error("{path} is signed with {length} bytes, more than the {limit} allowed")]
+    TooLarge {
+        /// The file.
+        path: String,
+        /// The length signed.
+        length: u64,
+        /// The most that is allowed.
+        limit: u64,
+    },
+    /// A signed release manifest makes no sense.
+    #[error("{path}: {source}")]
+    Release {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        source: ReleaseError,
+    },
+    /// A signed channel file makes no sense.
+    #[error("{path}: {source}")]
+    Channel {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        source: ChannelError,
+    },
+    /// A signed document is about something else than its path says.
+    #[error("{path} describes {found}, so the publisher made a mistake; nothing is taken from it")]
+    Misplaced {
+        /// The file.
+        path: String,
+        /// What it describes.
+        found: String,
+    },
+}
+
+impl FetchError {
+    /// Whether the same may well succeed later without anyone doing anything on this host.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Remote(error) => !matches!(error, RemoteError::Protocol { .. }),
+            Self::Tuf(error) => error.kind() == Kind::NotFound,
+            _ => false,
+        }
+    }
+
+    /// Whether it is this host that cannot be worked on.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Store(_) => true,
+            Self::Tuf(error) => error.kind() == Kind::Stored,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! One look at the repository: fresh TUF metadata, and the signed documents it vouches for.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use upright_manifests::channel::{self, Channel};
+use upright_manifests::digest::Digest;
+use upright_manifests::name::{Arch, ChannelName, OsName};
+use upright_manifests::release::{self, Release};
+use upright_manifests::tuf::{Answer, Client, Fetch, Outside, RoleStatus, Stored, limits};
+use upright_manifests::version::Version;
+
+use super::FetchError;
+use crate::host::{Remote, RemoteError};
+use crate::store::{self, StoreError};
+
+/// The most stored metadata that is read, in bytes a file; no role may be larger.
+const MAX_STORED: u64 = limits::TARGETS;
+
+/// Trusted metadata, as fresh as the server's.
+pub struct Session<'a> {
+    client: Client,
+    outside: Repository<'a>,
+}
+
+impl<'a> Session<'a> {
+    /// Brings the metadata in `folder` up to date with the server's, starting from the root in `shipped`.
+    ///
+    /// `now` should be the latest time the host can be sure of, for a clock that is wrong.
+    pub fn refresh(
+        remote: &'a dyn Remote,
+        folder: &Path,
+        shipped: &Path,
+        now: Timestamp,
+    ) -> Result<Self, FetchError> {
+        let shipped = store::read(shipped, limits::ROOT)?;
+        let client = Client::new(Stored::new(shipped, stored(folder)?)?, now)?;
+        let mut session = Self { client, outside: Repository { remote, folder: folder.to_owned() } };
+        session.client.refresh(&mut session.outside)?;
+        Ok(session)
+    }
+
+    /// How long the metadata is good for, by role.
+    pub fn status(&self) -> Vec<RoleStatus> {
+        self.client.status()
+    }
+
+    /// The channel file of `channel`.
+    pub fn channel(&mut self, os: &OsName, arch: Arch, channel: &ChannelName) -> Result<Channel, FetchError> {
+        let path = Channel::target_path(os, arch, channel);
+        let (bytes, _) = self.target(&path, channel::MAX_BYTES)?;
+        let file =
+            Channel::parse(&bytes).map_err(|source| FetchError::Channel { path: path.clone(), source })?;
+        match (&file.os, file.arch, &file.channel) == (os, arch, channel) {
+            true => Ok(file),
+            false => {
+                let found = format!("channel {} of {} for {}", file.channel, file.os, file.arch);
+                Err(FetchError::Misplaced { path, found })
+            }
+        }
+    }
+
+    /// The manifest of a release, and its SHA-256.
+    pub fn release(
+        &mut self,
+        os: &OsName,
+        arch: Arch,
+        version: &Version,
+    ) -> Result<(Release, Digest), FetchError> {
+        let path = Release::target_path(os, arch, version);
+        let (bytes, digest) = self.target(&path, release::MAX_BYTES)?;
+        let manifest =
+            Release::parse(&bytes).map_err(|source| FetchError::Release { path: path.clone(), source })?;
+        match (&manifest.os, manifest.arch, &manifest.version) == (os, arch, version) {
+            true => Ok((manifest, digest)),
+            false => {
+                let Release { os, arch, version, .. } = manifest;
+                Err(FetchError::Misplaced { path, found: format!("{os} {version} for {arch}") })
+            }
+        }
+    }
+
+    /// A signed file, checked before anyone reads it.
+    fn target(&mut self, path: &str, limit: u64) -> Result<(Vec<u8>, Digest), FetchError> {
+        let target = self.client.target(path, &mut self.outside)?;
+        let expected = target.sha256()?;
+        if target.length > limit {
+            return Err(FetchError::TooLarge { path: path.to_owned(), length: target.length, limit });
+        }
+        let bytes = self.outside.read(&target.fetch_path, target.length)?;
+        if bytes.len() as u64 != target.length {
+            let (expected, found) = (target.length, bytes.len() as u64);
+            return Err(FetchError::Length { path: path.to_owned(), expected, found });
+        }
+        match Digest::of(&bytes) {
+            found if found == expected => Ok((bytes, found)),
+            found => Err(FetchError::Hash { path: path.to_owned(), expected, found }),
+        }
+    }
+}
+
+/// The metadata that the host has, by file name.
+fn stored(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+    let failed = |source| StoreError::Read { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut files = BTreeMap::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if !name.ends_with(".json") {
+            continue;
+        }
+        if let Some(bytes) = store::read(&entry.path(), MAX_STORED)? {
+            files.insert(name, bytes);
+        }
+    }
+    Ok(files)
+}
+
+/// The server and the host's own copy, as the TUF client's outside.
+struct Repository<'a> {
+    remote: &'a dyn Remote,
+    folder: PathBuf,
+}
+
+impl Repository<'_> {
+    /// Reads a file of which at most `limit` bytes, and one more that shows it to be too long, are wanted.
+    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
+        let wanted = limit.saturating_add(1);
+        let mut bytes = Vec::new();
+        let mut answer = self.remote.open(path, 0..wanted)?.take(wanted);
+        answer.read_to_end(&mut bytes).map_err(|error| RemoteError::Unavailable {
+            url: format!("{}/{path}", self.remote.address()),
+            reason: error.to_string(),
+        })?;
+        Ok(bytes)
+    }
+}
+
+impl Outside for Repository<'_> {
+    type Error = FetchError;
+
+    fn fetch(&mut self, file: &Fetch) -> Result<Answer, FetchError> {
+        match self.read(&format!("metadata/{}", file.name), file.max_length) {
+            Ok(bytes) => Ok(Answer::Bytes(bytes)),
+            Err(FetchError::Remote(RemoteError::NotFound { .. })) => Ok(Answer::NotFound),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn persist(&mut self, name: &str, bytes: &[u8]) -> Result<(), FetchError> {
+        Ok(store::replace(&self.folder.join(name), bytes)?)
+    }
+
+    fn forget(&mut self, name: &str) -> Result<(), FetchError> {
+        let path = self.folder.join(name);
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => store::sync_folder(&self.folder),
+        };
+        Ok(removed.map_err(|source| StoreError::Write { path, source })?)
+    }
+}

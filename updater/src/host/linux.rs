@@ -1,0 +1,172 @@
+//! A Linux machine: partitions by label, systemd-boot on the ESP, `/proc` and `/sys`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use upright_manifests::name::Slot;
+
+use super::booted::{Booted, BootedError, parse};
+use super::clock::SystemClock;
+use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc};
+use crate::boot::BootLoader;
+use crate::boot::systemd_boot::SystemdBoot;
+use crate::config::{Config, Probe};
+use crate::fetch::HttpRemote;
+use crate::health::{Probed, Prober, SystemProber};
+use crate::slot::Partition;
+
+/// Where the ESP is looked for.
+const ESP_PLACES: [&str; 3] = ["/efi", "/boot/efi", "/boot"];
+
+/// The machine this program runs on.
+pub struct LinuxHost {
+    clock: SystemClock,
+    remote: HttpRemote,
+    slots: Partitions,
+    boot: SystemdBoot,
+    machine: LinuxMachine,
+}
+
+/// Why this machine cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// No ESP is mounted.
+    #[error("no EFI system partition is mounted at {}; mount it or set `esp` in [boot]", ESP_PLACES.join(", "))]
+    NoEsp,
+    /// The repository's address cannot be used.
+    #[error("the update server's address cannot be used: {0}")]
+    Remote(String),
+}
+
+impl LinuxHost {
+    /// The machine this program runs on, with its state in `state`.
+    pub fn new(config: &Config, state: &Path) -> Result<Self, HostError> {
+        let esp = match &config.boot.esp {
+            Some(esp) => esp.clone(),
+            None => find_esp(Path::new("/")).ok_or(HostError::NoEsp)?,
+        };
+        let remote = HttpRemote::new(&config.repository.url, config.repository.ca_file.as_deref())
+            .map_err(|error| HostError::Remote(error.to_string()))?;
+        Ok(Self {
+            clock: SystemClock::default(),
+            remote,
+            slots: Partitions,
+            boot: SystemdBoot::new(&esp),
+            machine: LinuxMachine { state: state.to_owned() },
+        })
+    }
+}
+
+fn find_esp(root: &Path) -> Option<PathBuf> {
+    ESP_PLACES.iter().map(|place| root.join(&place[1..])).find(|place| place.join("EFI").is_dir())
+}
+
+impl Host for LinuxHost {
+    fn clock(&self) -> &dyn Clock {
+        &self.clock
+    }
+    fn remote(&self) -> &dyn Remote {
+        &self.remote
+    }
+    fn slots(&self) -> &dyn Slots {
+        &self.slots
+    }
+    fn boot(&self) -> &dyn BootLoader {
+        &self.boot
+    }
+    fn machine(&self) -> &dyn Machine {
+        &self.machine
+    }
+    fn prober(&self) -> &dyn Prober {
+        self
+    }
+}
+
+impl Prober for LinuxHost {
+    fn probe(&self, probe: &Probe, timeout: Duration) -> Probed {
+        SystemProber { remote: &self.remote }.probe(probe, timeout)
+    }
+
+    fn failed_units(&self, timeout: Duration) -> Result<Vec<String>, String> {
+        SystemProber { remote: &self.remote }.failed_units(timeout)
+    }
+}
+
+/// Slot partitions by their GPT label.
+struct Partitions;
+
+impl Slots for Partitions {
+    fn open(&self, slot: Slot, part: Part, access: Access) -> io::Result<Box<dyn BlockDevice>> {
+        let path = Path::new("/dev/disk/by-partlabel").join(label(slot, part));
+        Ok(Box::new(Partition::open(&path, access)?))
+    }
+}
+
+/// A partition's label, and its file's name on a simulated host.
+pub(super) fn label(slot: Slot, part: Part) -> String {
+    match part {
+        Part::Root => format!("root-{slot}"),
+        Part::Verity => format!("root-{slot}-verity"),
+    }
+}
+
+struct LinuxMachine {
+    state: PathBuf,
+}
+
+impl Machine for LinuxMachine {
+    fn id(&self) -> String {
+        fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned()
+    }
+
+    fn booted(&self) -> Result<Booted, BootedError> {
+        parse(&read("/proc/cmdline")?, booted_slot()?)
+    }
+
+    fn boot_id(&self) -> io::Result<String> {
+        Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    }
+
+    fn carry_configuration(&self, from: Slot, to: Slot) -> io::Result<()> {
+        etc::carry(&self.state, from, to)
+    }
+
+    fn reboot(&self) -> io::Result<()> {
+        match Command::new("systemctl").arg("reboot").status() {
+            Ok(status) if status.success() => Ok(()),
+            // A system too broken to stop its services in order must still come back.
+            _ => {
+                rustix::fs::sync();
+                rustix::system::reboot(rustix::system::RebootCommand::Restart).map_err(io::Error::from)
+            }
+        }
+    }
+}
+
+fn read(path: &str) -> Result<String, BootedError> {
+    fs::read_to_string(path).map_err(|source| BootedError::Read { path: path.to_owned(), source })
+}
+
+/// The slot below the root file system: its dm-verity device's data partition, by GPT label.
+///
+/// Source: Linux `Documentation/ABI/testing/sysfs-block`; `slaves/` of a device-mapper device lists what it is
+/// made of, `uevent` of a partition has its label as `PARTNAME`.
+fn booted_slot() -> Result<Slot, BootedError> {
+    let meta = fs::metadata("/").map_err(|source| BootedError::Read { path: "/".to_owned(), source })?;
+    let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+    let device = format!("/sys/dev/block/{major}:{minor}");
+    let below = fs::read_dir(format!("{device}/slaves")).into_iter().flatten().flatten();
+    let mut names = below.map(|entry| entry.path().join("uevent")).filter_map(|path| partition_label(&path));
+    names
+        .find_map(|name| Slot::ALL.into_iter().find(|slot| label(*slot, Part::Root) == name))
+        .ok_or_else(|| BootedError::Slot(format!("block device {major}:{minor}")))
+}
+
+fn partition_label(uevent: &Path) -> Option<String> {
+    let text = fs::read_to_string(uevent).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("PARTNAME=")).map(str::to_owned)
+}

@@ -1,0 +1,140 @@
+//! A host made of plain files, for trying things out without a machine: `upright --root DIR`.
+//!
+//! ```text
+//! DIR/dev/root-a  root-a-verity  root-b  root-b-verity    the slots, files of the partitions' size
+//! DIR/esp/                                                the ESP, with the UKIs as on a real one
+//! DIR/etc/upright/upright.toml  DIR/etc/machine-id
+//! DIR/var/lib/upright/                                    the agent's state
+//! DIR/run/cmdline  DIR/run/slot  DIR/run/boot_id          the boot that "runs"
+//! ```
+//!
+//! The boot loader's state is kept by the same back end as on a machine with systemd-boot. A "reboot" does what the
+//! firmware, systemd-boot and the initrd would: pick the entry, take a try off its name, find the slot by the UUIDs on the UKI's
+//! command line. Units are simulated too: one is active if the program that its file in the booted image starts is in that
+//! image.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use upright_manifests::name::Slot;
+
+use super::booted::{Booted, BootedError, parse};
+use super::clock::SystemClock;
+use super::linux::label;
+use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc};
+use crate::boot::BootLoader;
+use crate::boot::systemd_boot::SystemdBoot;
+use crate::config::{Config, Probe};
+use crate::fetch::HttpRemote;
+use crate::health::{Probed, Prober, SystemProber};
+use crate::slot::Partition;
+
+mod firmware;
+mod units;
+
+/// A host made of the files below a folder.
+pub struct SimulatedHost {
+    clock: SystemClock,
+    remote: HttpRemote,
+    files: Files,
+    boot: SystemdBoot,
+}
+
+/// The folder.
+struct Files(PathBuf);
+
+impl SimulatedHost {
+    /// The host below `root`. One that was never "booted" is booted first.
+    pub fn open(root: &Path, config: &Config) -> io::Result<Self> {
+        let remote = HttpRemote::new(&config.repository.url, config.repository.ca_file.as_deref())
+            .map_err(io::Error::other)?;
+        let files = Files(root.to_owned());
+        if !root.join("run/cmdline").exists() {
+            firmware::boot(root)?;
+        }
+        Ok(Self { clock: SystemClock::default(), remote, files, boot: SystemdBoot::new(&root.join("esp")) })
+    }
+}
+
+impl Host for SimulatedHost {
+    fn clock(&self) -> &dyn Clock {
+        &self.clock
+    }
+    fn remote(&self) -> &dyn Remote {
+        &self.remote
+    }
+    fn slots(&self) -> &dyn Slots {
+        &self.files
+    }
+    fn boot(&self) -> &dyn BootLoader {
+        &self.boot
+    }
+    fn machine(&self) -> &dyn Machine {
+        &self.files
+    }
+    fn prober(&self) -> &dyn Prober {
+        self
+    }
+}
+
+impl Prober for SimulatedHost {
+    fn probe(&self, probe: &Probe, timeout: Duration) -> Probed {
+        match probe {
+            Probe::Unit(unit) => self.files.booted().map_err(io::Error::other).map_or_else(
+                |error| Probed { message: error.to_string(), ..Probed::default() },
+                |booted| units::look(&self.files, booted.slot, unit),
+            ),
+            probe => SystemProber { remote: &self.remote }.probe(probe, timeout),
+        }
+    }
+
+    fn failed_units(&self, _: Duration) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+}
+
+impl Slots for Files {
+    fn open(&self, slot: Slot, part: Part, access: Access) -> io::Result<Box<dyn BlockDevice>> {
+        Ok(Box::new(Partition::open(&self.0.join("dev").join(label(slot, part)), access)?))
+    }
+}
+
+impl Machine for Files {
+    fn id(&self) -> String {
+        fs::read_to_string(self.0.join("etc/machine-id")).unwrap_or_default().trim().to_owned()
+    }
+
+    fn booted(&self) -> Result<Booted, BootedError> {
+        let read = |name: &str| {
+            let path = self.0.join("run").join(name);
+            fs::read_to_string(&path)
+                .map_err(|source| BootedError::Read { path: path.display().to_string(), source })
+        };
+        let slot = match read("slot")?.trim() {
+            "a" => Slot::A,
+            "b" => Slot::B,
+            other => return Err(BootedError::Slot(other.to_owned())),
+        };
+        parse(&read("cmdline")?, slot)
+    }
+
+    fn boot_id(&self) -> io::Result<String> {
+        Ok(fs::read_to_string(self.0.join("run/boot_id"))?.trim().to_owned())
+    }
+
+    fn carry_configuration(&self, from: Slot, to: Slot) -> io::Result<()> {
+        etc::carry(&self.0.join("var/lib/upright"), from, to)
+    }
+
+    fn reboot(&self) -> io::Result<()> {
+        firmware::boot(&self.0)
+    }
+}
+
+/// The next boot's id: a number that grows.
+fn next_boot_id(last: &str) -> String {
+    let count: u64 = last.trim().rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    format!("boot-{}", count.saturating_add(1))
+}
