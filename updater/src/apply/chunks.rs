@@ -90,7 +90,8 @@ fn fetch_index(
         let error = FetchError::TooLarge { path: path.to_owned(), length: size, limit: MAX_INDEX };
         return Err(error.into());
     }
-    let whole = std::slice::from_ref(&(0..size));
+    let whole = 0..size;
+    let whole = std::slice::from_ref(&whole);
     let bytes = with_parts(remote, path, whole, retry, fetched, |parts| parts.next())?;
     match Digest::of(&bytes) {
         found if found == root.chunks.sha256 => Ok(Index::parse(&bytes)?),
