@@ -1,6 +1,8 @@
 //! Recognises and undoes the compression of an input, by its first bytes.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
 
 /// What the first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,14 @@ impl Compression {
             _ => Self::Plain,
         }
     }
+}
+
+/// Opens the file at `path` without its compression, and says how long it is if it has none.
+pub(super) fn open(path: &Path) -> io::Result<(Box<dyn Read>, Option<u64>)> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let (plain, compression) = decompress(file)?;
+    Ok((plain, (compression == Compression::Plain).then_some(length)))
 }
 
 /// `input` without its compression, and what that was.

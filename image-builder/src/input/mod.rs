@@ -4,11 +4,18 @@
 //! content of files into the store as it goes. None needs root.
 
 mod compress;
+mod detect;
+mod dir;
 mod error;
+mod oci;
 mod ostree;
 mod tar;
 
-use std::fs::File;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 
 use upright_manifests::name::Arch;
@@ -59,18 +66,17 @@ impl Source {
 /// Reads `source` and stores its files in `batch`; of an image for several architectures, that for `arch`.
 pub fn read(source: &Source, arch: Arch, batch: &Batch<'_>) -> Result<Imported, ReadError> {
     let imported = match source {
+        Source::Directory(path) => dir::read(path, batch),
         Source::Tar(path) => read_tar(path, batch),
+        Source::OciLayout(path) => oci::read_layout(path, arch, batch),
+        Source::OciArchive(path) => oci::read_archive(path, arch, batch),
         Source::Ostree { repository, reference } => ostree::read(repository, reference, batch),
-        _ => Err(InputError::Format(format!("it is not a tar: {arch}"))),
     };
     imported.map_err(|reason| ReadError { input: source.path().to_owned(), reason })
 }
 
 fn read_tar(path: &Path, batch: &Batch<'_>) -> Result<Imported, InputError> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let (plain, compression) = compress::decompress(file)?;
-    let length = (compression == compress::Compression::Plain).then_some(length);
+    let (plain, length) = compress::open(path)?;
     let mut builder = TreeBuilder::new(Repeat::Refuse);
     let newest = tar::read(plain, tar::Rules { length, end_mark: true }, &mut builder, batch)?;
     Ok(Imported { tree: builder.finish()?, newest })

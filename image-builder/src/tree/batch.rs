@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 use ostree::prelude::*;
 use ostree::{MutableTree, TransactionGuard, gio, glib};
@@ -98,6 +99,11 @@ impl<'a> Batch<'a> {
         let object = writer.finish(gio::Cancellable::NONE).map_err(store_error)?;
         let object = checksum(self.store, &object).map_err(WriteError::Store)?;
         Ok(Content { size, sha256: digester.finish(), object })
+    }
+
+    /// A folder on the store's file system for files that have no name.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.store.path.join("tmp")
     }
 
     /// Commits `tree`, whose files have been stored here or before, and points `info.reference` at it. Equal

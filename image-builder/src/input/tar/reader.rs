@@ -71,6 +71,11 @@ impl<R: Read> Reader<R> {
         Content { reader: self, size, position: 0, segments: segments.into_iter(), segment: None }
     }
 
+    /// Where the content of the entry that was read last begins in the input.
+    pub(crate) fn offset(&self) -> u64 {
+        self.input.offset
+    }
+
     fn entry(&mut self, header: &Header, size: u64, extensions: Extensions) -> Result<Entry, TarError> {
         let records = self.global.with(extensions.records);
         let path = records.get("GNU.sparse.name").or_else(|| records.get("path")).map(<[u8]>::to_vec);
