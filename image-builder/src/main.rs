@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! `upright-build`: the publisher's program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    upright_image_builder::cli::main()
+}

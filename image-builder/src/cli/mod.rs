@@ -1,1 +1,123 @@
 //! The publisher's commands, one a file.
+//!
+//! A command reads its flags, opens what it needs, calls `repo` and prints; it decides nothing itself.
+
+mod bars;
+mod exit;
+mod init;
+mod list;
+mod manual;
+mod output;
+mod publish;
+mod rollout;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use jiff::Timestamp;
+use upright_keys::{Passphrase, PassphraseSource};
+
+pub use exit::Exit;
+
+use crate::repo::workspace::{Lock, Workspace};
+use bars::Bars;
+
+/// Build signed OS images and publish them as updates.
+#[derive(Debug, Parser)]
+#[command(name = "upright-build", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 verification failed, 5 busy";
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// The workspace, a folder with an upright.toml
+    #[arg(short = 'C', long, value_name = "DIR", default_value = ".", global = true)]
+    workspace: PathBuf,
+    /// Where the passphrase of encrypted key files is: fd:N, file:PATH or env:NAME
+    #[arg(long, value_name = "SOURCE", global = true)]
+    passphrase: Option<PassphraseSource>,
+    /// Show errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Init),
+    Publish(publish::Publish),
+    Promote(publish::Promote),
+    Rollout(rollout::Rollout),
+    List(list::List),
+    Serve(serve::Serve),
+    #[command(hide = true)]
+    Man(manual::Man),
+    #[command(hide = true)]
+    Completions(manual::Completions),
+}
+
+/// Runs the program: what `main` does.
+pub fn main() -> ExitCode {
+    // clap ends the process itself, with 2 for wrong usage and 0 for help.
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => Exit::Ok.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            Exit::of(&error).into()
+        }
+    }
+}
+
+/// The whole command line, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    let common = &cli.common;
+    match &cli.command {
+        Command::Init(command) => command.run(common),
+        Command::Publish(command) => command.run(common),
+        Command::Promote(command) => command.run(common),
+        Command::Rollout(command) => command.run(common),
+        Command::List(command) => command.run(common),
+        Command::Serve(command) => command.run(common),
+        Command::Man(command) => command.run(),
+        Command::Completions(command) => command.run(),
+    }
+}
+
+impl Common {
+    fn open(&self) -> anyhow::Result<Workspace> {
+        Ok(Workspace::open(&self.workspace)?)
+    }
+
+    /// The workspace, kept from other commands.
+    fn lock(&self) -> anyhow::Result<(Workspace, Lock)> {
+        let workspace = self.open()?;
+        let lock = workspace.lock()?;
+        Ok((workspace, lock))
+    }
+
+    fn passphrase(&self) -> anyhow::Result<Option<Passphrase>> {
+        Ok(self.passphrase.as_ref().map(PassphraseSource::read).transpose()?)
+    }
+
+    fn bars(&self) -> Bars {
+        Bars::new(self.quiet)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}

@@ -211,6 +211,11 @@ impl Metadata {
         &self.targets.body.targets
     }
 
+    /// The keys and the threshold that the root appoints for a top-level role.
+    pub fn role(&self, role: &str) -> Option<&RoleKeys> {
+        self.root.body.roles.get(role)
+    }
+
     /// Where hosts fetch a listed target: `<folder>/<sha256>.<name>` (TUF 1.0, section 5.7.3).
     pub fn fetch_path(&self, path: &str) -> Option<String> {
         let hashes = &self.targets.body.targets.get(path)?.hashes;

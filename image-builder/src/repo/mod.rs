@@ -3,12 +3,19 @@
 //! What is decided here is decided as a value first (`publish::plan`), and carried out through [`files::Files`], so
 //! that a publish can be cut off at any of its steps in a test. The commands' texts and flags are `cli`'s.
 
+pub mod build;
+pub mod bytes;
 pub mod config;
 pub mod error;
 pub mod files;
+pub mod init;
+pub mod list;
 pub mod metadata;
 pub mod progress;
+pub mod publish;
+pub mod published;
 pub mod serve;
+pub mod signers;
 pub mod workspace;
 
 pub use error::{Class, Error, Result};

@@ -71,6 +71,11 @@ impl Workspace {
         self.builds().join(version.as_str())
     }
 
+    /// The newest TUF root this workspace has signed: what verification starts from, and what images ship.
+    pub fn trusted_root(&self) -> PathBuf {
+        self.root.join("root.json")
+    }
+
     /// What is served.
     pub fn repository(&self) -> PathBuf {
         self.root.join("repository")

@@ -83,7 +83,7 @@ pub fn replace(files: &dyn Files, staging: &Path, to: &Path, bytes: &[u8]) -> Re
 }
 
 /// Makes a folder whose entry in each new parent is durable too.
-fn make_folder(files: &dyn Files, folder: &Path) -> Result<()> {
+pub fn make_folder(files: &dyn Files, folder: &Path) -> Result<()> {
     let missing: Vec<PathBuf> =
         folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
     if missing.is_empty() {

@@ -1,0 +1,316 @@
+//! Encodes what a release is fetched as, and puts it into the repository under names that never change.
+//!
+//! What was encoded is written down beside the build, so that a publish that was cut off does not encode it again.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use upright_manifests::chunks::Leaf;
+use upright_manifests::digest::{Digest, Digester};
+use upright_manifests::name::RepoPath;
+use upright_manifests::release::{Blob, DeltaEdge, PartedBlob};
+use upright_manifests::verity::{BlockHasher, Discard, TreeBuilder};
+
+use super::plan::{Edge, Why};
+use crate::erofs::Layout;
+use crate::payload::Parted;
+use crate::repo::build::{Build, IMAGE, LAYOUT, UKI};
+use crate::repo::bytes::human;
+use crate::repo::error::{Error, Result};
+use crate::repo::files::{Files, STAGING, make_folder, place, replace};
+use crate::repo::progress::Progress;
+use crate::repo::workspace::Workspace;
+use crate::{chunks, delta, payload};
+
+/// The record's file in a build's folder.
+const RECORD: &str = "encoded.json";
+
+/// The zstd level for the little that a UKI's delta brings along.
+const COMPOSE_LEVEL: i32 = 19;
+
+/// The longest layout that is read, in bytes.
+const MAX_LAYOUT: u64 = 256 << 20;
+
+/// What was encoded of a build so far.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    /// The image it was encoded from.
+    image: Option<Digest>,
+    full: Option<PartedBlob>,
+    chunks: Option<Blob>,
+    compose: Option<PartedBlob>,
+    /// Deltas, by the root hash of the image they start from.
+    #[serde(default)]
+    deltas: BTreeMap<Digest, PartedBlob>,
+    /// The sizes of deltas that came out larger than the full payload and were dropped.
+    #[serde(default)]
+    too_large: BTreeMap<Digest, u64>,
+}
+
+/// What a release is fetched as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Objects {
+    pub(super) full: PartedBlob,
+    pub(super) chunks: Blob,
+    pub(super) compose: PartedBlob,
+}
+
+/// Encodes one build.
+pub(super) struct Encoder<'a> {
+    workspace: &'a Workspace,
+    files: &'a dyn Files,
+    progress: &'a dyn Progress,
+    build: &'a Build,
+    record: Record,
+}
+
+impl<'a> Encoder<'a> {
+    /// An encoder that knows what was encoded before.
+    pub(super) fn new(
+        workspace: &'a Workspace,
+        files: &'a dyn Files,
+        progress: &'a dyn Progress,
+        build: &'a Build,
+    ) -> Self {
+        let path = workspace.build(&build.version).join(RECORD);
+        // A record that cannot be read costs time only.
+        let record: Record =
+            fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let record = match record.image {
+            Some(image) if image == build.root.sha256 => record,
+            _ => Record { image: Some(build.root.sha256), ..Record::default() },
+        };
+        Self { workspace, files, progress, build, record }
+    }
+
+    /// The full payload, its chunk index and the UKI's delta. Blocks that none of the builds `before` has get frames of
+    /// their own.
+    pub(super) fn objects(&mut self, before: &[&Build]) -> Result<Objects> {
+        let (full, chunks) = match (self.record.full.clone(), self.record.chunks.clone()) {
+            (Some(full), Some(chunks)) if self.stands_parted(&full) && self.stands(&chunks) => (full, chunks),
+            _ => self.payload(before)?,
+        };
+        let compose = match self.record.compose.clone() {
+            Some(compose) if self.stands_parted(&compose) => compose,
+            _ => self.compose()?,
+        };
+        Ok(Objects { full, chunks, compose })
+    }
+
+    /// The delta from `source` to this build, or why a full payload of `full` bytes serves hosts better.
+    pub(super) fn delta(&mut self, source: &Build, edge: &Edge, full: u64) -> Result<Result<DeltaEdge, Why>> {
+        let from_root_hash = edge.from_root_hash;
+        if let Some(&delta) = self.record.too_large.get(&from_root_hash).filter(|delta| **delta >= full) {
+            return Ok(Err(Why::NotSmaller { delta, full }));
+        }
+        let made = match self.record.deltas.get(&from_root_hash) {
+            Some(blob) if self.stands_parted(blob) => Ok(blob.clone()),
+            _ => self.encode_delta(source, edge, full)?,
+        };
+        Ok(made.map(|delta| DeltaEdge { from: edge.from.clone(), from_root_hash, delta }))
+    }
+
+    fn payload(&mut self, before: &[&Build]) -> Result<(PartedBlob, Blob)> {
+        let step = format!("full payload of {}", self.build.version);
+        self.progress.begin(&step, None);
+        let image = self.image(self.build)?;
+        let leaves = leaves(&image, &self.build.root.verity.salt)?;
+        if root_of(&leaves, &self.build.root.verity.salt)? != self.build.root.verity.root_hash {
+            return Err(changed(&self.workspace.build(&self.build.version).join(IMAGE)));
+        }
+        let mut old = Vec::new();
+        for build in before.iter().filter(|build| build.root.verity.salt == self.build.root.verity.salt) {
+            old.extend(self::leaves(&self.image(build)?, &build.root.verity.salt)?);
+        }
+        let fresh = match before.is_empty() {
+            true => Vec::new(),
+            false => chunks::fresh(&leaves, &old),
+        };
+        drop(old);
+        let (staged, out) = self.stage("full")?;
+        let (parted, head) = payload::encode(&image, &fresh, &payload::Options::default(), &out)
+            .map_err(|error| self.failed("the full payload", &error))?;
+        let full = self.place_parted(&staged, &parted, "payloads", "zst")?;
+        let index =
+            chunks::index(&leaves, self.build.root.verity.salt, &self.layout(self.build)?, &head).to_bytes();
+        let sha256 = Digest::of(&index);
+        let path = repo_path(format!("payloads/{sha256}.chunks"))?;
+        replace(self.files, &self.staging(), &self.repository(&path), &index)?;
+        let chunks = Blob { path, size: index.len() as u64, sha256 };
+        self.progress.end(&human(full.size));
+        self.record.full = Some(full.clone());
+        self.record.chunks = Some(chunks.clone());
+        self.write_record()?;
+        Ok((full, chunks))
+    }
+
+    fn compose(&mut self) -> Result<PartedBlob> {
+        let folder = self.workspace.build(&self.build.version);
+        let path = folder.join(UKI);
+        let uki = fs::read(&path).map_err(Error::file("read", &path))?;
+        if Digest::of(&uki) != self.build.uki.sha256 {
+            return Err(changed(&path));
+        }
+        let parts = self.build.uki.parts.iter();
+        let parts: Vec<_> = parts
+            .map(|part| delta::Part { at: part.at, length: part.length, root_offset: part.root_offset })
+            .collect();
+        let (staged, out) = self.stage("uki")?;
+        let root_hash = self.build.root.verity.root_hash;
+        let parted = delta::compose(&uki, &self.image(self.build)?, root_hash, &parts, COMPOSE_LEVEL, &out)
+            .map_err(|error| self.failed("the UKI's delta", &error))?;
+        let compose = self.place_parted(&staged, &parted, "payloads", "uki")?;
+        self.record.compose = Some(compose.clone());
+        self.write_record()?;
+        Ok(compose)
+    }
+
+    fn encode_delta(&mut self, source: &Build, edge: &Edge, full: u64) -> Result<Result<PartedBlob, Why>> {
+        self.progress.begin(&format!("delta {} to {}", source.version, self.build.version), None);
+        let (old, old_layout) = (self.image(source)?, self.layout(source)?);
+        let (new, new_layout) = (self.image(self.build)?, self.layout(self.build)?);
+        let to = self.build.root.verity.root_hash;
+        let (staged, out) = self.stage("delta")?;
+        let (parted, _) = delta::encode(
+            delta::Side { image: &old, layout: &old_layout, root_hash: edge.from_root_hash },
+            delta::Side { image: &new, layout: &new_layout, root_hash: to },
+            &delta::Options::default(),
+            &out,
+        )
+        .map_err(|error| self.failed(&format!("the delta from {}", source.version), &error))?;
+        self.progress.end(&human(parted.size));
+        if parted.size >= full {
+            self.record.too_large.insert(edge.from_root_hash, parted.size);
+            self.write_record()?;
+            return Ok(Err(Why::NotSmaller { delta: parted.size, full }));
+        }
+        let path = repo_path(format!("deltas/{}-{to}.delta", edge.from_root_hash))?;
+        place(self.files, &staged, &self.repository(&path))?;
+        let blob = parted.at(path);
+        self.record.deltas.insert(edge.from_root_hash, blob.clone());
+        self.write_record()?;
+        Ok(Ok(blob))
+    }
+
+    /// An empty file in the staging folder, open for reading and writing.
+    fn stage(&self, name: &str) -> Result<(PathBuf, File)> {
+        make_folder(self.files, &self.staging())?;
+        let path = self.staging().join(name);
+        self.files.write(&path, &[]).map_err(Error::file("create", &path))?;
+        let file =
+            OpenOptions::new().read(true).write(true).open(&path).map_err(Error::file("open", &path))?;
+        Ok((path, file))
+    }
+
+    fn place_parted(&self, staged: &Path, parted: &Parted, folder: &str, ending: &str) -> Result<PartedBlob> {
+        let path = repo_path(format!("{folder}/{}.{ending}", parted.sha256))?;
+        place(self.files, staged, &self.repository(&path))?;
+        Ok(parted.at(path))
+    }
+
+    fn write_record(&self) -> Result<()> {
+        let folder = self.workspace.build(&self.build.version);
+        let bytes = serde_json::to_vec_pretty(&self.record)
+            .map_err(|error| Error::Failed(format!("cannot write {RECORD}: {error}")))?;
+        replace(self.files, &self.staging(), &folder.join(RECORD), &bytes)
+    }
+
+    fn image(&self, build: &Build) -> Result<File> {
+        let path = self.workspace.build(&build.version).join(IMAGE);
+        let file = File::open(&path).map_err(Error::file("open", &path))?;
+        let size = file.metadata().map_err(Error::file("read", &path))?.len();
+        if size == build.root.size { Ok(file) } else { Err(changed(&path)) }
+    }
+
+    fn layout(&self, build: &Build) -> Result<Layout> {
+        let path = self.workspace.build(&build.version).join(LAYOUT);
+        let file = File::open(&path).map_err(Error::file("open", &path))?;
+        let mut text = Vec::new();
+        zstd::Decoder::new(file)
+            .and_then(|decoder| decoder.take(MAX_LAYOUT).read_to_end(&mut text))
+            .map_err(Error::file("read", &path))?;
+        serde_json::from_slice(&text).map_err(|_| changed(&path))
+    }
+
+    fn stands(&self, blob: &Blob) -> bool {
+        let path = self.repository(&blob.path);
+        digest(&path).is_ok_and(|found| found == (blob.size, blob.sha256))
+    }
+
+    fn stands_parted(&self, blob: &PartedBlob) -> bool {
+        self.stands(&Blob { path: blob.path.clone(), size: blob.size, sha256: blob.sha256 })
+    }
+
+    fn repository(&self, path: &RepoPath) -> PathBuf {
+        self.workspace.repository().join(path.as_str())
+    }
+
+    fn staging(&self) -> PathBuf {
+        self.workspace.repository().join(STAGING)
+    }
+
+    fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> Error {
+        Error::Failed(format!("cannot make {what} of {}: {error}", self.build.version))
+    }
+}
+
+fn changed(path: &Path) -> Error {
+    Error::Unverified(format!(
+        "{} is not what the build made; remove the build's folder and build it again",
+        path.display()
+    ))
+}
+
+fn repo_path(text: String) -> Result<RepoPath> {
+    text.parse().map_err(|error| Error::Failed(format!("cannot name an object: {error}")))
+}
+
+/// Length and SHA-256 of a file.
+fn digest(path: &Path) -> std::io::Result<(u64, Digest)> {
+    let mut file = File::open(path)?;
+    let mut digester = Digester::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut length = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((length, digester.finish())),
+            read => {
+                digester.update(&buffer[..read]);
+                length += read as u64;
+            }
+        }
+    }
+}
+
+/// The hashes of an image's blocks.
+fn leaves(image: &File, salt: &Digest) -> Result<Vec<Leaf>> {
+    let failed = |error: std::io::Error| Error::Failed(format!("cannot read the image: {error}"));
+    let size = image.metadata().map_err(failed)?.len();
+    let hasher = BlockHasher::new(salt);
+    let mut leaves = Vec::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut offset = 0;
+    while offset < size {
+        let length = buffer.len().min(usize::try_from(size - offset).unwrap_or(usize::MAX));
+        std::os::unix::fs::FileExt::read_exact_at(image, &mut buffer[..length], offset).map_err(failed)?;
+        let (blocks, _) = buffer[..length].as_chunks();
+        leaves.extend(blocks.iter().map(|block| *hasher.hash(block).as_bytes()));
+        offset += length as u64;
+    }
+    Ok(leaves)
+}
+
+/// The root hash of the dm-verity tree over blocks with these hashes.
+fn root_of(leaves: &[Leaf], salt: &Digest) -> Result<Digest> {
+    let failed = |error: &dyn std::fmt::Display| Error::Failed(format!("cannot check the image: {error}"));
+    let mut tree = TreeBuilder::new(*salt, leaves.len() as u64, Discard).map_err(|error| failed(&error))?;
+    for leaf in leaves {
+        tree.push_leaf(Digest::from(*leaf)).map_err(|error| failed(&error))?;
+    }
+    let (params, _) = tree.finish().map_err(|error| failed(&error))?;
+    Ok(params.root_hash)
+}

@@ -1,0 +1,50 @@
+//! Changes how a channel's release reaches hosts, without a new release.
+
+use upright_manifests::channel::{Channel, Wave};
+use upright_manifests::digest::Digest;
+use upright_manifests::name::ChannelName;
+
+use super::{Bench, SIGNING, execute};
+use crate::repo::error::{Error, Result};
+use crate::repo::files::{STAGING, replace};
+use crate::repo::published::Published;
+
+/// What to change; `None` leaves it as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// The waves; none in it means everyone, now.
+    pub waves: Option<Vec<Wave>>,
+    /// The hold, or its end.
+    pub hold: Option<Option<String>>,
+}
+
+/// Changes what `name` says; what it says after.
+pub fn rollout(bench: &Bench<'_>, name: &ChannelName, change: &Rollout) -> Result<Channel> {
+    let config = &bench.workspace.config;
+    config.require_channel(name)?;
+    let mut published = Published::read(bench.workspace)?;
+    bench.signers.require(&published.metadata, &SIGNING)?;
+    let channel = published.channel(name).ok_or_else(|| {
+        Error::refused(format!("{name} points at nothing yet; publish a release in it with --channel {name}"))
+    })?;
+    let mut channel = channel.clone();
+    if let Some(waves) = &change.waves {
+        channel.waves = waves.clone();
+    }
+    if let Some(hold) = &change.hold {
+        channel.hold = hold.clone();
+    }
+    let bytes = channel.to_bytes().map_err(|error| Error::refused(error.to_string()))?;
+    let path = Channel::target_path(&config.os, config.arch, name);
+    published.metadata.set_target(&path, bytes.len() as u64, Digest::of(&bytes));
+    let place = published
+        .metadata
+        .fetch_path(&path)
+        .ok_or_else(|| Error::Failed(format!("{path} has no place in the repository")))?;
+    let repository = bench.workspace.repository();
+    replace(bench.files, &repository.join(STAGING), &repository.join(place), &bytes)?;
+    execute::sign(bench, &mut published)?;
+    let staging = repository.join(STAGING);
+    bench.files.remove(&staging).map_err(Error::file("remove", &staging))?;
+    Ok(channel)
+}

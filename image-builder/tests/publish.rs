@@ -1,0 +1,232 @@
+//! Publishing: what is made, what is refused and with which words.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use common::{Shop, request, three, version};
+use upright_image_builder::repo::publish::Why;
+use upright_image_builder::repo::published::Published;
+
+#[test]
+fn a_second_release_comes_with_a_delta_from_the_first() {
+    let shop = Shop::new();
+    three(&shop);
+    let first = shop.publish("1.0", "stable").unwrap();
+    assert!(first.changed && first.edges.is_empty());
+    let second = shop.publish("1.1", "stable").unwrap();
+    let [edge] = &second.edges[..] else { panic!("{second:?}") };
+    assert_eq!(edge.from, version("1.0"));
+    assert!(edge.size < 25 * 4096, "only what changed is in the delta: {second:?}");
+    let third = shop.publish("1.2", "stable").unwrap();
+    assert_eq!(third.edges.iter().map(|edge| edge.from.as_str()).collect::<Vec<_>>(), ["1.1", "1.0"]);
+    let published = Published::read(&shop.open()).unwrap();
+    let stable = published.channel(&"stable".parse().unwrap()).unwrap();
+    assert_eq!(stable.history, [version("1.1"), version("1.0")]);
+}
+
+#[test]
+fn publishing_again_changes_no_byte() {
+    let shop = Shop::new();
+    three(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    shop.publish("1.1", "stable").unwrap();
+    let before = shop.repository();
+    let again = shop.publish("1.1", "stable").unwrap();
+    assert!(!again.changed && again.edges.len() == 1);
+    assert_eq!(shop.repository(), before);
+}
+
+#[test]
+fn two_publishers_of_the_same_builds_make_the_same_objects() {
+    let objects = || {
+        let shop = Shop::new();
+        three(&shop);
+        shop.publish("1.0", "stable").unwrap();
+        shop.publish("1.1", "stable").unwrap();
+        let files = shop.repository().into_iter();
+        files.filter(|(path, _)| !path.starts_with("metadata")).collect::<Vec<_>>()
+    };
+    let made = objects();
+    assert_eq!(made.len(), 3 + 3 + 1 + 2 + 2, "{:?}", made.iter().map(|(path, _)| path).collect::<Vec<_>>());
+    assert_eq!(made, objects());
+}
+
+#[test]
+fn promotion_adds_the_deltas_that_the_other_channels_hosts_need() {
+    let shop = Shop::new();
+    shop.configure("channels = [\"stable\"]", "channels = [\"stable\", \"beta\"]");
+    three(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    shop.publish("1.1", "beta").unwrap();
+    let beta = shop.publish("1.2", "beta").unwrap();
+    assert_eq!(beta.edges.len(), 1);
+    let stable = shop.publish("1.2", "stable").unwrap();
+    assert_eq!(stable.edges.iter().map(|edge| edge.from.as_str()).collect::<Vec<_>>(), ["1.1", "1.0"]);
+    // The manifest is another one now, and both channels name it.
+    let published = Published::read(&shop.open()).unwrap();
+    let manifest = published.release(&version("1.2")).unwrap().manifest;
+    assert!(published.channels.iter().all(|channel| channel.manifest == manifest));
+    assert_eq!(published.channels.len(), 2);
+}
+
+#[test]
+fn a_release_below_the_floor_gets_no_delta() {
+    let shop = Shop::new();
+    three(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    shop.publish("1.1", "stable").unwrap();
+    let mut third = request("1.2", "stable");
+    third.floor = Some(version("1.1"));
+    let third = shop.request(&third).unwrap();
+    assert_eq!(third.edges.len(), 1);
+    assert_eq!(third.dropped[0].from, version("1.0"));
+    assert_eq!(third.dropped[0].why, Why::BelowFloor);
+}
+
+#[test]
+fn a_delta_larger_than_the_full_payload_is_dropped_and_says_so() {
+    let shop = Shop::new();
+    shop.build("1.0", &[("vmlinuz", 1, 2), ("a", 1, 3)]);
+    shop.build("1.1", &[("vmlinuz", 1, 12), ("z", 40, 13)]);
+    shop.publish("1.0", "stable").unwrap();
+    let second = shop.publish("1.1", "stable").unwrap();
+    if second.edges.is_empty() {
+        assert!(second.dropped[0].why.to_string().contains("is not smaller than the full"), "{second:?}");
+        assert!(shop.repository().iter().all(|(path, _)| !path.starts_with("deltas")));
+    } else {
+        assert!(second.edges[0].size < second.full, "{second:?}");
+    }
+}
+
+#[test]
+fn releases_beyond_those_kept_are_no_longer_offered() {
+    let shop = Shop::new();
+    shop.configure("edges = 3", "edges = 1");
+    shop.configure("keep = 10", "keep = 0");
+    three(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    shop.publish("1.1", "stable").unwrap();
+    let third = shop.publish("1.2", "stable").unwrap();
+    assert_eq!(third.retired, [version("1.0")]);
+    let published = Published::read(&shop.open()).unwrap();
+    assert!(published.release(&version("1.0")).is_none());
+    assert!(!shop.publish("1.2", "stable").unwrap().changed);
+}
+
+#[test]
+fn a_downgrade_needs_a_word() {
+    let shop = Shop::new();
+    three(&shop);
+    shop.publish("1.1", "stable").unwrap();
+    assert_eq!(
+        shop.publish("1.0", "stable").unwrap_err(),
+        "1.0 is not newer than 1.1, which stable points at; publish a newer version, or say --allow-downgrade to send \
+         its hosts back"
+    );
+    let mut back = request("1.0", "stable");
+    back.allow_downgrade = true;
+    assert!(shop.request(&back).unwrap().changed);
+}
+
+#[test]
+fn a_release_that_does_not_fit_is_refused_with_the_figures() {
+    let shop = Shop::new();
+    shop.configure("slot = \"4GiB\"", "slot = \"1MiB\"");
+    shop.build("1.0", &[("vmlinuz", 1, 2), ("big", 300, 3)]);
+    assert_eq!(
+        shop.publish("1.0", "stable").unwrap_err(),
+        "1.0 does not fit the smallest slot partition of acme: its image has 1,236,992 bytes, the partition 1,048,576, \
+         188,416 too few; make the tree smaller, or raise disk.slot in upright.toml if every host has the room"
+    );
+    shop.configure("slot = \"1MiB\"", "slot = \"4GiB\"");
+    shop.configure("esp = \"512MiB\"", "esp = \"8MiB\"");
+    assert_eq!(
+        shop.publish("1.0", "stable").unwrap_err(),
+        "1.0 does not fit the smallest ESP of acme: two UKIs (4,107 and 4,107 bytes) and the boot loader need 8,396,822 \
+         bytes, the partition has 8,388,608, 8,214 too few; make the initrd smaller, or raise disk.esp in upright.toml if \
+         every host has the room"
+    );
+    assert!(shop.repository().iter().all(|(path, _)| path.starts_with("metadata")));
+}
+
+#[test]
+fn another_os_or_architecture_is_refused() {
+    let shop = Shop::new();
+    shop.build("1.0", &[("vmlinuz", 1, 2)]);
+    shop.configure("arch = \"x86-64\"", "arch = \"arm64\"");
+    assert_eq!(
+        shop.publish("1.0", "stable").unwrap_err(),
+        "the build of 1.0 is of acme for x86-64, this workspace is of acme for arm64; build it here"
+    );
+}
+
+#[test]
+fn the_same_version_with_other_content_is_refused() {
+    let shop = Shop::new();
+    three(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    shop.build("1.0", &[("vmlinuz", 1, 99)]);
+    let error = shop.publish("1.0", "stable").unwrap_err();
+    assert!(error.starts_with("1.0 is published with root hash "), "{error}");
+    assert!(error.ends_with("build it again under a new version"), "{error}");
+}
+
+#[test]
+fn a_missing_key_is_told_before_anything_is_encoded() {
+    let shop = Shop::new();
+    three(&shop);
+    let key = shop.root().join("keys/targets.pem");
+    std::fs::rename(&key, shop.root().join("away")).unwrap();
+    assert_eq!(
+        shop.publish("1.0", "stable").unwrap_err(),
+        format!(
+            "targets metadata cannot be signed: 0 of the 1 keys it needs are here: the key file {} is not there; bring \
+             the keys back, or name their signer in upright.toml",
+            key.display()
+        )
+    );
+    assert!(!shop.root().join("builds/1.0/encoded.json").exists());
+}
+
+#[test]
+fn an_expired_root_is_refused_and_says_how_to_go_on() {
+    let shop = Shop::new();
+    three(&shop);
+    let shop = shop.later(366);
+    let error = shop.publish("1.0", "stable").unwrap_err();
+    assert!(error.starts_with("the repository's root expired on 2031-03-"), "{error}");
+    assert!(error.ends_with("sign a new one with `upright-build refresh --role root`"), "{error}");
+}
+
+#[test]
+fn an_image_that_is_not_what_was_built_is_not_published() {
+    let shop = Shop::new();
+    three(&shop);
+    let image = shop.root().join("builds/1.0/root.erofs");
+    let mut bytes = std::fs::read(&image).unwrap();
+    bytes[5000] ^= 1;
+    std::fs::write(&image, bytes).unwrap();
+    let error = shop.publish("1.0", "stable").unwrap_err();
+    assert!(
+        error
+            .ends_with("root.erofs is not what the build made; remove the build's folder and build it again"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_damaged_repository_is_not_built_upon() {
+    let shop = Shop::new();
+    three(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    let (path, mut bytes) =
+        shop.repository().into_iter().find(|(path, _)| path.starts_with("releases")).unwrap();
+    let last = bytes.len() - 10;
+    bytes[last] ^= 1;
+    std::fs::write(shop.root().join("repository").join(path), bytes).unwrap();
+    assert_eq!(
+        shop.publish("1.1", "stable").unwrap_err(),
+        "the repository's releases/acme/x86-64/1.0.json is damaged: it is not what was signed; bring the file back from \
+         a mirror or a backup"
+    );
+}
