@@ -45,7 +45,7 @@ impl Agent<'_> {
     /// failure to get there.
     pub fn check(&mut self, wanted: Option<&Version>, overrides: Overrides) -> Result<Offer, AgentError> {
         let result = self.ask(wanted, overrides);
-        let now = self.host.clock().now();
+        let now = self.now();
         self.amend(|record| match &result {
             Ok(offer) => {
                 record.decided = Some((now, offer.decision.clone()));
@@ -72,7 +72,7 @@ impl Agent<'_> {
             bad: &self.record.bad,
             hold: self.config.update.hold.as_deref(),
         };
-        let decision = choose(&facts, &channel, &release, self.host.clock().now(), overrides);
+        let decision = choose(&facts, &channel, &release, self.now(), overrides);
         if let Decision::TakeFirst { floor, .. } = &decision {
             let (release, manifest) = session.release(&os, Arch::HERE, floor)?;
             return Ok(Offer { decision, release, manifest, channel });
@@ -83,7 +83,7 @@ impl Agent<'_> {
     /// Fresh, trusted metadata.
     pub(super) fn refresh(&self) -> Result<Session<'_>, AgentError> {
         let root = &self.config.repository.root;
-        let now = self.host.clock().now();
+        let now = self.now();
         Ok(Session::refresh(self.host.remote(), &self.folder.join("tuf"), root, now)?)
     }
 

@@ -10,6 +10,8 @@ mod trial;
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use crate::apply::ApplyError;
 use crate::boot::{Entry, Trust};
 use crate::config::Config;
@@ -94,6 +96,18 @@ impl<'h> Agent<'h> {
         &self.booted
     }
 
+    /// The time: a clock that is behind the image that runs is wrong, as one that starts in 1970.
+    pub(super) fn now(&self) -> Timestamp {
+        let clock = self.host.clock().now();
+        match self.host.machine().image_time() {
+            Some(image) if image > clock => {
+                tracing::warn!(%clock, %image, "the clock is behind the image that runs; taking the image's time");
+                image
+            }
+            _ => clock,
+        }
+    }
+
     /// Looks at what runs and brings the record in line with it.
     fn reconcile(&mut self) -> Result<(), AgentError> {
         self.booted = self.host.machine().booted()?;
@@ -130,7 +144,7 @@ impl<'h> Agent<'h> {
     /// nothing.
     fn take(&mut self, event: Event) -> Result<(), AgentError> {
         tracing::debug!(?event, "event");
-        let next = step(self.record.clone(), event, self.host.clock().now())?;
+        let next = step(self.record.clone(), event, self.now())?;
         if next != self.record {
             self.file.save(&next)?;
             if next.state.name() != self.record.state.name() {

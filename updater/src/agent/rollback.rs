@@ -27,7 +27,7 @@ impl Agent<'_> {
     /// What [`Self::roll_back`] would do now.
     pub fn plan_rollback(&self) -> Result<RollbackPlan, AgentError> {
         let asked = Event::RollbackAsked(self.observe()?);
-        let next = step(self.record.clone(), asked, self.host.clock().now())?;
+        let next = step(self.record.clone(), asked, self.now())?;
         let running = &self.booted.version;
         Ok(match next.state {
             State::RollingBack { from, slot, .. } if slot != self.booted.slot => RollbackPlan {

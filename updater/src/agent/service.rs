@@ -82,7 +82,7 @@ impl Agent<'_> {
 
     fn reboot_by_policy(&self, channel_windows: &[Window]) -> Result<Next, AgentError> {
         let update = &self.config.update;
-        let now = self.host.clock().now();
+        let now = self.now();
         let decision = reboot(update.reboot, &update.windows(), channel_windows, now);
         tracing::info!("{decision}");
         match decision {

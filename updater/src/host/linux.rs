@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use upright_manifests::name::Slot;
 
 use super::booted::{Booted, BootedError, parse};
@@ -125,6 +126,11 @@ impl Machine for LinuxMachine {
 
     fn booted(&self) -> Result<Booted, BootedError> {
         parse(&read("/proc/cmdline")?, booted_slot()?)
+    }
+
+    fn image_time(&self) -> Option<Timestamp> {
+        let meta = fs::metadata("/usr/lib/os-release").ok()?;
+        Timestamp::from_second(meta.mtime()).ok()
     }
 
     fn boot_id(&self) -> io::Result<String> {

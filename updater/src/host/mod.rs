@@ -141,6 +141,8 @@ pub trait Machine {
     fn id(&self) -> String;
     /// What runs, and from which slot.
     fn booted(&self) -> Result<Booted, BootedError>;
+    /// When the image that runs was built: the time that all its files carry. The host's clock cannot be right before it.
+    fn image_time(&self) -> Option<Timestamp>;
     /// A text that differs for each boot; `/proc/sys/kernel/random/boot_id`.
     fn boot_id(&self) -> io::Result<String>;
     /// Makes the configuration (`/etc`) that `from` has also that of `to`, replacing what `to` had.

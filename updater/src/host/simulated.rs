@@ -18,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use upright_manifests::name::Slot;
 
 use super::booted::{Booted, BootedError, parse};
@@ -118,6 +119,10 @@ impl Machine for Files {
             other => return Err(BootedError::Slot(other.to_owned())),
         };
         parse(&read("cmdline")?, slot)
+    }
+
+    fn image_time(&self) -> Option<Timestamp> {
+        units::image_time(self, self.booted().ok()?.slot)
     }
 
     fn boot_id(&self) -> io::Result<String> {

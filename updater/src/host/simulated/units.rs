@@ -1,5 +1,6 @@
 //! Simulated systemd units: one is active if the program that its file in the booted image starts is in that image.
 
+use jiff::Timestamp;
 use upright_manifests::erofs::{ErofsError, ReadAt, Reader};
 use upright_manifests::name::Slot;
 
@@ -33,6 +34,13 @@ pub(super) fn look(files: &Files, slot: Slot, unit: &str) -> Probed {
             ..Probed::default()
         },
     }
+}
+
+/// When the image in `slot` was built.
+pub(super) fn image_time(files: &Files, slot: Slot) -> Option<Timestamp> {
+    let device = files.open(slot, Part::Root, Access::Read).ok()?;
+    let image = Reader::open(Blocks(device)).ok()?;
+    Timestamp::from_second(image.superblock().time).ok()
 }
 
 /// The program that a unit starts, and whether it is there.
