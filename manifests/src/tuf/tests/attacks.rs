@@ -2,6 +2,7 @@
 
 use super::repository::*;
 use crate::digest::Digest;
+use crate::tuf::schema::{Extra, MetaFile};
 use crate::tuf::{Kind, Problem, limits};
 
 fn refused(host: &mut Host, repository: &Repository) -> Kind {
@@ -95,12 +96,14 @@ fn a_root_that_goes_back_or_skips_a_version_is_refused() {
 
 #[test]
 fn a_frozen_repository_is_refused_once_its_timestamp_has_expired() {
-    let repository = Repository::new();
+    let mut repository = Repository::new();
+    repository.timestamp.header.expires = now() + days(7);
+    repository.publish_timestamp();
     let mut host = Host::following(&repository);
-    host.refresh_at(&repository, now() + days(29)).unwrap();
-    for late in [30, 31] {
+    host.refresh_at(&repository, now() + days(6)).unwrap();
+    for late in [7, 8] {
         let error = host.refresh_at(&repository, now() + days(late)).unwrap_err();
-        assert_eq!(error.kind(), Kind::Expired, "{late}: {error}");
+        assert_eq!((error.document.as_str(), error.kind()), ("timestamp.json", Kind::Expired), "{late}");
     }
 }
 
@@ -208,6 +211,34 @@ fn documents_of_two_publications_do_not_mix() {
         assert_ne!(good, other);
         repository.served.insert(format!("2.{role}.json"), other);
         assert_eq!(refused(&mut host, &repository), Kind::Mismatch, "{role}");
+    }
+}
+
+#[test]
+fn without_signed_hashes_the_version_still_has_to_be_the_announced_one() {
+    for role in ["snapshot", "targets"] {
+        let mut repository = Repository::new();
+        let mut host = Host::following(&repository);
+        repository.publish();
+        let newer = match role {
+            "snapshot" => {
+                repository.snapshot.header.version = 3;
+                signed(&repository.snapshot, &[3])
+            }
+            _ => {
+                repository.targets.get_mut("targets").unwrap().header.version = 3;
+                signed(&repository.targets["targets"], &[2])
+            }
+        };
+        repository.snapshot.header.version = 2;
+        let bare = MetaFile { version: 2, length: None, hashes: None, extra: Extra::new() };
+        repository.snapshot.meta.insert("targets.json".into(), bare.clone());
+        repository.serve_snapshot();
+        repository.timestamp.meta.insert("snapshot.json".into(), bare);
+        repository.serve_timestamp();
+        repository.served.insert(format!("2.{role}.json"), newer);
+        let error = host.refresh(&repository).unwrap_err();
+        assert_eq!(error.problem, Problem::Version { expected: 2, found: 3 }, "{role}");
     }
 }
 

@@ -40,6 +40,19 @@ fn the_first_role_wins_and_a_terminating_one_ends_the_search() {
 }
 
 #[test]
+fn a_terminating_role_deep_in_the_tree_ends_the_search_in_all_of_it() {
+    let mut repository = Repository::new();
+    repository.delegate("targets", "first", &["*"], false, 9);
+    repository.delegate("targets", "second", &["*"], false, 10);
+    repository.delegate("first", "last-word", &["*"], true, 11);
+    repository.add_target("second", "a", b"second");
+    repository.publish();
+    let mut host = Host::following(&repository);
+    assert_eq!(host.target(&repository, "a").unwrap_err().problem, Problem::UnknownTarget);
+    assert_eq!(asked(&host), ["1.first.json", "1.last-word.json"]);
+}
+
+#[test]
 fn roles_are_visited_in_pre_order_once_each() {
     let mut repository = Repository::new();
     for (delegator, role) in [("targets", "a"), ("targets", "b"), ("a", "c"), ("c", "a"), ("b", "c")] {
