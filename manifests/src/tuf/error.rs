@@ -118,8 +118,8 @@ pub enum Problem {
     NoTrust,
     /// What the host had stored is damaged.
     #[error(
-        "the stored copy is damaged ({0}); trust is not guessed at: restore it from the root.json that came \
-         with the image (`upright check --reset-trust`)"
+        "the stored copy is damaged ({0}), and trust is not guessed at; remove the stored metadata to start again \
+         from the root.json that came with the image"
     )]
     Stored(Box<Problem>),
 }
