@@ -90,6 +90,7 @@ mod tests {
             blocks: 900,
             metadata: vec![Run { start: 0, blocks: 10 }],
             files: vec![file(10, 20_000), file(15, 600 * 4096), file(620, 1)],
+            ..Layout::default()
         }
     }
 

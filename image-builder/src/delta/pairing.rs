@@ -87,7 +87,7 @@ mod tests {
             "etc/fstab",
         ];
         let files = files.iter().zip(10..).map(|(path, size)| file(path, size)).collect();
-        let layout = Layout { blocks: 0, metadata: Vec::new(), files };
+        let layout = Layout { blocks: 0, metadata: Vec::new(), files, ..Layout::default() };
         let candidates = Candidates::new(&layout);
         let base = |path: &str| candidates.base(&file(path, 1)).map(|file| file.path.as_str());
         assert_eq!(base("etc/fstab"), Some("etc/fstab"));
