@@ -1,0 +1,38 @@
+//! Fills a slot: the image, and the verity tree that is made from it on the way.
+
+use std::path::Path;
+
+use upright_manifests::BLOCK_SIZE;
+use upright_manifests::verity::{TreeBuilder, TreeError, VerityParams};
+
+use super::DiskError;
+use super::sparse::Target;
+
+/// Copies `image` to `root` and writes its tree to `hashes`; an error unless the tree is the one of the release.
+pub(super) fn write(
+    image: &Path,
+    verity: &VerityParams,
+    target: Target<'_>,
+    root: u64,
+    hashes: u64,
+) -> Result<(), DiskError> {
+    let sink = |offset: u64, block: &[u8; BLOCK_SIZE as usize]| target.write(hashes + offset, block);
+    let mut tree = TreeBuilder::new(verity.salt, verity.data_blocks, sink)?;
+    target.copy(image, root, |bytes| tree.update(bytes).map_err(tree_error))?;
+    let (found, _) = tree.finish().map_err(tree_error)?;
+    if found.root_hash != verity.root_hash {
+        return Err(DiskError::RootHash {
+            path: image.to_owned(),
+            found: found.root_hash.to_string(),
+            expected: verity.root_hash.to_string(),
+        });
+    }
+    target.write(hashes, &verity.superblock()?.to_bytes())
+}
+
+fn tree_error(error: TreeError<DiskError>) -> DiskError {
+    match error {
+        TreeError::Sink(error) => error,
+        other => DiskError::Verity(other.to_string()),
+    }
+}
