@@ -13,7 +13,7 @@ pub(super) struct Match {
 }
 
 /// Bytes that must be equal for a match to be found.
-const SEED: usize = 12;
+const SEED: usize = 8;
 /// The most places of the old bytes that are remembered; more are thinned out evenly.
 const MOST_PLACES: usize = 24 << 20;
 /// Places looked at for each seed, those nearest to where the match is expected.
@@ -42,7 +42,7 @@ pub(super) fn matches(old: &[u8], new: &[u8]) -> Vec<Match> {
             _ => at += 1,
         }
     }
-    scan.close(new.len(), 0);
+    scan.close(new.len(), scan.line, 0);
     scan.found
 }
 
@@ -76,9 +76,8 @@ impl Scan<'_> {
     fn turn(&mut self, seed: Match) {
         let line = seed.old as isize - seed.new as isize;
         let back = self.reach_back(seed.new, line);
-        self.close(seed.new, back);
-        let end = self.found.last().map_or(0, |last| last.new + last.length);
-        self.from = end.max(seed.new - back);
+        let back = self.close(seed.new, line, back);
+        self.from = seed.new - back;
         self.line = line;
     }
 
@@ -97,8 +96,9 @@ impl Scan<'_> {
         reach
     }
 
-    /// Ends the line at or before `end`, of which the next line claims the last `claimed` bytes.
-    fn close(&mut self, end: usize, claimed: usize) {
+    /// Ends the line at or before `end`, where the line `next` reaches back `claimed` bytes; gives how many of these
+    /// it may keep.
+    fn close(&mut self, end: usize, next: isize, claimed: usize) -> usize {
         let (mut score, mut best, mut reach) = (0isize, 0, 0);
         for (count, at) in (1..).zip(self.from..end) {
             score += if self.same(at, self.line) { 1 } else { -1 };
@@ -106,12 +106,25 @@ impl Scan<'_> {
                 (best, reach) = (score, count);
             }
         }
-        let overlap = (self.from + reach + claimed).saturating_sub(end);
-        let length = reach - overlap.min(reach);
-        let Some(old) = self.from.checked_add_signed(self.line) else { return };
-        if length > 0 {
+        let meeting = (self.from + reach).max(end - claimed);
+        let split = self.split(end - claimed, meeting, next);
+        let length = reach.min(split - self.from);
+        if let (Some(old), true) = (self.from.checked_add_signed(self.line), length > 0) {
             self.found.push(Match { new: self.from, old, length });
         }
+        end - split
+    }
+
+    /// Where between `first` and `last` the line is best left for `next`.
+    fn split(&self, first: usize, last: usize, next: isize) -> usize {
+        let (mut score, mut best, mut split) = (0isize, 0, first);
+        for at in first..last {
+            score += isize::from(self.same(at, self.line)) - isize::from(self.same(at, next));
+            if score > best {
+                (best, split) = (score, at + 1);
+            }
+        }
+        split
     }
 }
 
@@ -188,9 +201,7 @@ impl<'a> Table<'a> {
 
 /// A hash of [`SEED`] bytes, its high bits the best; zero past the end.
 fn seed(bytes: &[u8], at: usize) -> u64 {
-    let Some((head, rest)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk::<8>) else { return 0 };
-    let Some(tail) = rest.first_chunk::<4>() else { return 0 };
-    let mixed = u64::from_le_bytes(*head).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        ^ u64::from(u32::from_le_bytes(*tail)).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+    let Some(start) = bytes.get(at..).and_then(<[u8]>::first_chunk::<SEED>) else { return 0 };
+    let mixed = u64::from_le_bytes(*start).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }

@@ -70,8 +70,8 @@ struct Plan {
     edits: Vec<Edit>,
 }
 
-/// A packed segment: how many bytes it makes, and its own bytes.
-type Packed = (u64, Vec<u8>);
+/// A packed segment: where it starts in the target, how many bytes it makes, and its own bytes.
+type Packed = (u64, u64, Vec<u8>);
 
 /// Writes the delta of `edits` into the empty file `out`; `head` lacks its segments and the memory they take.
 pub(super) fn write(
@@ -88,11 +88,11 @@ pub(super) fn write(
         plans.len(),
         |number| pack(&plans[number], images, level),
         |packed| {
-            for (length, bytes) in packed {
+            for (start, length, bytes) in packed {
                 head.segments.push(Segment {
                     offset: 0,
                     packed: bytes.len() as u32,
-                    start: 0,
+                    start,
                     length: length as u32,
                     sha256: Digest::of(&bytes),
                 });
@@ -171,7 +171,7 @@ fn pack(plan: &Plan, images: Images<'_>, level: i32) -> Result<Vec<Packed>, Delt
     }
     let length = writer.length();
     match writer.pack(level) {
-        Ok(packed) => Ok(vec![(length, packed)]),
+        Ok(packed) => Ok(vec![(plan.start, length, packed)]),
         Err(PackError::TooLarge(size)) => {
             let (first, second) = halves(plan);
             if first.edits.is_empty() || second.edits.is_empty() {

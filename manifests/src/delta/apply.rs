@@ -1,6 +1,7 @@
 //! Applies segments: checks, unpacks and follows their operations.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use crate::digest::Digest;
 use crate::wire::unzigzag;
@@ -87,7 +88,7 @@ impl<'s> Applier<'s> {
         self.cache.forget(Source::Root);
         let [tags, lengths, positions, difference, literal] = streams::open(packed)?;
         let mut run = Run {
-            kind: self.head.kind,
+            written: written(self.head, number),
             segment,
             cache: &mut self.cache,
             buffer: &mut self.buffer,
@@ -105,7 +106,8 @@ impl<'s> Applier<'s> {
 
 /// A segment being applied.
 struct Run<'r, 's, 'p> {
-    kind: Kind,
+    /// The ranges of the root image that can be read; ascending, none next to another.
+    written: Vec<Range<u64>>,
     segment: &'r Segment,
     cache: &'r mut Cache<'s>,
     buffer: &'r mut [u8],
@@ -201,18 +203,42 @@ impl Run<'_, '_, '_> {
         let source = Source::from_id(source).ok_or(SegmentError::Malformed("source"))?;
         let distance = unzigzag(self.positions.varint()?);
         let expected = &mut self.expected[usize::from(source.id())];
-        let readable = match (self.kind, source) {
-            (Kind::Root, Source::Root) => self.segment.start,
-            _ => self.cache.size(source),
-        };
         let offset = expected.checked_add_signed(distance);
-        let end = offset.and_then(|offset| offset.checked_add(length)).filter(|end| *end <= readable);
+        let end = offset.and_then(|offset| offset.checked_add(length));
         match (offset, end) {
-            (Some(offset), Some(end)) => {
+            (Some(offset), Some(end))
+                if readable(&self.written, self.cache.size(source), source, offset..end) =>
+            {
                 *expected = end;
                 Ok((source, offset))
             }
             _ => Err(SegmentError::Malformed("position")),
         }
     }
+}
+
+fn readable(written: &[Range<u64>], size: u64, source: Source, wanted: Range<u64>) -> bool {
+    wanted.end <= size
+        && (source != Source::Root
+            || written.iter().any(|range| range.start <= wanted.start && wanted.end <= range.end))
+}
+
+/// What of the root image can be read when segment `number` is applied: all of it for a UKI, what the segments before made for
+/// a root image.
+fn written(head: &Head, number: usize) -> Vec<Range<u64>> {
+    if head.kind == Kind::Uki {
+        return head.input(Source::Root).map(|input| 0..input.size).into_iter().collect();
+    }
+    let before = head.segments.iter().take(number);
+    let mut made: Vec<_> =
+        before.map(|segment| segment.start..segment.start + u64::from(segment.length)).collect();
+    made.sort_unstable_by_key(|range| range.start);
+    made.dedup_by(|next, last| {
+        let adjacent = next.start == last.end;
+        if adjacent {
+            last.end = next.end;
+        }
+        adjacent
+    });
+    made
 }

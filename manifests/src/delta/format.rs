@@ -47,7 +47,7 @@ pub(super) const MAGIC: [u8; 8] = *b"UPRDELTA";
 pub(super) const VERSION: u16 = 1;
 pub(super) const FIXED: usize = 64;
 pub(super) const SOURCE_ENTRY: usize = 48;
-pub(super) const SEGMENT_ENTRY: usize = 40;
+pub(super) const SEGMENT_ENTRY: usize = 48;
 pub(super) const STREAM_ENTRY: usize = 10;
 pub(super) const STREAMS: usize = 5;
 /// The largest zstd window of each stream, as a power of two: 15 MiB in all.
@@ -78,8 +78,8 @@ pub enum Kind {
 pub enum Source {
     /// The root image of the release that the delta starts from.
     Base,
-    /// The root image of the release that the delta leads to. A delta that makes that image reads from it only what is before the
-    /// segment's own place.
+    /// The root image of the release that the delta leads to. A delta that makes that image reads from it only what the segments
+    /// before have made.
     Root,
 }
 
@@ -109,7 +109,7 @@ pub struct Head {
     pub target_id: Digest,
     /// What it needs, by ascending source.
     pub inputs: Vec<Input>,
-    /// Its segments, in the target's order; together they make each byte once.
+    /// Its segments, in the order they are applied in; together they make each byte of the target once.
     pub segments: Vec<Segment>,
 }
 

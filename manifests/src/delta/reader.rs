@@ -97,22 +97,21 @@ fn segments(
     target: u64,
 ) -> Result<Vec<Segment>, HeadError> {
     let mut segments = Vec::with_capacity(count);
-    let mut start = 0u64;
     for _ in 0..count {
-        let segment =
-            Segment { offset, packed: wire.u32()?, start, length: wire.u32()?, sha256: wire.array()?.into() };
-        if segment.packed == 0 || segment.packed > MAX_SEGMENT_PACKED {
+        let (packed, length, start) = (wire.u32()?, wire.u32()?, wire.u64()?);
+        if packed == 0 || packed > MAX_SEGMENT_PACKED {
             return Err(HeadError::Impossible("segment length"));
         }
-        if segment.length == 0 || segment.length > MAX_SEGMENT_TARGET {
+        if length == 0 || length > MAX_SEGMENT_TARGET {
             return Err(HeadError::Impossible("segment target"));
         }
-        offset += u64::from(segment.packed);
-        start += u64::from(segment.length);
-        segments.push(segment);
+        segments.push(Segment { offset, packed, start, length, sha256: wire.array()?.into() });
+        offset += u64::from(packed);
     }
-    if start != target {
-        return Err(HeadError::Impossible("target size"));
-    }
-    Ok(segments)
+    let mut made: Vec<_> = segments.iter().map(|segment| (segment.start, segment.length)).collect();
+    made.sort_unstable();
+    let end = made.into_iter().try_fold(0u64, |next, (start, length)| {
+        if start == next { start.checked_add(u64::from(length)) } else { None }
+    });
+    if end == Some(target) { Ok(segments) } else { Err(HeadError::Impossible("target size")) }
 }

@@ -127,8 +127,62 @@ fn a_damaged_segment_is_refused_before_it_is_unpacked() {
 #[test]
 fn a_root_image_is_not_made_from_what_is_not_written_yet() {
     let images = images();
-    let (head, packed, _) = build(Kind::Root, &[Op::Copy(Source::Root, 0, 1)], &images);
+    let (mut head, packed, _) = build(Kind::Root, &[Op::Copy(Source::Root, 0, 1)], &images);
+    head.inputs[1].size = head.target_size;
     assert!(matches!(apply(&head, &packed, &images), Err(SegmentError::Malformed("position"))));
+}
+
+#[test]
+fn segments_may_come_in_any_order_and_read_what_those_before_made() {
+    let mut images = images();
+    let first = {
+        let mut writer = SegmentWriter::new(4096);
+        writer.literal(&[7; 4096]);
+        writer.pack(3).unwrap()
+    };
+    let second = |length| {
+        let mut writer = SegmentWriter::new(0);
+        writer.copy(Source::Root, 5000, length);
+        writer.zero(4096 - length);
+        writer.pack(3).unwrap()
+    };
+    let delta = |second: &[u8]| {
+        let segment = |packed: &[u8], start| Segment {
+            offset: 0,
+            packed: packed.len() as u32,
+            start,
+            length: 4096,
+            sha256: Digest::of(packed),
+        };
+        let mut head = head(Kind::Root, &first, 8192, &images);
+        head.segments = vec![segment(&first, 4096), segment(second, 0)];
+        Head::parse(&head.to_bytes()).unwrap()
+    };
+    let (inside, outside) = (second(3192), second(3193));
+    let (good, bad) = (delta(&inside), delta(&outside));
+    images.root.fill(0);
+    let mut made = Vec::new();
+    Applier::new(&good, &images).apply(0, &first, &mut made).unwrap();
+    images.root[4096..8192].copy_from_slice(&made);
+    made.clear();
+    Applier::new(&good, &images).apply(1, &inside, &mut made).unwrap();
+    assert_eq!(made, [vec![7; 3192], vec![0; 904]].concat());
+    let refused = Applier::new(&bad, &images).apply(1, &outside, &mut made);
+    assert!(matches!(refused, Err(SegmentError::Malformed("position"))));
+}
+
+/// What version 1 wrote once must be read for ever.
+#[test]
+fn a_frozen_delta_still_applies() {
+    let images = images();
+    let delta = include_bytes!("fixtures/v1.delta");
+    let head = Head::parse(&delta[..head_bytes(2, 1)]).unwrap();
+    assert_eq!(head.file_size(), delta.len() as u64);
+    let made = apply(&head, &delta[head_bytes(2, 1)..], &images).unwrap();
+    assert_eq!(
+        Digest::of(&made).to_string(),
+        "9c02525f2b862d116950608fd59a619656ea781a5a4ee4b06dab75fd77dab99c"
+    );
 }
 
 #[test]

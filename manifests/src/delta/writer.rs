@@ -30,6 +30,7 @@ impl Head {
         for segment in &self.segments {
             out.extend(segment.packed.to_le_bytes());
             out.extend(segment.length.to_le_bytes());
+            out.extend(segment.start.to_le_bytes());
             out.extend(segment.sha256.as_bytes());
         }
         out
