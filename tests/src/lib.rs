@@ -1,1 +1,6 @@
-//! Harness for tests that need both sides: host requirements, root file systems, virtual machines, servers.
+//! Harness for tests that need both sides: root file systems, virtual machines, servers, simulated hosts.
+
+pub mod fixture;
+pub mod programs;
+pub mod server;
+pub mod simulated;

@@ -1,0 +1,132 @@
+//! A small OS with three releases, published; and simulated hosts that run its first one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::programs::build;
+use crate::server::Server;
+use crate::simulated::{Sizes, install};
+
+/// The name of the small OS.
+pub const OS: &str = "acme";
+
+/// A workspace with builds of 1.0.0, 1.1.0 and 1.2.0, of which only the first is published, and a server of its repository.
+///
+/// 1.1.0 changes, adds and removes files; in 1.2.0 the program of the required service `app.service` is missing.
+pub struct Fixture {
+    folder: TempDir,
+    /// Serves the repository.
+    pub server: Server,
+}
+
+impl Fixture {
+    /// Builds and publishes.
+    pub fn new() -> Result<Self> {
+        let folder = TempDir::new()?;
+        let workspace = folder.path().join("workspace");
+        let path = workspace.to_str().context("a path that is UTF-8")?;
+        let made = crate::programs::run("upright-build", ["init", path, "--os", OS])?;
+        anyhow::ensure!(made.status == 0, "{made:?}");
+        shrink(&workspace)?;
+        for version in ["1.0.0", "1.1.0", "1.2.0"] {
+            let tree = folder.path().join(version);
+            make_tree(&tree, version)?;
+            let tree = tree.to_str().context("a path that is UTF-8")?;
+            build(&workspace, &["build", tree, "--version", version, "--time", "2026-01-01T00:00:00Z"])?;
+        }
+        build(&workspace, &["publish", "1.0.0"])?;
+        let server = Server::start(&workspace.join("repository"))?;
+        Ok(Self { folder, server })
+    }
+
+    /// The publisher's workspace.
+    pub fn workspace(&self) -> PathBuf {
+        self.folder.path().join("workspace")
+    }
+
+    /// Runs `upright-build` in the workspace; it must succeed.
+    pub fn build(&self, arguments: &[&str]) -> Result<()> {
+        build(&self.workspace(), arguments).map(drop)
+    }
+
+    /// A new host that runs 1.0.0, at a path that lasts as long as the fixture.
+    pub fn host(&self, name: &str) -> Result<PathBuf> {
+        self.host_with(name, "", Sizes::default())
+    }
+
+    /// A new host with more in its configuration and other partition sizes.
+    pub fn host_with(&self, name: &str, more: &str, sizes: Sizes) -> Result<PathBuf> {
+        let host = self.folder.path().join(name);
+        let workspace = self.workspace();
+        let config = format!(
+            "[repository]\nurl = \"{}\"\n\n[health]\nsettle = \"0s\"\n\n[[health.check]]\nname = \"app\"\n\
+             unit = \"app.service\"\nretries = 0\n\n{more}",
+            self.server.url()
+        );
+        install(&host, &workspace.join("builds/1.0.0"), &workspace.join("root.json"), &config, sizes)?;
+        Ok(host)
+    }
+}
+
+/// Makes the partitions in the workspace's configuration small.
+fn shrink(workspace: &Path) -> Result<()> {
+    let path = workspace.join("upright.toml");
+    let text = fs::read_to_string(&path)?;
+    let text = text.replace("slot = \"4GiB\"", "slot = \"64MiB\"").replace("verity = \"40MiB\"", "verity = \"2MiB\"");
+    Ok(fs::write(&path, text)?)
+}
+
+/// Writes the root file system of a version.
+fn make_tree(tree: &Path, version: &str) -> Result<()> {
+    let newer = version != "1.0.0";
+    file(tree, "usr/lib/os-release", b"ID=acme\nNAME=\"Acme OS\"\n")?;
+    file(tree, "usr/lib/modules/6.1.0/vmlinuz", &noise(1, 900_000))?;
+    file(tree, "usr/lib/modules/6.1.0/initramfs.img", &noise(2, 1_500_000))?;
+    for number in 0..300_u64 {
+        // One file in twenty changes a little from 1.0.0 to 1.1.0; one in a hundred goes away.
+        let mut content = noise(100 + number, 2_000 + 37 * number as usize);
+        if newer && number.is_multiple_of(20) {
+            content[500] ^= 0xff;
+            content.extend_from_slice(b"a new line\n");
+        }
+        if !(newer && number % 100 == 7) {
+            file(tree, &format!("usr/share/acme/{number:03}"), &content)?;
+        }
+    }
+    if newer {
+        file(tree, "usr/share/acme/added", &noise(7, 20_000))?;
+    }
+    file(tree, "usr/lib/systemd/system/app.service", b"[Service]\nExecStart=/usr/bin/app --serve\n")?;
+    if version != "1.2.0" {
+        file(tree, "usr/bin/app", format!("#!/bin/sh\necho {version}\n").as_bytes())?;
+    }
+    for folder in ["etc", "var", "proc", "sys", "dev", "run", "tmp", "root"] {
+        fs::create_dir_all(tree.join(folder))?;
+    }
+    Ok(())
+}
+
+fn file(tree: &Path, path: &str, content: &[u8]) -> Result<()> {
+    let path = tree.join(path);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&path, content)?;
+    Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
+}
+
+/// Bytes that do not compress, the same each time (xorshift64, Marsaglia 2003).
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
