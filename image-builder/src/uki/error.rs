@@ -39,7 +39,9 @@ pub enum UkiError {
         looked_at: String,
     },
     /// A part of systemd-boot is neither in the tree nor on this machine.
-    #[error("no {file}: looked for {looked_at}; install the package systemd-boot-efi on this machine or in the tree")]
+    #[error(
+        "no {file}: looked for {looked_at}; install the package systemd-boot-efi on this machine or in the tree"
+    )]
     NoBootFile {
         /// The file's name.
         file: &'static str,

@@ -134,14 +134,13 @@ impl Context {
 /// The agent's log goes to standard error; systemd adds the time.
 fn start_log(verbose: u8, service: bool) {
     let level = match (verbose, service) {
-        (0, false) => "warn",
-        (0, true) => "info",
-        (1, _) => "info,upright_updater=debug",
-        (_, _) => "debug",
+        (0, false) => tracing::Level::WARN,
+        (0, true) => tracing::Level::INFO,
+        (1, _) => tracing::Level::DEBUG,
+        (_, _) => tracing::Level::TRACE,
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(level)
         .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)
