@@ -135,17 +135,15 @@ fn a_release_that_does_not_fit_is_refused_with_the_figures() {
     shop.build("1.0", &[("vmlinuz", 1, 2), ("big", 300, 3)]);
     assert_eq!(
         shop.publish("1.0", "stable").unwrap_err(),
-        "1.0 does not fit the smallest slot partition of acme: its image has 1,236,992 bytes, the partition 1,048,576, \
-         188,416 too few; make the tree smaller, or raise disk.slot in upright.toml if every host has the room"
+        "1.0 does not fit the smallest hosts of acme: the root image has 1236992 bytes, 188416 more than the 1048576 of a \
+         slot's partition; set `disk.slot` to 2MiB or more, or make the tree smaller; but set no more than every host has"
     );
     shop.configure("slot = \"1MiB\"", "slot = \"4GiB\"");
-    shop.configure("esp = \"512MiB\"", "esp = \"8MiB\"");
-    assert_eq!(
-        shop.publish("1.0", "stable").unwrap_err(),
-        "1.0 does not fit the smallest ESP of acme: two UKIs (4,107 and 4,107 bytes) and the boot loader need 8,396,822 \
-         bytes, the partition has 8,388,608, 8,214 too few; make the initrd smaller, or raise disk.esp in upright.toml if \
-         every host has the room"
-    );
+    shop.configure("esp = \"512MiB\"", "esp = \"40MiB\"");
+    shop.build_padded("1.0", &[("vmlinuz", 1, 2)], 20 << 20);
+    let error = shop.publish("1.0", "stable").unwrap_err();
+    assert!(error.starts_with("1.0 does not fit the smallest hosts of acme: the ESP has "), "{error}");
+    assert!(error.contains("that two of 20975627 bytes and an eighth to grow need"), "{error}");
     assert!(shop.repository().iter().all(|(path, _)| path.starts_with("metadata")));
 }
 

@@ -3,12 +3,16 @@
 //! A command reads its flags, opens what it needs, calls `repo` and prints; it decides nothing itself.
 
 mod bars;
+mod build;
+mod check;
+mod disk;
 mod exit;
 mod init;
 mod list;
 mod manual;
 mod output;
 mod publish;
+mod refresh;
 mod rollout;
 mod serve;
 
@@ -54,11 +58,15 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::Init),
+    Build(build::Build),
+    Disk(disk::Disk),
     Publish(publish::Publish),
     Promote(publish::Promote),
     Rollout(rollout::Rollout),
     List(list::List),
+    Check(check::Check),
     Serve(serve::Serve),
+    Refresh(refresh::Refresh),
     #[command(hide = true)]
     Man(manual::Man),
     #[command(hide = true)]
@@ -87,11 +95,15 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     let common = &cli.common;
     match &cli.command {
         Command::Init(command) => command.run(common),
+        Command::Build(command) => command.run(common),
+        Command::Disk(command) => command.run(common),
         Command::Publish(command) => command.run(common),
         Command::Promote(command) => command.run(common),
         Command::Rollout(command) => command.run(common),
         Command::List(command) => command.run(common),
+        Command::Check(command) => command.run(common),
         Command::Serve(command) => command.run(common),
+        Command::Refresh(command) => command.run(common),
         Command::Man(command) => command.run(),
         Command::Completions(command) => command.run(),
     }

@@ -5,15 +5,18 @@
 
 pub mod build;
 pub mod bytes;
+pub mod check;
 pub mod config;
 pub mod error;
 pub mod files;
 pub mod init;
+pub mod install;
 pub mod list;
 pub mod metadata;
 pub mod progress;
 pub mod publish;
 pub mod published;
+pub mod refresh;
 pub mod serve;
 pub mod signers;
 pub mod workspace;

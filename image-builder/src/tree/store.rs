@@ -140,6 +140,13 @@ impl Store {
         commit.parse().map_err(|_| unknown())
     }
 
+    /// Points `reference` at a commit that is in the store.
+    pub fn point(&self, reference: &str, commit: &Digest) -> Result<(), StoreError> {
+        self.repo
+            .set_ref_immediate(None, reference, Some(&commit.to_string()), gio::Cancellable::NONE)
+            .map_err(|source| self.error("set a ref", source))
+    }
+
     /// The file contents, for use from many threads.
     pub fn objects(&self) -> &Objects {
         &self.objects

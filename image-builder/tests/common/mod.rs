@@ -77,6 +77,11 @@ impl Shop {
 
     /// Puts a build into the workspace: an image of `files`, each a number of blocks of bytes drawn from a seed.
     pub fn build(&self, version: &str, files: &[(&str, u64, u64)]) -> Build {
+        self.build_padded(version, files, 0)
+    }
+
+    /// The same with `padding` more bytes in the UKI.
+    pub fn build_padded(&self, version: &str, files: &[(&str, u64, u64)], padding: usize) -> Build {
         let mut image = noise(1, 1);
         let mut layout = Layout { metadata: vec![Run { start: 0, blocks: 1 }], ..Layout::default() };
         for (path, blocks, seed) in files {
@@ -91,7 +96,7 @@ impl Shop {
         }
         layout.blocks = image.len() as u64 / 4096;
         let kernel = &image[4096..8192];
-        let uki = [b"stub of ".as_slice(), version.as_bytes(), kernel].concat();
+        let uki = [b"stub of ".as_slice(), version.as_bytes(), &vec![0; padding], kernel].concat();
         let part = UkiPart { at: uki.len() as u64 - 4096, length: 4096, root_offset: 4096 };
         self.write_build(version, &image, &layout, &uki, part)
     }

@@ -1,5 +1,9 @@
 //! Builds: from an input to a tree, an image and a UKI, in a folder a version.
 
+mod failure;
+pub mod layout;
+mod make;
 mod record;
 
+pub use make::{Base, Made, Order, build};
 pub use record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UkiFile, UkiPart};

@@ -64,6 +64,13 @@ impl Default for Disk {
     }
 }
 
+impl Disk {
+    /// The sizes for a disk image.
+    pub fn sizes(&self) -> crate::disk::Sizes {
+        crate::disk::Sizes { slot: self.slot.0, verity: self.verity.0, esp: self.esp.0, var: self.var.0 }
+    }
+}
+
 /// What is special about the kernel's start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]

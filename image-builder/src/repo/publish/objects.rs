@@ -17,9 +17,9 @@ use upright_manifests::verity::{BlockHasher, Discard, TreeBuilder};
 use super::plan::{Edge, Why};
 use crate::erofs::Layout;
 use crate::payload::Parted;
-use crate::repo::build::{Build, IMAGE, LAYOUT, UKI};
+use crate::repo::build::{Build, IMAGE, UKI, layout};
 use crate::repo::bytes::human;
-use crate::repo::error::{Error, Result};
+use crate::repo::error::{Error, Result, chain};
 use crate::repo::files::{Files, STAGING, make_folder, place, replace};
 use crate::repo::progress::Progress;
 use crate::repo::workspace::Workspace;
@@ -30,9 +30,6 @@ const RECORD: &str = "encoded.json";
 
 /// The zstd level for the little that a UKI's delta brings along.
 const COMPOSE_LEVEL: i32 = 19;
-
-/// The longest layout that is read, in bytes.
-const MAX_LAYOUT: u64 = 256 << 20;
 
 /// What was encoded of a build so far.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -227,13 +224,7 @@ impl<'a> Encoder<'a> {
     }
 
     fn layout(&self, build: &Build) -> Result<Layout> {
-        let path = self.workspace.build(&build.version).join(LAYOUT);
-        let file = File::open(&path).map_err(Error::file("open", &path))?;
-        let mut text = Vec::new();
-        zstd::Decoder::new(file)
-            .and_then(|decoder| decoder.take(MAX_LAYOUT).read_to_end(&mut text))
-            .map_err(Error::file("read", &path))?;
-        serde_json::from_slice(&text).map_err(|_| changed(&path))
+        layout::read(&self.workspace.build(&build.version))
     }
 
     fn stands(&self, blob: &Blob) -> bool {
@@ -253,8 +244,8 @@ impl<'a> Encoder<'a> {
         self.workspace.repository().join(STAGING)
     }
 
-    fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> Error {
-        Error::Failed(format!("cannot make {what} of {}: {error}", self.build.version))
+    fn failed(&self, what: &str, error: &dyn std::error::Error) -> Error {
+        Error::Failed(format!("cannot make {what} of {}: {}", self.build.version, chain(error)))
     }
 }
 

@@ -1,0 +1,107 @@
+//! `upright-build build`.
+
+use std::ffi::OsString;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use upright_manifests::version::Version;
+
+use super::{Common, output};
+use crate::input::Source;
+use crate::repo::Error;
+use crate::repo::build::{Base, Build as Record, Made, Order, build};
+use crate::repo::bytes::human;
+use crate::repo::error::chain;
+
+/// Build an image from a root file system
+#[derive(Debug, clap::Args)]
+pub(super) struct Build {
+    /// A folder, a tar (plain, gzip, zstd), an OCI image layout or archive, or ostree:REPOSITORY:REF
+    source: OsString,
+    /// The release's version
+    #[arg(long)]
+    version: Version,
+    /// The release's time, RFC 3339 or seconds since 1970 [default: SOURCE_DATE_EPOCH, or the newest time in the input]
+    #[arg(long, value_parser = time)]
+    time: Option<Timestamp>,
+    /// Follow the layout of this version [default: the newest build before it]
+    #[arg(long, value_name = "VERSION", conflicts_with = "fresh")]
+    base: Option<Version>,
+    /// Lay the image out anew
+    #[arg(long)]
+    fresh: bool,
+    /// The version of the kernel to boot [default: the newest in the input]
+    #[arg(long, value_name = "VERSION")]
+    kernel: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints: the record, and whether it is new.
+#[derive(Serialize)]
+struct Report<'a> {
+    unchanged: bool,
+    #[serde(flatten)]
+    build: &'a Record,
+}
+
+impl Build {
+    pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
+        let (workspace, _lock) = common.lock()?;
+        let order = Order {
+            source: Source::detect(&self.source).map_err(|error| Error::refused(chain(&error)))?,
+            version: self.version.clone(),
+            time: self.time.map_or_else(source_date_epoch, |time| Ok(Some(time)))?,
+            base: match (&self.base, self.fresh) {
+                (Some(version), _) => Base::Version(version.clone()),
+                (None, true) => Base::Fresh,
+                (None, false) => Base::Previous,
+            },
+            kernel: self.kernel.clone(),
+        };
+        let made = build(&workspace, &order, &common.bars())?;
+        match self.json {
+            true => output::json(&Report { unchanged: made.unchanged, build: &made.build }),
+            false => output::print(&text(&made)),
+        }
+    }
+}
+
+fn text(made: &Made) -> String {
+    let build = &made.build;
+    let verb = if made.unchanged { "was built before, byte for byte" } else { "is built" };
+    let base = build.base.as_ref().map_or(String::new(), |base| format!(", laid out after {base}"));
+    format!(
+        "{} {} {verb}\n  time {}, commit {}\n  image {}{base}, root hash {}\n  UKI {}, kernel {}",
+        build.os,
+        build.version,
+        build.time,
+        build.commit.short(),
+        human(build.root.size),
+        build.root.verity.root_hash.short(),
+        human(build.uki.size),
+        build.uki.kernel
+    )
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    let seconds = text.parse::<i64>().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    seconds
+        .or_else(|| text.parse().ok())
+        .ok_or_else(|| format!("{text:?} is not a time; expected RFC 3339 or seconds since 1970"))
+}
+
+/// <https://reproducible-builds.org/specs/source-date-epoch/>
+fn source_date_epoch() -> anyhow::Result<Option<Timestamp>> {
+    let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    let text = value.to_string_lossy();
+    let seconds = text.parse::<i64>().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    match seconds {
+        Some(time) => Ok(Some(time)),
+        None => Err(Error::refused(format!(
+            "SOURCE_DATE_EPOCH is {text:?}; expected seconds since 1970, or unset it"
+        ))
+        .into()),
+    }
+}

@@ -1,0 +1,77 @@
+//! `upright-build check`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::{Common, output};
+use crate::repo::bytes::human;
+use crate::repo::check::{Report, Source, check};
+use crate::repo::error::Error;
+use crate::repo::workspace::Workspace;
+
+/// Audit a repository as a host would see it
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    /// A repository's folder or address [default: that of the workspace]
+    repository: Option<String>,
+    /// The root.json that hosts ship with [default: the workspace's, or else the repository's own first one]
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
+        let workspace = Workspace::open(&common.workspace);
+        let place = match &self.repository {
+            Some(place) => place.clone(),
+            None => common.open()?.repository().display().to_string(),
+        };
+        let source = Source::new(&place)?;
+        let mut unproven = false;
+        let root = match (&self.root, workspace) {
+            (Some(path), _) => fs::read(path).map_err(Error::file("read", path))?,
+            (None, Ok(workspace)) => {
+                let path = workspace.trusted_root();
+                fs::read(&path).map_err(Error::file("read", &path))?
+            }
+            (None, Err(_)) => {
+                unproven = true;
+                source.first_root()?
+            }
+        };
+        let mut report = check(&source, root, common.now(), &common.bars())?;
+        if unproven {
+            report.warnings.push(
+                "the repository was taken at its word: name the root.json hosts ship with --root".into(),
+            );
+        }
+        match self.json {
+            true => output::json(&report)?,
+            false => output::print(&text(&place, &report))?,
+        }
+        match report.errors.len() {
+            0 => Ok(()),
+            1 => Err(Error::Unverified(format!("{place} has an error")).into()),
+            count => Err(Error::Unverified(format!("{place} has {count} errors")).into()),
+        }
+    }
+}
+
+fn text(place: &str, report: &Report) -> String {
+    let mut lines: Vec<String> = report.errors.iter().map(|error| format!("error: {error}")).collect();
+    lines.extend(report.warnings.iter().map(|warning| format!("warning: {warning}")));
+    for role in &report.metadata {
+        lines.push(format!("{} version {} is good until {}", role.role, role.version, role.expires));
+    }
+    lines.push(format!(
+        "{place}: {} channels, {} releases, {} objects of {} are what was signed",
+        report.channels,
+        report.releases,
+        report.objects,
+        human(report.bytes)
+    ));
+    lines.join("\n")
+}

@@ -1,0 +1,42 @@
+//! Whether what went wrong in a build is the input's fault.
+
+use crate::erofs::WriteError;
+use crate::input::{InputError, ReadError};
+use crate::repo::error::{Error, chain};
+use crate::tree::StoreError;
+use crate::uki::UkiError;
+
+/// The store's failures, which are the disk's but for trees that cannot be.
+pub(super) fn store(error: StoreError) -> Error {
+    match error {
+        StoreError::Tree(_) => Error::Refused(chain(&error)),
+        _ => Error::Failed(chain(&error)),
+    }
+}
+
+/// An input that cannot be read is refused, unless the store is what failed.
+pub(super) fn read(error: ReadError) -> Error {
+    match error.reason {
+        InputError::Store(_) => Error::Failed(chain(&error)),
+        _ => Error::Refused(chain(&error)),
+    }
+}
+
+/// A tree that fits no image is refused.
+pub(super) fn image(error: WriteError) -> Error {
+    match error {
+        WriteError::Content { .. } | WriteError::Image(_) => Error::Failed(chain(&error)),
+        WriteError::Changed { .. } => Error::Unverified(chain(&error)),
+        _ => Error::Refused(chain(&error)),
+    }
+}
+
+/// A tree that cannot boot is refused.
+pub(super) fn uki(error: UkiError) -> Error {
+    match error {
+        UkiError::NoKernel | UkiError::NotThisKernel { .. } | UkiError::NoInitrd { .. } => {
+            Error::Refused(chain(&error))
+        }
+        _ => Error::Failed(chain(&error)),
+    }
+}

@@ -1,0 +1,281 @@
+//! Makes a build: tree, image, UKI and record, in a folder that gets its name when all is there.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use jiff::Timestamp;
+use upright_manifests::BLOCK_SIZE;
+use upright_manifests::digest::Digest;
+use upright_manifests::verity;
+use upright_manifests::version::Version;
+
+use super::record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UkiFile, UkiPart};
+use super::{failure, layout};
+use crate::erofs::{self, Layout};
+use crate::input::{self, Source};
+use crate::repo::bytes::human;
+use crate::repo::error::{Error, Result};
+use crate::repo::files::{Files as _, OnDisk};
+use crate::repo::progress::Progress;
+use crate::repo::workspace::Workspace;
+use crate::tree::{CommitInfo, Store, Tree};
+use crate::uki;
+
+/// Where hosts look for the root of trust.
+const SHIPPED_ROOT: &[u8] = b"usr/share/upright/root.json";
+
+/// What to build.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The input.
+    pub source: Source,
+    /// The release's version.
+    pub version: Version,
+    /// The release's time; without it, the newest time in the input.
+    pub time: Option<Timestamp>,
+    /// Whose layout to follow.
+    pub base: Base,
+    /// The version of the kernel to boot, where the input has several; the newest without it.
+    pub kernel: Option<String>,
+}
+
+/// Whose layout an image follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// That of the newest build before it.
+    Previous,
+    /// That of a version.
+    Version(Version),
+    /// Nobody's.
+    Fresh,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// The build.
+    pub build: Build,
+    /// Whether it was there before, byte for byte.
+    pub unchanged: bool,
+}
+
+/// Builds what `order` says in `workspace`, which the caller has locked.
+pub fn build(workspace: &Workspace, order: &Order, progress: &dyn Progress) -> Result<Made> {
+    let existing = Build::read(&workspace.build(&order.version))?;
+    let base = base(workspace, order, existing.as_ref())?;
+    let tree = import(workspace, order, base.as_ref(), progress)?;
+    if tree.tree.inode(SHIPPED_ROOT).is_none() {
+        progress.note(
+            "the tree has no usr/share/upright/root.json, so hosts made from it will trust no update; copy the \
+             workspace's root.json there",
+        );
+    }
+    let folder = workspace.builds().join(format!(".{}", order.version));
+    OnDisk.remove(&folder).map_err(Error::file("empty", &folder))?;
+    fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+    let build = write(workspace, order, base.as_ref(), &tree, &folder, progress)?;
+    settle(workspace, &tree, existing, build, &folder)
+}
+
+/// The input in the store.
+struct Stored {
+    store: Store,
+    tree: Tree,
+    time: Timestamp,
+    commit: Digest,
+}
+
+fn import(
+    workspace: &Workspace,
+    order: &Order,
+    base: Option<&Build>,
+    progress: &dyn Progress,
+) -> Result<Stored> {
+    progress.begin("tree", None);
+    let config = &workspace.config;
+    let store = Store::open_or_create(&workspace.trees()).map_err(failure::store)?;
+    let batch = store.begin().map_err(failure::store)?;
+    let imported = input::read(&order.source, config.arch, &batch).map_err(failure::read)?;
+    let time = match order.time {
+        Some(time) => time,
+        None => i64::try_from(imported.newest)
+            .ok()
+            .and_then(|time| Timestamp::from_second(time).ok())
+            .ok_or_else(|| {
+                Error::refused(
+                    "the input's newest time is beyond the calendar; give the release's with --time",
+                )
+            })?,
+    };
+    let info = CommitInfo {
+        reference: reference(workspace, &order.version),
+        version: order.version.to_string(),
+        time: u64::try_from(time.as_second()).map_err(|_| {
+            Error::refused(format!("the release time {time} is before 1970; give a later --time"))
+        })?,
+        parent: base.map(|base| base.commit),
+    };
+    let commit = batch.commit(&imported.tree, &info).map_err(failure::store)?;
+    progress.end(&format!("{} paths, commit {}", imported.tree.paths.len(), commit.short()));
+    Ok(Stored { store, tree: imported.tree, time, commit })
+}
+
+fn write(
+    workspace: &Workspace,
+    order: &Order,
+    base: Option<&Build>,
+    stored: &Stored,
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<Build> {
+    let config = &workspace.config;
+    let followed = match (base, &order.base) {
+        (Some(base), Base::Previous | Base::Version(_)) => {
+            Some(layout::read(&workspace.build(&base.version))?)
+        }
+        _ => None,
+    };
+    progress.begin("image", None);
+    let path = folder.join(IMAGE);
+    let out = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .map_err(Error::file("create", &path))?;
+    let options =
+        erofs::Options { time: stored.time, base: followed.as_ref(), salt: verity::salt(&config.os) };
+    let written =
+        erofs::write(&stored.tree, stored.store.objects(), &options, &out).map_err(failure::image)?;
+    out.sync_all().map_err(Error::file("sync", &path))?;
+    layout::write(&folder.join(LAYOUT), &written.layout)?;
+    progress.end(&human(written.size));
+    let uki = write_uki(workspace, order, stored, &written, &folder.join(UKI))?;
+    let build = Build {
+        format: FORMAT,
+        os: config.os.clone(),
+        arch: config.arch,
+        version: order.version.clone(),
+        time: stored.time,
+        commit: stored.commit,
+        base: base.filter(|_| written.followed).map(|base| base.version.clone()),
+        root: Image {
+            size: written.size,
+            sha256: written.sha256,
+            uuid: written.uuid.to_string(),
+            verity: written.verity,
+        },
+        uki,
+    };
+    let path = folder.join(RECORD);
+    fs::write(&path, build.to_bytes()?).map_err(Error::file("write", &path))?;
+    for name in [RECORD, LAYOUT, UKI] {
+        let path = folder.join(name);
+        OnDisk.sync(&path).map_err(Error::file("sync", &path))?;
+    }
+    OnDisk.sync(folder).map_err(Error::file("sync", folder))?;
+    Ok(build)
+}
+
+fn write_uki(
+    workspace: &Workspace,
+    order: &Order,
+    stored: &Stored,
+    image: &erofs::Written,
+    out: &Path,
+) -> Result<UkiFile> {
+    let config = &workspace.config;
+    let plan = uki::Plan {
+        os: &config.os,
+        version: &order.version,
+        arch: config.arch,
+        image_uuid: image.uuid,
+        verity: &image.verity,
+        extra: &config.kernel.cmdline,
+        kernel: order.kernel.as_deref(),
+    };
+    let built = uki::write(&stored.tree, stored.store.objects(), &plan, out).map_err(failure::uki)?;
+    if let Some(keys) = &config.secure_boot {
+        uki::sign(out, &workspace.resolve(&keys.key), &workspace.resolve(&keys.certificate))
+            .map_err(failure::uki)?;
+    }
+    let bytes = fs::read(out).map_err(Error::file("read", out))?;
+    Ok(UkiFile {
+        size: bytes.len() as u64,
+        sha256: Digest::of(&bytes),
+        kernel: built.kernel,
+        parts: built.parts.iter().map(|part| place(&image.layout, part)).collect::<Result<_>>()?,
+    })
+}
+
+/// Where a part of the UKI stands in the image.
+fn place(layout: &Layout, part: &uki::Part) -> Result<UkiPart> {
+    let run = layout.files.iter().find(|run| run.sha256 == part.sha256 && run.size == part.length);
+    let run = run.ok_or_else(|| {
+        let path = String::from_utf8_lossy(&part.path);
+        Error::Failed(format!("the image's layout lacks /{path}, which is part of the UKI"))
+    })?;
+    Ok(UkiPart { at: part.at, length: part.length, root_offset: run.start * BLOCK_SIZE })
+}
+
+/// Gives the finished folder its name, unless there is a build of that version.
+fn settle(
+    workspace: &Workspace,
+    stored: &Stored,
+    existing: Option<Build>,
+    build: Build,
+    folder: &Path,
+) -> Result<Made> {
+    let place = workspace.build(&build.version);
+    let Some(existing) = existing else {
+        // What is there without a record is a build that was being removed.
+        OnDisk.remove(&place).map_err(Error::file("remove", &place))?;
+        fs::rename(folder, &place).map_err(Error::file("create", &place))?;
+        OnDisk.sync(&workspace.builds()).map_err(Error::file("sync", &workspace.builds()))?;
+        return Ok(Made { build, unchanged: false });
+    };
+    OnDisk.remove(folder).map_err(Error::file("remove", folder))?;
+    if existing == build {
+        return Ok(Made { build, unchanged: true });
+    }
+    // The ref is that of the build which stays.
+    stored.store.point(&reference(workspace, &existing.version), &existing.commit).map_err(failure::store)?;
+    Err(Error::refused(difference(&existing, &build, &place)))
+}
+
+fn difference(existing: &Build, build: &Build, place: &Path) -> String {
+    let what = if existing.commit != build.commit {
+        format!(
+            "other content or another time (commit {}, now {})",
+            existing.commit.short(),
+            build.commit.short()
+        )
+    } else if existing.root != build.root {
+        "another layout (see --base and --fresh)".to_owned()
+    } else {
+        "another kernel, stub, command line or Secure Boot key".to_owned()
+    };
+    format!(
+        "{} was built before with {what} and stays as it is; choose a new version, or remove {} if it was never \
+         published",
+        build.version,
+        place.display()
+    )
+}
+
+/// The build whose layout and history this one follows.
+fn base(workspace: &Workspace, order: &Order, existing: Option<&Build>) -> Result<Option<Build>> {
+    if let Base::Version(version) = &order.base {
+        return Build::require(workspace, version).map(Some);
+    }
+    // A repeated build follows what it followed the first time, whatever was built since.
+    if let (Some(existing), Base::Previous) = (existing, &order.base) {
+        return existing.base.as_ref().map(|base| Build::require(workspace, base)).transpose();
+    }
+    let builds = Build::all(workspace)?;
+    Ok(builds.into_iter().rev().find(|build| order.version.is_newer_than(&build.version)))
+}
+
+fn reference(workspace: &Workspace, version: &Version) -> String {
+    format!("{}/{}/{version}", workspace.config.os, workspace.config.arch)
+}
