@@ -4,3 +4,4 @@ pub mod fixture;
 pub mod programs;
 pub mod server;
 pub mod simulated;
+pub mod vm;

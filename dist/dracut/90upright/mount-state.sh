@@ -1,0 +1,119 @@
+#!/bin/sh
+# Puts this host's state over the read-only root before the switch to it:
+#
+#   /var   the partition labelled `var` on the disk that the root is on
+#   /etc   an overlay: the image's below, /var/lib/upright/etc/<slot>/upper above
+#
+# A machine whose state is damaged must still come up, so that somebody can mend it: it then runs with /var and
+# /etc in memory. Nothing here waits without a bound.
+
+root=/sysroot
+kept=/run/upright/image-var
+
+say() {
+    echo "upright: $*"
+}
+
+# The value of $2 in the uevent file $1.
+field() {
+    while IFS='=' read -r name value; do
+        if [ "$name" = "$2" ]; then
+            echo "$value"
+            return 0
+        fi
+    done < "$1"
+    return 1
+}
+
+# The sysfs folder of the partition that the root's device-mapper device has its data on.
+find_root_partition() {
+    # shellcheck disable=SC2046 # unquoted for the sake of the spaces around it
+    set -- $(findmnt --noheadings --output MAJ:MIN --target "$root")
+    for below in "/sys/dev/block/$1"/slaves/*; do
+        case $(field "$below/uevent" PARTNAME) in
+            root-a | root-b)
+                readlink -f "$below"
+                return 0
+                ;;
+        esac
+    done
+    return 1
+}
+
+# The device node of the partition labelled `var` beside the partition $1. Another disk's is not ours.
+find_var() {
+    for beside in "${1%/*}"/*/uevent; do
+        if [ "$(field "$beside" PARTNAME)" = var ]; then
+            echo "/dev/$(field "$beside" DEVNAME)"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# Makes a file system on $1 if it has never held anything.
+format_if_blank() {
+    [ -z "$(blkid --probe --output value --match-tag TYPE "$1")" ] || return 0
+    [ "$(head -c 1048576 "$1" | tr -d '\0' | wc -c)" -eq 0 ] || return 0
+    say "$1 is blank, making a file system on it"
+    mkfs.ext4 -q -L var "$1"
+}
+
+# Checks $1 and mends it if needed. Other file systems than ext2 to ext4 do so while they are mounted.
+mend() {
+    case $(blkid --probe --output value --match-tag TYPE "$1") in
+        ext[234]) ;;
+        *) return 0 ;;
+    esac
+    e2fsck -p "$1"
+    [ $? -lt 4 ] && return 0
+    say "$1 is damaged, mending what can be mended"
+    e2fsck -f -y "$1"
+    [ $? -lt 4 ]
+}
+
+# Gives an empty /var what the image has in its own. Goes on where a power cut stopped it.
+fill() {
+    [ -e "$root/var/lib/upright/filled" ] && return 0
+    cp --archive --no-clobber "$kept/." "$root/var/" && sync || return 1
+    mkdir -p "$root/var/lib/upright" && touch "$root/var/lib/upright/filled"
+}
+
+# Mounts the slot $1's /etc.
+overlay() {
+    state="$root/var/lib/upright/etc/$1"
+    mkdir -p "$state/upper" "$state/work" || return 1
+    # Nothing but whole files and whole folders in the upper layer, so that it can be copied for another image.
+    mount -t overlay overlay "$root/etc" \
+        -o "lowerdir=$root/etc,upperdir=$state/upper,workdir=$state/work,redirect_dir=nofollow,metacopy=off,index=off"
+}
+
+mount_state() {
+    partition=$(find_root_partition) || {
+        say "the root is on neither root-a nor root-b"
+        return 1
+    }
+    var=$(find_var "$partition") || {
+        say "the disk has no partition labelled var"
+        return 1
+    }
+    format_if_blank "$var" || return 1
+    mend "$var" || return 1
+    mount "$var" "$root/var" || return 1
+    fill || say "not everything of the image's /var could be copied to $var"
+    slot=$(field "$partition/uevent" PARTNAME)
+    overlay "${slot#root-}"
+}
+
+mount_volatile() {
+    say "WARNING: state is kept in memory only and lost at the next boot"
+    umount -R -l "$root/var" 2> /dev/null
+    mount -t tmpfs -o mode=0755 tmpfs "$root/var" && fill && overlay volatile
+}
+
+mkdir -p "$kept"
+# Private, or what is mounted on the one would appear on the other.
+mount --bind "$root/var" "$kept" && mount --make-private "$kept"
+mount_state || mount_volatile || say "WARNING: /etc and /var are read-only"
+umount "$kept"
+exit 0

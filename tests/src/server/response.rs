@@ -1,0 +1,124 @@
+//! Answers requests, well or as badly as a [`Fault`] asks for.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use super::{Fault, Request, Shared};
+
+/// How much of a body is written at once.
+const PIECE: usize = 64 << 10;
+
+/// An answer before it is sent.
+struct Answer {
+    status: u16,
+    /// `Content-Range`.
+    range: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Shared {
+    /// Sends the answer to `request`; says whether the connection can be used further.
+    pub(super) fn answer(
+        &self,
+        request: &Request,
+        fault: Option<Fault>,
+        output: &mut impl Write,
+    ) -> io::Result<bool> {
+        if fault == Some(Fault::HangUp) {
+            return Ok(false);
+        }
+        let answer = spoil(self.plain(request, &fault), &fault);
+        let range = answer.range.map(|range| format!("Content-Range: bytes {range}\r\n")).unwrap_or_default();
+        let (status, length) = (answer.status, answer.body.len());
+        write!(
+            output,
+            "HTTP/1.1 {status} status\r\nContent-Length: {length}\r\nAccept-Ranges: bytes\r\n{range}\r\n"
+        )?;
+        if request.method == "HEAD" {
+            return Ok(true);
+        }
+        self.send_body(&request.path, &answer.body, &fault, output)
+    }
+
+    /// The answer of a server that works.
+    fn plain(&self, request: &Request, fault: &Option<Fault>) -> Answer {
+        if !["GET", "HEAD"].contains(&request.method.as_str()) {
+            return Answer::page(405);
+        }
+        let inside = Path::new(&request.path).components().all(|part| matches!(part, Component::Normal(_)));
+        let Some(mut file) = inside.then(|| fs::read(self.root.join(&request.path)).ok()).flatten() else {
+            return Answer::page(404);
+        };
+        match fault {
+            Some(Fault::Instead(bytes)) => file.clone_from(bytes),
+            Some(Fault::TooMuch(more)) => file.resize(file.len() + *more as usize, b'x'),
+            Some(Fault::Flip(at)) => {
+                if let Some(byte) = file.get_mut(*at as usize) {
+                    *byte = !*byte;
+                }
+            }
+            _ => {}
+        }
+        match request.range {
+            Some(range) if fault != &Some(Fault::NoRanges) => Answer::part(&file, range),
+            _ => Answer { status: 200, range: None, body: file },
+        }
+    }
+
+    fn send_body(
+        &self,
+        path: &str,
+        body: &[u8],
+        fault: &Option<Fault>,
+        output: &mut impl Write,
+    ) -> io::Result<bool> {
+        let until = match fault {
+            Some(Fault::Cut(at) | Fault::Stall(at)) => body.len().min(*at as usize),
+            _ => body.len(),
+        };
+        let piece = match fault {
+            Some(Fault::Trickle(bytes)) => (*bytes).max(1) as usize,
+            _ => PIECE,
+        };
+        for piece in body[..until].chunks(piece) {
+            output.write_all(piece)?;
+            self.count(path, piece.len() as u64);
+            if matches!(fault, Some(Fault::Trickle(_))) && !self.pause(Duration::from_millis(100)) {
+                return Ok(false);
+            }
+        }
+        if matches!(fault, Some(Fault::Stall(_))) {
+            output.flush()?;
+            self.pause(Duration::from_secs(3600));
+        }
+        Ok(until == body.len())
+    }
+}
+
+/// Faults that do not depend on the file.
+fn spoil(answer: Answer, fault: &Option<Fault>) -> Answer {
+    match fault {
+        Some(Fault::Status(status)) => Answer::page(*status),
+        _ => answer,
+    }
+}
+
+impl Answer {
+    fn page(status: u16) -> Self {
+        Self { status, range: None, body: format!("<html><body>{status}</body></html>\n").into_bytes() }
+    }
+
+    fn part(file: &[u8], (first, last): (u64, Option<u64>)) -> Self {
+        let size = file.len() as u64;
+        let end = last.map_or(size, |last| last.saturating_add(1).min(size));
+        match file.get(first as usize..end as usize) {
+            Some(body @ [_, ..]) => {
+                let range = format!("{first}-{}/{size}", end - 1);
+                Self { status: 206, range: Some(range), body: body.to_vec() }
+            }
+            _ => Self { range: Some(format!("*/{size}")), ..Self::page(416) },
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Virtual machines: QEMU with UEFI firmware, driven over the serial line.
+
+mod accelerator;
+mod console;
+mod firmware;
+mod shell;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, anyhow};
+
+pub use accelerator::Accelerator;
+pub use console::Console;
+pub use shell::{BOOT_TIME, Output};
+
+/// A machine to be started.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Its disk, a raw or qcow2 image that is written to.
+    pub disk: PathBuf,
+    /// Where its firmware variables and logs go.
+    pub folder: PathBuf,
+    /// Its memory in MiB.
+    pub memory: u32,
+    /// What runs it.
+    pub accelerator: Accelerator,
+}
+
+/// A machine that runs. It is stopped when this is dropped, and by the kernel when the thread that started it ends.
+pub struct Vm {
+    qemu: Child,
+    console: Console,
+    /// How many commands the shell was given, so that each one's marks are its own.
+    marks: u32,
+}
+
+impl Machine {
+    /// The serial line's log.
+    pub fn serial_log(&self) -> PathBuf {
+        self.folder.join("serial.log")
+    }
+
+    /// Switches it on.
+    pub fn start(&self) -> Result<Vm> {
+        fs::create_dir_all(&self.folder).with_context(|| format!("creating {}", self.folder.display()))?;
+        let vars = self.folder.join("firmware-vars.fd");
+        fs::copy(firmware::VARS, &vars).with_context(|| format!("copying {}", firmware::VARS))?;
+        let create = |path: &Path| File::create(path).with_context(|| format!("creating {}", path.display()));
+        let log = create(&self.serial_log())?;
+        let mut qemu = self
+            .command(&vars)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(create(&self.folder.join("qemu.log"))?)
+            .spawn()
+            .context("starting qemu-system-x86_64 by setpriv")?;
+        let streams = qemu.stdin.take().zip(qemu.stdout.take());
+        let (input, output) = streams.ok_or_else(|| anyhow!("qemu has no standard streams"))?;
+        Ok(Vm { qemu, console: Console::new(input, output, log), marks: 0 })
+    }
+
+    fn command(&self, vars: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        // A driver that is killed must not leave a machine behind.
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+        command.args(self.accelerator.arguments());
+        command.args(["-machine", "q35", "-smp", "2", "-m", &self.memory.to_string()]);
+        command.args(["-nodefaults", "-display", "none", "-serial", "chardev:console"]);
+        command.args(["-chardev", "stdio,id=console,signal=off"]);
+        command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", firmware::CODE)]);
+        command.args(["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
+        let format = if self.disk.extension().is_some_and(|name| name == "qcow2") { "qcow2" } else { "raw" };
+        command.args(["-drive", &format!("if=none,id=disk,format={format},file={}", self.disk.display())]);
+        command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
+        // The guest reaches this machine's loopback at 10.0.2.2.
+        command.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);
+        command.args(["-device", "virtio-rng-pci"]);
+        command
+    }
+}
+
+impl Vm {
+    /// The serial line.
+    pub fn console(&mut self) -> &mut Console {
+        &mut self.console
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
