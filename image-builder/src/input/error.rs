@@ -37,6 +37,14 @@ pub enum InputError {
         /// Why not.
         source: io::Error,
     },
+    /// A file of it cannot be stored.
+    #[error("cannot keep {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: StoreError,
+    },
     /// What was read cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -50,7 +58,7 @@ impl InputError {
                 Ok(error) => error.into(),
                 Err(source) => Self::Content { path: display(path), source },
             },
-            WriteError::Store(error) => error.into(),
+            WriteError::Store(source) => Self::File { path: display(path), source },
         }
     }
 }

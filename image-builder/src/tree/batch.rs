@@ -20,6 +20,9 @@ use super::{Attributes, Content, Inode, Kind, Tree, TreePath, variant};
 /// How much of a file is in memory at a time.
 const BUFFER: usize = 256 * 1024;
 
+/// How many bytes of extended attributes any file system holds.
+const FEW_XATTRS: usize = 1024;
+
 /// The file type bits of a regular file (inode(7)).
 const S_IFREG: u32 = 0o100000;
 
@@ -70,7 +73,7 @@ impl<'a> Batch<'a> {
         size: u64,
         content: &mut dyn Read,
     ) -> Result<Content, WriteError> {
-        let store_error = |source| WriteError::Store(self.store.error("store a file", source));
+        let store_error = |source| WriteError::Store(self.file_error(attributes, source));
         let writer = self
             .store
             .repo
@@ -88,7 +91,7 @@ impl<'a> Batch<'a> {
         let mut left = size;
         while left > 0 {
             let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            content.read_exact(&mut buffer[..most]).map_err(WriteError::Read)?;
+            content.read_exact(&mut buffer[..most]).map_err(|error| WriteError::Read(early(error)))?;
             digester.update(&buffer[..most]);
             match writer.write_all(&buffer[..most], gio::Cancellable::NONE) {
                 Ok((_, None)) => {}
@@ -99,6 +102,17 @@ impl<'a> Batch<'a> {
         let object = writer.finish(gio::Cancellable::NONE).map_err(store_error)?;
         let object = checksum(self.store, &object).map_err(WriteError::Store)?;
         Ok(Content { size, sha256: digester.finish(), object })
+    }
+
+    /// Why a file with `attributes` was not stored. They are kept in one attribute of the object, and what a file
+    /// system does not hold it reports as a full disk.
+    fn file_error(&self, attributes: &Attributes, source: glib::Error) -> StoreError {
+        let bytes = attributes.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let store = self.store.path.clone();
+        match bytes {
+            0..FEW_XATTRS => StoreError::Ostree { action: "store a file", store, source },
+            _ => StoreError::Xattrs { bytes, store, source },
+        }
     }
 
     /// A folder on the store's file system for files that have no name.
@@ -194,6 +208,14 @@ impl<'a> Batch<'a> {
             .write_symlink(None, inode.uid, inode.gid, Some(&xattrs), &target, gio::Cancellable::NONE)
             .map_err(|source| self.store.error("store a symbolic link", source))
     }
+}
+
+/// An end before its time, said in words that fit any input; an error that says more stays.
+fn early(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof && error.get_ref().is_none() {
+        return io::Error::new(error.kind(), "it ends before its stated length");
+    }
+    error
 }
 
 fn checksum(store: &Store, text: &str) -> Result<Digest, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::path::{MAX_NAME, MAX_TARGET, display, split};
+use super::path::{MAX_NAME, MAX_PATH, MAX_TARGET, display, split};
 use super::{Device, Inode, Kind, Tree, TreePath};
 
 /// Most bytes of an extended attribute's value (Linux `XATTR_SIZE_MAX`).
@@ -142,7 +142,7 @@ impl Tree {
     fn check_place(&self, path: &[u8]) -> Result<(), TreeError> {
         let (directory, name) = split(path);
         let bad_name = matches!(name, b"" | b"." | b"..") || name.contains(&0) || name.len() > MAX_NAME;
-        if bad_name || path.starts_with(b"/") {
+        if bad_name || path.starts_with(b"/") || path.len() > MAX_PATH {
             return Err(TreeError::Name(display(path)));
         }
         match self.inode(directory) {

@@ -9,8 +9,12 @@ use upright_manifests::digest::Digest;
 
 use super::batch::{Batch, WriteError};
 use super::beside::Beside;
+use super::path::MAX_PATH;
 use super::store::{Store, StoreError};
 use super::{Attributes, Content, Inode, Kind, Tree, TreePath, variant};
+
+/// Most paths of a tree that is read: directory objects can name each other so that few are a great many.
+const MAX_PATHS: usize = 4_000_000;
 
 /// A tree out of the store, and what its commit says about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,6 +146,11 @@ impl Commit {
                     let digest =
                         |index| variant::child(&entry, index).and_then(|child| variant::to_digest(&child));
                     let (path, place) = self.join(&path, &place, &name);
+                    if path.len() > MAX_PATH || listing.len() + waiting.len() >= MAX_PATHS {
+                        return Err(
+                            self.bad(store, format!("it has more than {MAX_PATHS} paths, or too long ones"))
+                        );
+                    }
                     let first = digest(1).ok_or_else(malformed)?;
                     if kind == 0 {
                         listing.push((path, place, Item::Object(first)));

@@ -26,7 +26,7 @@ pub use check::TreeError;
 pub use load::Loaded;
 pub(crate) use load::import;
 pub use objects::Objects;
-pub use path::{MAX_NAME, MAX_TARGET, PathError, display, parent, parse, split};
+pub use path::{MAX_NAME, MAX_PATH, MAX_TARGET, PathError, display, parent, parse, split};
 pub use sign::SignatureError;
 pub use store::{Store, StoreError};
 

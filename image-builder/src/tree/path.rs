@@ -5,6 +5,9 @@ use super::TreePath;
 /// The longest name of a file, in bytes (Linux `NAME_MAX`, and EROFS).
 pub const MAX_NAME: usize = 255;
 
+/// The longest path inside a tree, in bytes: what Linux can open in one go (`PATH_MAX`), which bounds its depth too.
+pub const MAX_PATH: usize = 4095;
+
 /// The longest target of a symbolic link, in bytes (Linux `PATH_MAX` without its NUL).
 pub const MAX_TARGET: usize = 4095;
 
@@ -23,6 +26,9 @@ pub enum PathError {
     /// A part of it is longer than a name may be.
     #[error("{0} has a part of more than 255 bytes")]
     LongName(String),
+    /// It is longer than a path may be.
+    #[error("{0} has more than 4095 bytes")]
+    LongPath(String),
 }
 
 /// The path that an archive spells `raw`: without `./`, `//` and a trailing `/`; the root is empty.
@@ -44,6 +50,9 @@ pub fn parse(raw: &[u8]) -> Result<TreePath, PathError> {
         }
         path.extend_from_slice(part);
     }
+    if path.len() > MAX_PATH {
+        return Err(PathError::LongPath(show(raw)));
+    }
     Ok(path)
 }
 
@@ -60,14 +69,14 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// `path` for people, with a leading `/`: one line, at most about 1000 characters, `\xNN` for what is not text.
+/// `path` for people, with a leading `/`: one line, at most about 300 characters, `\xNN` for what is not text.
 pub fn display(path: &[u8]) -> String {
     format!("/{}", show(path))
 }
 
 /// `bytes` as text on one line, with `\xNN` for what is neither UTF-8 nor printable.
 pub(crate) fn show(bytes: &[u8]) -> String {
-    const MOST: usize = 1000;
+    const MOST: usize = 300;
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
         for letter in chunk.valid().chars() {
@@ -122,6 +131,9 @@ mod tests {
         assert_eq!(refusals[3], "a\\u{0}b has a NUL byte");
         assert!(refusals[4].ends_with("aaa has a part of more than 255 bytes"));
         assert!(parse(&long[1..]).is_ok());
+        assert!(parse(&b"a/".repeat(2048)).is_ok());
+        let deep = parse(&b"a/".repeat(2049)).expect_err("refused").to_string();
+        assert!(deep.ends_with("/a... has more than 4095 bytes"), "{deep}");
     }
 
     #[test]

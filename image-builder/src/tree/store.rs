@@ -28,6 +28,20 @@ pub enum StoreError {
         /// Why not.
         source: glib::Error,
     },
+    /// OSTree refused a file, perhaps for its many extended attributes.
+    #[error(
+        "cannot store a file with {bytes} bytes of extended attributes in the tree store {}: \
+         put the store on a file system that holds them, such as xfs or btrfs",
+        store.display()
+    )]
+    Xattrs {
+        /// How long names and values are.
+        bytes: usize,
+        /// The repository.
+        store: PathBuf,
+        /// Why not.
+        source: glib::Error,
+    },
     /// The file system refused.
     #[error("cannot {action} in the tree store {}", store.display())]
     Io {

@@ -118,6 +118,34 @@ fn damaged_content_is_never_read_to_its_end() {
 }
 
 #[test]
+fn content_that_ends_early_is_refused() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let batch = store.begin().expect("a batch");
+    let error = batch.write_file(&attributes(0o644), 5, &mut &b"four"[..]).expect_err("refused").to_string();
+    assert_eq!(error, "it ends before its stated length");
+}
+
+#[test]
+fn attributes_that_no_object_holds_are_refused_in_words() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let batch = store.begin().expect("a batch");
+    // one more than Linux takes for the one attribute that OSTree keeps them in
+    let xattrs = (0..2).map(|name| (format!("user.{name}").into_bytes(), vec![0; 40_000])).collect();
+    let many = Attributes { mode: 0o644, xattrs, ..Attributes::default() };
+    let error = batch.write_file(&many, 0, &mut &b""[..]).expect_err("refused").to_string();
+    let place = store.path().display();
+    assert_eq!(
+        error,
+        format!(
+            "cannot store a file with 80012 bytes of extended attributes in the tree store {place}: \
+             put the store on a file system that holds them, such as xfs or btrfs"
+        )
+    );
+}
+
+#[test]
 fn what_is_not_there_is_named() {
     let scratch = Scratch::new();
     let store = scratch.store();

@@ -290,6 +290,9 @@ fn paths_that_lead_out_of_the_tree_are_refused() {
     let link = |target| refusal(&Archive::default().hard_link(b"a", target).end());
     assert_eq!(link(b"../../etc/shadow"), "../../etc/shadow has a .. part, which could lead out of the tree");
     assert_eq!(link(b"etc/shadow"), "hard link /a names /etc/shadow, which is not there before it");
+    let deep = b"a/".repeat(100_000);
+    let deep = refusal(&Archive::default().pax(&[("path", &deep)]).file(b"a", b"").end());
+    assert!(deep.ends_with("/a... has more than 4095 bytes"), "{deep}");
     let nul = Archive::default().pax(&[("path", b"a\0b")]).file(b"a", b"");
     assert_eq!(refusal(&nul.end()), "a\\u{0}b has a NUL byte");
 }
