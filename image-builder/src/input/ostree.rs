@@ -6,11 +6,15 @@
 use std::path::Path;
 
 use super::{Imported, InputError};
-use crate::tree::{Batch, Tree, import};
+use crate::tree::{Batch, StoreError, Tree, import};
 
 /// Copies the tree that `reference` names in `repository` into `batch`.
 pub(super) fn read(repository: &Path, reference: &str, batch: &Batch<'_>) -> Result<Imported, InputError> {
-    let loaded = import(repository, reference, batch)?;
+    let loaded = import(repository, reference, batch).map_err(|error| match error {
+        // what is read from is at fault, not what is written to
+        StoreError::NoRef { .. } | StoreError::Commit { .. } => InputError::Format(error.to_string()),
+        error => error.into(),
+    })?;
     Ok(Imported { tree: with_etc(loaded.tree), newest: loaded.time })
 }
 

@@ -17,7 +17,7 @@ pub(super) fn store(error: StoreError) -> Error {
 /// An input that cannot be read is refused, unless the store is what failed.
 pub(super) fn read(error: ReadError) -> Error {
     match error.reason {
-        InputError::Store(_) => Error::Failed(chain(&error)),
+        InputError::Store(_) | InputError::File { .. } => Error::Failed(chain(&error)),
         _ => Error::Refused(chain(&error)),
     }
 }
