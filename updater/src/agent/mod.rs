@@ -78,12 +78,23 @@ impl<'h> Agent<'h> {
     /// The agent whose state is in `folder`, with its record brought in line with what runs. The caller holds the
     /// [`Lock`].
     pub fn open(host: &'h dyn Host, config: &'h Config, folder: &Path) -> Result<Self, AgentError> {
+        let mut agent = Self::load(host, config, folder)?;
+        agent.reconcile()?;
+        Ok(agent)
+    }
+
+    /// What an agent that starts now would remember, without starting it: nothing is written and no lock is needed.
+    pub fn peek(host: &'h dyn Host, config: &'h Config, folder: &Path) -> Result<Record, AgentError> {
+        let agent = Self::load(host, config, folder)?;
+        let seen = agent.observe()?;
+        Ok(step(agent.record.clone(), Event::Started(seen), agent.now())?)
+    }
+
+    fn load(host: &'h dyn Host, config: &'h Config, folder: &Path) -> Result<Self, AgentError> {
         let file = RecordFile::in_folder(folder);
         let record = file.load()?.unwrap_or_default();
         let booted = host.machine().booted()?;
-        let mut agent = Self { host, config, folder: folder.to_owned(), file, record, booted };
-        agent.reconcile()?;
-        Ok(agent)
+        Ok(Self { host, config, folder: folder.to_owned(), file, record, booted })
     }
 
     /// What the agent remembers.
@@ -99,13 +110,15 @@ impl<'h> Agent<'h> {
     /// The time: a clock that is behind the image that runs is wrong, as one that starts in 1970.
     pub(super) fn now(&self) -> Timestamp {
         let clock = self.host.clock().now();
-        match self.host.machine().image_time() {
+        let latest = match self.host.machine().image_time() {
             Some(image) if image > clock => {
                 tracing::warn!(%clock, %image, "the clock is behind the image that runs; taking the image's time");
                 image
             }
             _ => clock,
-        }
+        };
+        // Nobody needs to read fractions of a second in a history.
+        Timestamp::from_second(latest.as_second()).unwrap_or(latest)
     }
 
     /// Looks at what runs and brings the record in line with it.

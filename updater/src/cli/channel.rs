@@ -6,7 +6,6 @@ use upright_manifests::name::ChannelName;
 use super::exit::{Exit, Failure};
 use super::{Context, output};
 use crate::agent::{Agent, Lock};
-use crate::store::RecordFile;
 
 /// Show or choose the channel that this host follows
 #[derive(Debug, Args)]
@@ -26,7 +25,7 @@ impl Channel {
             let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
             agent.follow(self.channel.clone())?;
         }
-        let record = RecordFile::in_folder(&context.folder).load()?.unwrap_or_default();
+        let record = context.record()?;
         let configured = &context.config.update.channel;
         let channel = record.channel.as_ref().unwrap_or(configured);
         let told = serde_json::json!({ "channel": channel, "configured": configured });

@@ -5,7 +5,6 @@ use clap::Args;
 use super::exit::{Exit, Failure};
 use super::{Context, output};
 use crate::machine::HistoryEntry;
-use crate::store::RecordFile;
 
 /// Show what happened on this host, newest last
 #[derive(Debug, Args)]
@@ -17,7 +16,7 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let record = RecordFile::in_folder(&context.folder).load()?.unwrap_or_default();
+        let record = context.record()?;
         let entries = &record.history[record.history.len().saturating_sub(self.count)..];
         output::print(context.json, &entries, || match entries.is_empty() {
             true => "nothing has happened yet".to_owned(),

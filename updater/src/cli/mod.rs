@@ -14,13 +14,16 @@ mod status;
 mod update;
 mod why;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::agent::Agent;
 use crate::config::Config;
 use crate::host::{Host, LinuxHost, SimulatedHost};
+use crate::machine::Record;
 
 pub use exit::{Exit, Failure};
 
@@ -129,6 +132,11 @@ impl Context {
         };
         Ok(Self { host, config, folder, json })
     }
+
+    /// What the agent remembers, in line with what runs; nothing is written.
+    fn record(&self) -> Result<Record, Failure> {
+        Ok(Agent::peek(self.host.as_ref(), &self.config, &self.folder)?)
+    }
 }
 
 /// The agent's log goes to standard error; systemd adds the time.
@@ -142,6 +150,7 @@ fn start_log(verbose: u8, service: bool) {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
         .init();

@@ -14,7 +14,6 @@ use super::{Context, output};
 use crate::boot::{Entry, Trust};
 use crate::host::Booted;
 use crate::machine::{Cause, Record, State};
-use crate::store::RecordFile;
 
 /// Show what runs, what the other slot holds, and what the agent is doing
 #[derive(Debug, Args)]
@@ -54,7 +53,7 @@ struct SlotReport {
 
 impl Status {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let record = RecordFile::in_folder(&context.folder).load()?.unwrap_or_default();
+        let record = context.record()?;
         let booted = context.host.machine().booted().map_err(crate::agent::AgentError::from)?;
         let trust = |slot, version: &Version| {
             let entry = Entry { slot, os: booted.os.clone(), version: version.clone() };

@@ -7,7 +7,6 @@ use upright_manifests::version::Version;
 use super::exit::{Exit, Failure};
 use super::{Context, health, output};
 use crate::machine::{HealthReport, Outcome, Record};
-use crate::store::RecordFile;
 
 /// Explain why a release was refused, failed or left; without a version, the last time that happened
 #[derive(Debug, Args)]
@@ -32,7 +31,7 @@ struct Explanation {
 
 impl Why {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let record = RecordFile::in_folder(&context.folder).load()?.unwrap_or_default();
+        let record = context.record()?;
         let explanation = explain(&record, self.version.as_ref());
         output::print(context.json, &explanation, || describe(&explanation))?;
         Ok(Exit::Done)

@@ -99,7 +99,6 @@ pub enum Refusal {
     /// It was rolled back on this host.
     Bad {
         /// When and why.
-        #[serde(flatten)]
         bad: BadRelease,
     },
     /// It is older than what runs, and no operator asked for that.
@@ -252,3 +251,7 @@ fn waits_for(host: &HostFacts<'_>, channel: &Channel, release: &Release, now: Ti
         from => Some(Wait::Wave { from }),
     }
 }
+
+#[cfg(test)]
+#[path = "release_tests.rs"]
+mod tests;
