@@ -5,6 +5,7 @@
 mod bars;
 mod build;
 mod check;
+mod diff;
 mod disk;
 mod exit;
 mod init;
@@ -64,6 +65,7 @@ enum Command {
     Promote(publish::Promote),
     Rollout(rollout::Rollout),
     List(list::List),
+    Diff(diff::Diff),
     Check(check::Check),
     Serve(serve::Serve),
     Refresh(refresh::Refresh),
@@ -101,6 +103,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Promote(command) => command.run(common),
         Command::Rollout(command) => command.run(common),
         Command::List(command) => command.run(common),
+        Command::Diff(command) => command.run(common),
         Command::Check(command) => command.run(common),
         Command::Serve(command) => command.run(common),
         Command::Refresh(command) => command.run(common),

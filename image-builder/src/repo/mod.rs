@@ -7,6 +7,7 @@ pub mod build;
 pub mod bytes;
 pub mod check;
 pub mod config;
+pub mod diff;
 pub mod error;
 pub mod files;
 pub mod init;
