@@ -23,7 +23,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { level: 15, frame_blocks: 512 }
+        // Level 15 costs five times the CPU of 12 for 0.4 %, level 19 ten times for 10 %.
+        Self { level: 12, frame_blocks: 512 }
     }
 }
 
