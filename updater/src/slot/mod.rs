@@ -1,8 +1,20 @@
-//! Slots as block devices.
+//! Slots as block devices: partitions and files in their place, read and written past the page cache.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `aligned` | buffers that direct I/O takes as they are |
+//! | `partition` | a partition or a file as a [`BlockDevice`](crate::host::BlockDevice) |
+//! | `fake` | a device in memory that loses power, fails and lies on request |
 
+mod aligned;
+pub mod fake;
 mod partition;
 
+pub use aligned::AlignedBuffer;
 pub use partition::Partition;
 
 /// How much is read or written at once, in bytes.
 pub const IO_SIZE: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

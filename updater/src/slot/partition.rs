@@ -1,70 +1,120 @@
-//! A partition, or a file in its place, read and written past the page cache where it can be.
-//!
-//! Source: open(2), `O_DIRECT`: buffer, offset and length must be multiples of the logical block size, which is at most 4096
-//! on everything a slot is put on.
+//! A partition, or a file of fixed size in its place.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use upright_manifests::BLOCK_SIZE;
 
 use super::IO_SIZE;
+use super::aligned::{AlignedBuffer, is_aligned};
 use crate::host::{Access, BlockDevice};
 
-/// What buffers, offsets and lengths are multiples of.
-const ALIGN: usize = 4096;
+/// Bytes copied at once for callers whose buffers are not aligned.
+const BOUNCE: usize = IO_SIZE;
 
-/// An open partition.
-#[derive(Debug)]
+/// A partition or a regular file, with direct I/O where kernel and file system take it. Where they do not, its pages
+/// are dropped from the page cache before they are read, so that reads still come from the device.
 pub struct Partition {
     file: File,
     path: PathBuf,
     size: u64,
-    direct: bool,
-    /// An aligned buffer; direct I/O goes through it.
-    buffer: Mutex<Vec<u8>>,
+    direct: AtomicBool,
+    bounce: Mutex<Option<AlignedBuffer>>,
 }
 
 impl Partition {
-    /// Opens the partition or file at `path`. A block device that is mounted or mapped is not opened for writing
-    /// (`O_EXCL`, open(2)).
+    /// Opens a partition or file. For writing, a partition that is mounted or otherwise held is refused.
     pub fn open(path: &Path, access: Access) -> io::Result<Self> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let block = std::fs::metadata(path).map_err(named)?.file_type().is_block_device();
-        let exclusive = if block && access == Access::Write { OFlags::EXCL } else { OFlags::empty() };
-        let open = |flags: OFlags| {
-            OpenOptions::new()
-                .read(true)
-                .write(access == Access::Write)
-                .custom_flags(flags.bits().cast_signed())
-                .open(path)
-        };
-        let (mut file, direct) = match open(OFlags::DIRECT | exclusive) {
-            Ok(file) => (file, true),
-            // The file system has no direct I/O.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
-                (open(exclusive).map_err(named)?, false)
+        let told = |error: io::Error| told(path, "open", &error);
+        let kind = std::fs::metadata(path).map_err(told)?.file_type();
+        if !kind.is_block_device() && !kind.is_file() {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "neither a partition nor a file");
+            return Err(told(error));
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(access == Access::Write);
+        if access == Access::Write && kind.is_block_device() {
+            // Without O_CREAT: fails with EBUSY if the partition is in use by the system (open(2)).
+            options.custom_flags(OFlags::EXCL.bits() as i32);
+        }
+        let file = options.open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => told(io::Error::new(
+                error.kind(),
+                "it is mounted or in use; only the slot that does not run can be written",
+            )),
+            _ => told(error),
+        })?;
+        Self::of(file, path).map_err(told)
+    }
+
+    fn of(mut file: File, path: &Path) -> io::Result<Self> {
+        let size = file.seek(SeekFrom::End(0))? / BLOCK_SIZE * BLOCK_SIZE;
+        let direct = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags | OFlags::DIRECT)).is_ok();
+        Ok(Self { file, path: path.to_owned(), size, direct: direct.into(), bounce: Mutex::new(None) })
+    }
+
+    /// Runs an operation; if it is refused as direct I/O, once more through the page cache.
+    fn retry(&self, operation: &mut dyn FnMut(&File) -> io::Result<()>) -> io::Result<()> {
+        match operation(&self.file) {
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) && self.is_direct() => {
+                let flags = fcntl_getfl(&self.file)?;
+                fcntl_setfl(&self.file, flags - OFlags::DIRECT)?;
+                self.direct.store(false, Ordering::Relaxed);
+                operation(&self.file)
             }
-            Err(error) => return Err(named(error)),
-        };
-        let size = file.seek(SeekFrom::End(0)).map_err(named)?;
-        let buffer = Mutex::new(vec![0; if direct { IO_SIZE + ALIGN } else { 0 }]);
-        Ok(Self { file, path: path.to_owned(), size, direct, buffer })
+            outcome => outcome,
+        }
     }
 
-    fn named(&self, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+    fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Relaxed)
     }
 
-    /// Runs `io` on an aligned buffer.
-    fn aligned<T>(&self, io: impl FnOnce(&mut [u8]) -> io::Result<T>) -> io::Result<T> {
-        let mut buffer =
-            self.buffer.lock().map_err(|_| io::Error::other("a thread died while it used this device"))?;
-        let start = buffer.as_ptr().align_offset(ALIGN);
-        io(&mut buffer[start..start + IO_SIZE])
+    /// Forgets clean pages, so that the next read comes from the device; posix_fadvise(2).
+    fn drop_pages(&self, offset: u64, length: usize) -> io::Result<()> {
+        if !self.is_direct() {
+            fadvise(&self.file, offset, std::num::NonZero::new(length as u64), Advice::DontNeed)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `operation` with aligned pieces of a buffer of `length` bytes and their place in it.
+    fn bounce(
+        &self,
+        length: usize,
+        operation: &mut dyn FnMut(&mut [u8], usize) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let idle = self.bounce.lock().ok().and_then(|mut idle| idle.take());
+        let mut buffer = idle.unwrap_or_else(|| AlignedBuffer::new(BOUNCE));
+        let outcome = (0..length)
+            .step_by(BOUNCE)
+            .try_for_each(|at| operation(&mut buffer[..BOUNCE.min(length - at)], at));
+        if let Ok(mut idle) = self.bounce.lock() {
+            *idle = Some(buffer);
+        }
+        outcome
+    }
+
+    fn check(&self, offset: u64, length: usize) -> io::Result<()> {
+        let end = offset.checked_add(length as u64);
+        let aligned = (offset | length as u64).is_multiple_of(BLOCK_SIZE);
+        match aligned && end.is_some_and(|end| end <= self.size) {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{length} bytes at {offset} are not whole blocks inside of {} bytes", self.size),
+            )),
+        }
+    }
+
+    fn told(&self, action: &str) -> impl Fn(io::Error) -> io::Error {
+        move |error| told(&self.path, action, &error)
     }
 }
 
@@ -74,73 +124,40 @@ impl BlockDevice for Partition {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut offset = offset;
-        for part in buffer.chunks_mut(IO_SIZE) {
-            let read = if self.direct {
-                self.aligned(|aligned| {
-                    let aligned = &mut aligned[..part.len()];
-                    self.file.read_exact_at(aligned, offset)?;
-                    part.copy_from_slice(aligned);
-                    Ok(())
-                })
-            } else {
-                // What is still dirty stays in the cache, so this only tells the truth after a sync.
-                fadvise(&self.file, offset, std::num::NonZeroU64::new(part.len() as u64), Advice::DontNeed)
-                    .map_err(io::Error::from)
-                    .and_then(|()| self.file.read_exact_at(part, offset))
-            };
-            read.map_err(|error| self.named(&error))?;
-            offset += part.len() as u64;
-        }
-        Ok(())
+        let read = |buffer: &mut [u8], offset: u64| {
+            self.drop_pages(offset, buffer.len())?;
+            self.retry(&mut |file| file.read_exact_at(buffer, offset))?;
+            self.drop_pages(offset, buffer.len())
+        };
+        let outcome = self.check(offset, buffer.len()).and_then(|()| match is_aligned(buffer) {
+            true => read(buffer, offset),
+            false => self.bounce(buffer.len(), &mut |piece, at| {
+                read(piece, offset + at as u64)?;
+                buffer[at..at + piece.len()].copy_from_slice(piece);
+                Ok(())
+            }),
+        });
+        outcome.map_err(self.told(&format!("read at byte {offset} of")))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut offset = offset;
-        for part in bytes.chunks(IO_SIZE) {
-            let written = if self.direct {
-                self.aligned(|aligned| {
-                    let aligned = &mut aligned[..part.len()];
-                    aligned.copy_from_slice(part);
-                    self.file.write_all_at(aligned, offset)
-                })
-            } else {
-                self.file.write_all_at(part, offset)
-            };
-            written.map_err(|error| self.named(&error))?;
-            offset += part.len() as u64;
-        }
-        Ok(())
+        let write =
+            |bytes: &[u8], offset: u64| self.retry(&mut |file: &File| file.write_all_at(bytes, offset));
+        let outcome = self.check(offset, bytes.len()).and_then(|()| match is_aligned(bytes) {
+            true => write(bytes, offset),
+            false => self.bounce(bytes.len(), &mut |piece, at| {
+                piece.copy_from_slice(&bytes[at..at + piece.len()]);
+                write(piece, offset + at as u64)
+            }),
+        });
+        outcome.map_err(self.told(&format!("write at byte {offset} of")))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data().map_err(|error| self.named(&error))
+        self.file.sync_data().map_err(self.told("sync"))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_written_is_read_back_whatever_the_size() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("slot");
-        std::fs::write(&path, vec![7; 4 * IO_SIZE]).unwrap();
-        let device = Partition::open(&path, Access::Write).unwrap();
-        assert_eq!(device.size(), 4 * IO_SIZE as u64);
-        let bytes: Vec<u8> = (0..2 * IO_SIZE + ALIGN).map(|i| (i / 11) as u8).collect();
-        device.write_at(&bytes, ALIGN as u64).unwrap();
-        device.sync().unwrap();
-        let mut back = vec![0; bytes.len()];
-        device.read_at(&mut back, ALIGN as u64).unwrap();
-        assert!(back == bytes);
-        assert!(device.read_at(&mut [0; ALIGN], 4 * IO_SIZE as u64).is_err());
-    }
-
-    #[test]
-    fn an_error_names_the_partition() {
-        let error = Partition::open(Path::new("/nowhere/root-b"), Access::Read).unwrap_err();
-        assert!(error.to_string().starts_with("/nowhere/root-b: "), "{error}");
-    }
+fn told(path: &Path, action: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {action} {}: {error}", path.display()))
 }
