@@ -139,13 +139,21 @@ impl Unpacker {
     /// Checks that `packed` is the frame that the head names, and only then decompresses it. Gives exactly
     /// [`Frame::unpacked`] bytes.
     pub fn unpack(&mut self, frame: &Frame, packed: &[u8]) -> Result<&[u8], FrameError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(frame.unpacked(), 0);
+        let outcome = self.unpack_into(frame, packed, &mut buffer);
+        self.buffer = buffer;
+        outcome.map(|()| &self.buffer[..])
+    }
+
+    /// Like [`Unpacker::unpack`], into a buffer of [`Frame::unpacked`] bytes, whose content is worthless after an error.
+    pub fn unpack_into(&mut self, frame: &Frame, packed: &[u8], out: &mut [u8]) -> Result<(), FrameError> {
         let found = Digest::of(packed);
         if found != frame.sha256 {
             return Err(FrameError::Hash { block: frame.start, expected: frame.sha256, found });
         }
-        self.buffer.resize(frame.unpacked(), 0);
-        match self.decoder.decompress_to_buffer(packed, &mut self.buffer[..]) {
-            Ok(length) if length == self.buffer.len() => Ok(&self.buffer),
+        match self.decoder.decompress_to_buffer(packed, out) {
+            Ok(length) if length == frame.unpacked() && length == out.len() => Ok(()),
             _ => Err(FrameError::Content { block: frame.start, blocks: frame.blocks }),
         }
     }

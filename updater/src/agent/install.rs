@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 use upright_manifests::release::Release;
 use upright_manifests::verity::{Geometry, SUPERBLOCK_SIZE, Superblock, VerityParams};
@@ -11,7 +12,7 @@ use upright_manifests::version::Version;
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer};
 use crate::apply::{ApplyError, Job, Partitions, Room, install, preflight, root_hash_of, ways};
-use crate::fetch::Retry;
+use crate::fetch::{Fetcher, Patience};
 use crate::host::{Access, BlockDevice, Part};
 use crate::machine::{Effect, Event, Progress, State, Target};
 use crate::store::RecordFile;
@@ -132,8 +133,13 @@ impl Agent<'_> {
         let from = self.open_slot(slot.other(), Access::Read)?;
         let entry = self.entry(&target, slot);
         let host = self.host;
+        // Hosts that lose the same server must not all come back to it at once.
+        let id = *Digest::of(host.machine().id().as_bytes()).as_bytes();
+        let seed = id.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let patience = Patience { seed, ..Patience::default() };
+        let fetcher = Fetcher::new(host.remote(), host.clock(), patience);
         let job = Job {
-            remote: host.remote(),
+            fetcher: &fetcher,
             boot: host.boot(),
             release,
             entry: &entry,
@@ -141,7 +147,6 @@ impl Agent<'_> {
             base: from.partitions(),
             base_hash: self.booted.root_hash,
             without: &self.config.limits.without,
-            retry: Retry::default(),
         };
         let (file, record) = (&self.file, &mut self.record);
         let mut way = install(&job, progress, &mut |progress| keep(file, record, progress), reporter)?;

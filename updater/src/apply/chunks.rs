@@ -1,129 +1,81 @@
 //! The way by chunks: what the slots hold already is found by their dm-verity trees, the rest is fetched.
-//!
-//! A tree is only a hint here. One that lies, because its slot was half written or is damaged, costs a download: the
-//! read-back tells.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::AtomicU64;
 
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::chunks::{Holding, Index, Scan, Search, Step, fetched as bytes_of, plan};
-use upright_manifests::digest::Digest;
+use upright_manifests::chunks::{Holding, Index, Search, Step, fetched as bytes_of, plan};
 use upright_manifests::name::Slot;
 use upright_manifests::payload::{Frame, Head, Unpacker};
 use upright_manifests::release::RootImage;
-use upright_manifests::verity::{Geometry, SUPERBLOCK_SIZE, Superblock};
 
 use super::error::WayError;
 use super::full::{payload_head, write};
+use super::hints::Hint;
 use super::install::Observer;
-use super::target::Target;
-use crate::fetch::{FetchError, Retry, with_parts};
-use crate::host::{BlockDevice, Remote};
-use crate::slot::IO_SIZE;
+use super::readback::Partitions;
+use super::target::{Target, WRITE};
+use crate::fetch::Fetcher;
+use crate::host::BlockDevice;
 
-/// The longest index that is accepted, in bytes.
-const MAX_INDEX: u64 = 64 << 20;
+/// The longest index that is accepted, in bytes: looking for its 320,000 chunks takes 24 MiB of memory.
+const MAX_INDEX: u64 = 4 << 20;
 
 /// A slot whose blocks may be used.
 pub(super) struct Holder<'a> {
-    /// Which slot.
-    pub(super) slot: Slot,
-    /// Its root partition.
-    pub(super) root: &'a dyn BlockDevice,
-    /// Its verity partition.
-    pub(super) verity: &'a dyn BlockDevice,
+    /// Its partitions.
+    pub(super) at: Partitions<'a>,
+    /// What its hash tree tells.
+    pub(super) hint: Hint,
+    /// What it is to this update.
+    pub(super) holding: Holding,
+    /// The first block that still is what the tree says.
+    pub(super) from: u64,
 }
 
-/// Writes the image out of what `holder` has and what is missing.
+/// Writes the image out of what `holders` have and what is missing.
 pub(super) fn run(
-    remote: &dyn Remote,
+    fetcher: &Fetcher<'_>,
     root: &RootImage,
-    holder: &Holder<'_>,
-    retry: Retry,
+    holders: &[Holder<'_>],
     target: &mut Target<'_>,
-    fetched: &AtomicU64,
     observer: &mut Observer<'_>,
 ) -> Result<(), WayError> {
-    let index = fetch_index(remote, root, retry, fetched)?;
-    let head = payload_head(remote, root, retry)?;
+    let salted = |holder: &&Holder<'_>| holder.hint.salt == root.verity.salt;
+    if !holders.iter().any(|holder| salted(&holder)) {
+        return Err(WayError::NothingToUse);
+    }
+    let index = Index::parse(&fetcher.blob(&root.chunks, MAX_INDEX)?)?;
+    let head = payload_head(fetcher, root)?;
     let mut search = Search::new(&index);
-    scan(&index.salt, holder, search.scan(holder.slot, Holding::Source))
-        .map_err(WayError::device("read a hash tree"))?;
+    for holder in holders.iter().filter(salted).filter(|holder| holder.hint.salt == index.salt) {
+        let scan = search.scan(holder.at.slot, holder.holding);
+        holder
+            .hint
+            .scan(holder.at.verity, holder.from, scan)
+            .map_err(WayError::source("read a hash tree"))?;
+    }
     let steps = after(plan(&index, &head, &search.finish())?, target.durable() / BLOCK_SIZE, &head);
+    drop(index);
     tracing::info!(bytes = bytes_of(&steps, &head), "chunks to fetch");
     if let Some(step) = steps.first() {
-        target.rewind(range_of(step, &head).0 * BLOCK_SIZE);
+        target.seek(range_of(step, &head).0 * BLOCK_SIZE).map_err(WayError::device("write the slot"))?;
     }
-    let wanted: Vec<Frame> = steps.iter().flat_map(|step| frames_of(step, &head)).cloned().collect();
-    let parts: Vec<_> = wanted.iter().map(Frame::range).collect();
-    let holders = BTreeMap::from([(holder.slot, holder.root)]);
-    with_parts(remote, root.full.path.as_str(), &parts, retry, fetched, |parts| {
+    let parts: Vec<_> = steps.iter().flat_map(|step| frames_of(step, &head)).map(Frame::range).collect();
+    fetcher.with_parts(root.full.path.as_str(), &parts, |parts| {
         let mut unpacker = Unpacker::new()?;
         for step in &steps {
             match step {
                 Step::Keep { blocks, .. } => {
                     target.skip(blocks * BLOCK_SIZE).map_err(WayError::device("write the slot"))?;
                 }
-                Step::Copy { slot, from, blocks, .. } => copy(holders.get(slot), *from, *blocks, target)
-                    .map_err(WayError::device("copy from the other slot"))?,
-                Step::Fetch { .. } => {
-                    write(parts, frames_of(step, &head), &mut unpacker, target, observer)?;
-                }
+                Step::Copy { slot, from, blocks, .. } => copy(holders, *slot, *from, *blocks, target)?,
+                Step::Fetch { .. } => write(parts, frames_of(step, &head), &mut unpacker, target, observer)?,
             }
             observer.at(target.position());
         }
         Ok::<_, WayError>(())
     })?;
     target.finish().map_err(WayError::device("write the slot"))
-}
-
-fn fetch_index(
-    remote: &dyn Remote,
-    root: &RootImage,
-    retry: Retry,
-    fetched: &AtomicU64,
-) -> Result<Index, WayError> {
-    let (path, size) = (root.chunks.path.as_str(), root.chunks.size);
-    if size > MAX_INDEX {
-        let error = FetchError::TooLarge { path: path.to_owned(), length: size, limit: MAX_INDEX };
-        return Err(error.into());
-    }
-    let whole = 0..size;
-    let whole = std::slice::from_ref(&whole);
-    let bytes = with_parts(remote, path, whole, retry, fetched, |parts| parts.next())?;
-    match Digest::of(&bytes) {
-        found if found == root.chunks.sha256 => Ok(Index::parse(&bytes)?),
-        found => {
-            let (path, expected) = (path.to_owned(), root.chunks.sha256);
-            Err(FetchError::Hash { path, expected, found }.into())
-        }
-    }
-}
-
-/// Hands the hashes of a slot's blocks to the search. A slot without a usable tree holds nothing.
-fn scan(salt: &Digest, holder: &Holder<'_>, mut scan: Scan<'_, '_>) -> io::Result<()> {
-    let mut first = vec![0; BLOCK_SIZE as usize];
-    holder.verity.read_at(&mut first, 0)?;
-    let superblock = first.first_chunk::<SUPERBLOCK_SIZE>().and_then(|bytes| Superblock::parse(bytes).ok());
-    let Some(superblock) = superblock.filter(|superblock| superblock.salt == *salt) else { return Ok(()) };
-    let Ok(geometry) = Geometry::new(superblock.data_blocks) else { return Ok(()) };
-    let blocks = superblock.data_blocks;
-    let Some(start) = geometry.leaf_offset(0).filter(|_| blocks > 1) else { return Ok(()) };
-    let mut left = blocks;
-    let mut offset = start;
-    let mut buffer = vec![0; IO_SIZE];
-    while left > 0 {
-        let hashes = left.min((IO_SIZE / 32) as u64);
-        let bytes = (hashes * 32).next_multiple_of(BLOCK_SIZE) as usize;
-        holder.verity.read_at(&mut buffer[..bytes], offset)?;
-        let (leaves, _) = buffer[..hashes as usize * 32].as_chunks::<32>();
-        leaves.iter().for_each(|leaf| scan.push(leaf));
-        left -= hashes;
-        offset += bytes as u64;
-    }
-    Ok(())
 }
 
 /// The steps from `block` on; the first may begin before it.
@@ -166,14 +118,23 @@ fn frames_of<'h>(step: &Step, head: &'h Head) -> &'h [Frame] {
     }
 }
 
-fn copy(from: Option<&&dyn BlockDevice>, block: u64, blocks: u64, target: &mut Target<'_>) -> io::Result<()> {
-    let from = from.ok_or_else(|| io::Error::other("the plan names a slot that is not used"))?;
-    let mut buffer = vec![0; IO_SIZE];
+fn copy(
+    holders: &[Holder<'_>],
+    slot: Slot,
+    block: u64,
+    blocks: u64,
+    target: &mut Target<'_>,
+) -> Result<(), WayError> {
+    let missing = || io::Error::other("the plan names a slot that is not used");
+    let holder = holders.iter().find(|holder| holder.at.slot == slot);
+    let from: &dyn BlockDevice =
+        holder.map(|holder| holder.at.root).ok_or_else(missing).map_err(WayError::source("copy blocks"))?;
     let (mut offset, mut left) = (block * BLOCK_SIZE, blocks * BLOCK_SIZE);
     while left > 0 {
-        let part = left.min(IO_SIZE as u64) as usize;
-        from.read_at(&mut buffer[..part], offset)?;
-        io::Write::write_all(target, &buffer[..part])?;
+        let part = left.min(WRITE as u64) as usize;
+        let room = target.reserve(part).map_err(WayError::device("write the slot"))?;
+        from.read_at(room, offset).map_err(WayError::source("copy blocks of a slot"))?;
+        target.commit(part).map_err(WayError::device("write the slot"))?;
         offset += part as u64;
         left -= part as u64;
     }

@@ -150,25 +150,33 @@ pub enum WayError {
     /// What is fetched is for something else.
     #[error("it is made for another {0}")]
     Other(&'static str),
-    /// It takes more memory than allowed.
-    #[error("it takes {needed} bytes of memory, {allowed} are allowed")]
-    Memory {
-        /// What it takes.
-        needed: u64,
-        /// What is allowed.
-        allowed: u64,
+    /// No slot has a hash tree with the release's salt.
+    #[error("neither slot has a hash tree to look in")]
+    NothingToUse,
+    /// A slot that blocks are taken from cannot be read.
+    #[error("cannot {what}: {source}")]
+    Source {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
     },
     /// A device could not be read or written.
-    #[error("{what}: {source}")]
+    #[error("cannot {what}: {source}")]
     Device {
         /// What was tried.
         what: &'static str,
         /// What the system says.
         source: io::Error,
     },
-    /// The progress could not be kept.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    /// The slot does not hold what was written, or what was written is not what was signed.
+    #[error("the slot reads back with root hash {found}, {expected} is signed")]
+    ReadBack {
+        /// The root hash signed.
+        expected: Digest,
+        /// The root hash found.
+        found: Digest,
+    },
 }
 
 impl WayError {
@@ -181,12 +189,17 @@ impl WayError {
     pub(super) fn concerns_all_ways(&self) -> bool {
         match self {
             Self::Fetch(FetchError::Remote(error)) => !error.is_final(),
-            Self::Store(_) | Self::Device { .. } => true,
+            Self::Device { .. } | Self::Segment(SegmentError::Write(_)) => true,
             _ => false,
         }
     }
 
-    /// An input or output error while trying to do `what`.
+    /// A slot that is not being written could not be read while trying to do `what`.
+    pub(super) fn source(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Source { what, source }
+    }
+
+    /// The slot that is being written could not be read or written while trying to do `what`.
     pub(super) fn device(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Device { what, source }
     }

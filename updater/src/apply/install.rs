@@ -1,27 +1,30 @@
 //! The whole installation: ways until one leads there, the read-back, the UKI.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use upright_manifests::BLOCK_SIZE;
+use upright_manifests::chunks::Holding;
 use upright_manifests::digest::Digest;
 use upright_manifests::release::Release;
 
+use super::delta::Images;
 use super::error::{ApplyError, WayError};
+use super::first::First;
+use super::hints::Hint;
 use super::readback::{self, Partitions};
-use super::target::Target;
+use super::target::{MAX_UNNOTED, Noted, Target};
 use super::ways::{Way, ways};
 use super::{chunks, delta, full, uki};
 use crate::agent::Reporter;
 use crate::boot::{BootLoader, Entry};
-use crate::fetch::Retry;
-use crate::host::Remote;
+use crate::fetch::Fetcher;
 use crate::machine::{Progress, WayTaken};
 use crate::store::StoreError;
 
 /// What is to be installed, from where to where.
 pub struct Job<'a> {
     /// The repository.
-    pub remote: &'a dyn Remote,
+    pub fetcher: &'a Fetcher<'a>,
     /// The boot loader, whose entry for the slot is gone already.
     pub boot: &'a dyn BootLoader,
     /// The release.
@@ -36,8 +39,6 @@ pub struct Job<'a> {
     pub base_hash: Digest,
     /// Ways to leave out.
     pub without: &'a [String],
-    /// How a dropped line is taken up again.
-    pub retry: Retry,
 }
 
 /// Keeps the progress, durably.
@@ -59,104 +60,169 @@ impl Observer<'_> {
 /// compared, and the UKI is staged, read back and compared.
 pub fn install(
     job: &Job<'_>,
-    mut progress: Progress,
+    progress: Progress,
     keep: Keep<'_>,
     reporter: &mut dyn Reporter,
 ) -> Result<WayTaken, ApplyError> {
-    let version = &job.release.version;
-    readback::invalidate(job.target.verity)?;
     let plan = ways(job.release, &job.base_hash, job.without);
-    let first = plan.ways.iter().position(|(way, _)| way.name() == progress.way).unwrap_or(0);
+    let next = plan.ways.iter().position(|(way, _)| way.name() == progress.way).unwrap_or(0);
+    let resumed = progress.durable > 0 || progress.segments.is_some();
+    let first = First::conceal(job.target, resumed, &job.release.root.verity)
+        .map_err(|source| ApplyError::Device { what: "clear the slot's superblocks".to_owned(), source })?;
+    let mut work = Work { job, first, before: progress.fetched, progress, keep, reporter };
     let mut failed = Vec::new();
-    for (way, _) in &plan.ways[first..] {
-        progress.way = way.name().to_owned();
-        let verb = if progress.durable > 0 { "going on" } else { "beginning" };
-        reporter.step(&format!("{verb} to write {version} to slot {} by {}", job.target.slot, way.name()));
-        if let Err(error) = run(job, way, &mut progress, keep, reporter) {
-            let all = error.concerns_all_ways();
-            failed.push((progress.way.clone(), error));
-            if all {
-                break;
+    for (way, _) in &plan.ways[next..] {
+        match work.attempt(way)? {
+            Ok(()) => return work.finish(),
+            Err(error) => {
+                tracing::warn!(way = way.name(), "{error}");
+                let all = error.concerns_all_ways();
+                failed.push((way.name().to_owned(), error));
+                if all {
+                    break;
+                }
             }
-            continue;
-        }
-        match read_back(job, &progress.way, reporter) {
-            Ok(()) => return finish(job, progress, keep, reporter),
-            // Hints that lied, or a base that is not what it should be: everything again, another way.
-            Err(ApplyError::ReadBack { .. }) if *way != Way::Full => {
-                tracing::warn!(
-                    way = way.name(),
-                    "the slot does not hold what was signed; trying another way"
-                );
-                progress.durable = 0;
-                keep(&progress)?;
-            }
-            Err(error) => return Err(error),
         }
     }
-    Err(ApplyError::NoWay { version: version.clone(), ways: failed })
-}
-
-fn run(
-    job: &Job<'_>,
-    way: &Way,
-    progress: &mut Progress,
-    keep: Keep<'_>,
-    reporter: &mut dyn Reporter,
-) -> Result<(), WayError> {
-    let Job { remote, release, retry, .. } = *job;
-    let fetched = AtomicU64::new(0);
-    let before = progress.clone();
-    let mut checkpoint = |durable| {
-        progress.durable = durable;
-        progress.fetched = before.fetched + fetched.load(Ordering::Relaxed);
-        keep(progress).map_err(io::Error::other)
-    };
-    let mut target = Target::new(job.target.root, before.durable, &mut checkpoint);
-    let mut observer = Observer { reporter, total: release.root.size };
-    let root = &release.root;
-    let result = match way {
-        Way::Full => full::run(remote, root, retry, &mut target, &fetched, &mut observer),
-        Way::Chunks => {
-            let Partitions { slot, root: image, verity } = job.base;
-            let holder = chunks::Holder { slot, root: image, verity };
-            chunks::run(remote, root, &holder, retry, &mut target, &fetched, &mut observer)
+    let (slot, version) = (job.target.slot, job.release.version.clone());
+    match failed.pop() {
+        Some((way, WayError::ReadBack { expected, found })) => {
+            Err(ApplyError::ReadBack { slot, version, way, expected, found })
         }
-        Way::Delta(edge) => {
-            delta::run(remote, root, edge, job.base.root, retry, &mut target, &fetched, &mut observer)
+        last => Err(ApplyError::NoWay { version, ways: failed.into_iter().chain(last).collect() }),
+    }
+}
+
+/// An installation under way.
+struct Work<'w, 'j> {
+    job: &'w Job<'j>,
+    first: First<'j>,
+    /// Bytes that were fetched by runs before this one.
+    before: u64,
+    progress: Progress,
+    keep: Keep<'w>,
+    reporter: &'w mut dyn Reporter,
+}
+
+impl Work<'_, '_> {
+    /// Writes the slot by one way and reads it back. What reads back wrong is mended, once, by fetching what is wrong.
+    fn attempt(&mut self, way: &Way) -> Result<Result<(), WayError>, ApplyError> {
+        let (version, slot) = (&self.job.release.version, self.job.target.slot);
+        if self.progress.way != way.name() {
+            way.name().clone_into(&mut self.progress.way);
+            self.progress.segments = None;
         }
-    };
-    let written = target.written();
-    progress.fetched = before.fetched + fetched.load(Ordering::Relaxed);
-    progress.written = before.written + written;
-    result
-}
+        let verb = if self.progress.durable > 0 { "going on" } else { "beginning" };
+        self.reporter.step(&format!("{verb} to write {version} to slot {slot} by {}", way.name()));
+        if let Err(error) = self.write(way) {
+            return Ok(Err(error));
+        }
+        let Some(mismatch) = self.read_back()? else { return Ok(Ok(())) };
+        if self.job.without.iter().any(|name| name == Way::Chunks.name()) {
+            return Ok(Err(mismatch));
+        }
+        tracing::warn!(way = way.name(), "{mismatch}; fetching what is wrong");
+        Way::Chunks.name().clone_into(&mut self.progress.way);
+        self.reporter.step(&format!("mending slot {slot}"));
+        if let Err(error) = self.mend() {
+            tracing::warn!("cannot mend it: {error}");
+            return Ok(Err(if error.concerns_all_ways() { error } else { mismatch }));
+        }
+        Ok(self.read_back()?.map_or(Ok(()), Err))
+    }
 
-fn read_back(job: &Job<'_>, way: &str, reporter: &mut dyn Reporter) -> Result<(), ApplyError> {
-    let (release, slot) = (job.release, job.target.slot);
-    reporter.step(&format!("reading slot {slot} back"));
-    let total = release.root.size;
-    let observe = &mut |at| reporter.bytes(at, total);
-    readback::verify(job.target, &release.version, way, &release.root.verity, observe)
-}
+    fn write(&mut self, way: &Way) -> Result<(), WayError> {
+        let (job, root, progress) = (self.job, &self.job.release.root, &self.progress);
+        let done = match (way, progress.segments) {
+            (Way::Delta(edge), Some((delta, segments))) if delta == edge.delta.sha256 => segments,
+            _ => 0,
+        };
+        let mut holders = Vec::new();
+        if let (Way::Chunks, Some(hint)) = (way, Hint::of(job.base.verity).ok().flatten()) {
+            holders.push(chunks::Holder { at: job.base, hint, holding: Holding::Source, from: 0 });
+        }
+        if let (Way::Chunks, Some(hint)) = (way, self.first.hint()) {
+            let unnoted = if progress.durable > 0 { MAX_UNNOTED } else { 0 };
+            let from = (progress.durable + unnoted).div_ceil(BLOCK_SIZE);
+            holders.push(chunks::Holder { at: job.target, hint, holding: Holding::Destination, from });
+        }
+        self.with_target(|first, target, observer| match way {
+            Way::Full => full::run(job.fetcher, root, target, observer),
+            Way::Chunks => chunks::run(job.fetcher, root, &holders, target, observer),
+            Way::Delta(edge) => {
+                // Its segments come in any order, so what the slot held before cannot be used any more.
+                first.forget_hint().map_err(WayError::device("write the hash tree"))?;
+                let images = Images::making(job.base.root, job.target.root, first);
+                delta::run(job.fetcher, root, edge, &images, done, target, observer)
+            }
+        })
+    }
 
-fn finish(
-    job: &Job<'_>,
-    mut progress: Progress,
-    keep: Keep<'_>,
-    reporter: &mut dyn Reporter,
-) -> Result<WayTaken, ApplyError> {
-    // A restart from here on reads the slot back again and fetches no more of it.
-    progress.durable = job.release.root.size;
-    keep(&progress)?;
-    reporter.step("composing the UKI");
-    let fetched = AtomicU64::new(0);
-    uki::stage(job.remote, job.release, job.target.root, job.boot, job.entry, job.retry, &fetched)?;
-    uki::compare_staged(job.boot, job.entry, job.release)?;
-    Ok(WayTaken {
-        way: progress.way,
-        fetched: progress.fetched + fetched.into_inner(),
-        written: progress.written,
-        milliseconds: 0,
-    })
+    /// Fetches what is not as it should be: the read-back has made the tree of what is there.
+    fn mend(&mut self) -> Result<(), WayError> {
+        let (job, root) = (self.job, &self.job.release.root);
+        let hint = Hint::written(&root.verity);
+        let holder = chunks::Holder { at: job.target, hint, holding: Holding::Destination, from: 0 };
+        self.with_target(|_, target, observer| {
+            chunks::run(job.fetcher, root, std::slice::from_ref(&holder), target, observer)
+        })
+    }
+
+    /// Runs something that writes the root partition, and keeps account of it.
+    fn with_target(
+        &mut self,
+        work: impl FnOnce(&First<'_>, &mut Target<'_>, &mut Observer<'_>) -> Result<(), WayError>,
+    ) -> Result<(), WayError> {
+        let (job, first, before) = (self.job, &self.first, self.before);
+        let (progress, keep) = (&mut self.progress, &mut *self.keep);
+        let (durable, written) = (progress.durable, progress.written);
+        let mut checkpoint = |noted: Noted| {
+            (progress.durable, progress.segments) = (noted.durable, noted.segments);
+            progress.fetched = before + job.fetcher.fetched();
+            keep(progress).map_err(io::Error::other)
+        };
+        let mut target = Target::new(job.target, first, durable, &mut checkpoint);
+        let mut observer = Observer { reporter: self.reporter, total: job.release.root.size };
+        let result = work(first, &mut target, &mut observer);
+        let now = target.written();
+        self.progress.fetched = before + job.fetcher.fetched();
+        self.progress.written = written + now;
+        if result.is_err() {
+            // What it cost is told even so; when that cannot be kept, the error that led here is the one to tell.
+            let _ = (self.keep)(&self.progress);
+        }
+        result
+    }
+
+    /// Reads the slot back; what is not what was signed is an error of the way, and what was written counts for nothing.
+    fn read_back(&mut self) -> Result<Option<WayError>, ApplyError> {
+        let (release, slot) = (self.job.release, self.job.target.slot);
+        self.reporter.step(&format!("reading slot {slot} back"));
+        let reporter = &mut *self.reporter;
+        let observe = &mut |at| reporter.bytes(at, release.root.size);
+        let (version, params) = (&release.version, &release.root.verity);
+        let result =
+            readback::verify(self.job.target, &self.first, version, &self.progress.way, params, observe);
+        match result {
+            Ok(()) => Ok(None),
+            Err(ApplyError::ReadBack { expected, found, .. }) => {
+                (self.progress.durable, self.progress.segments) = (0, None);
+                (self.keep)(&self.progress)?;
+                Ok(Some(WayError::ReadBack { expected, found }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn finish(self) -> Result<WayTaken, ApplyError> {
+        let Self { job, before, mut progress, keep, reporter, .. } = self;
+        // A restart from here on reads the slot back again and fetches no more of it.
+        progress.durable = job.release.root.size;
+        keep(&progress)?;
+        reporter.step("composing the UKI");
+        uki::stage(job.fetcher, job.release, job.target.root, job.boot, job.entry)?;
+        uki::compare_staged(job.boot, job.entry, job.release)?;
+        let fetched = before + job.fetcher.fetched();
+        Ok(WayTaken { way: progress.way, fetched, written: progress.written, milliseconds: 0 })
+    }
 }

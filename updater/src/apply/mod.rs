@@ -1,23 +1,41 @@
 //! Writes a release into the inactive slot: delta, chunks or full, resumable, read back and compared.
 //!
-//! All ways fill the root partition front to back, so that how far the writing got is one number whatever
-//! the way: another way can go on where one failed, and a restart where a power cut stopped it. What any of them
-//! wrote counts for nothing until the slot was read back and its dm-verity root hash compared with the signed one.
+//! What any way wrote counts for nothing until the slot was read back and its dm-verity root hash compared with the signed one.
+//! Until then neither partition can be found by its UUID: the first block of the image is kept aside, and the hash tree's
+//! superblock does not exist.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `install` | the whole: ways until one leads there, the read-back, the UKI |
+//! | `ways` | which ways there are, cheapest first: a pure plan |
+//! | `preflight` | whether the release fits, before anything is erased |
+//! | `full`, `chunks`, `delta` | one way each |
+//! | `hints` | which blocks the hash tree of a slot says it holds |
+//! | `target`, `first` | the root partition being written, and the block that is written last |
+//! | `readback`, `tree` | reading back the image, and the hash tree that is made meanwhile |
+//! | `uki` | composing, staging and comparing the UKI |
 
 mod chunks;
 mod delta;
 mod error;
+mod first;
 mod full;
+mod hints;
 mod install;
 mod preflight;
 mod readback;
 mod target;
+mod tree;
 mod uki;
 mod ways;
 
 pub use error::{ApplyError, WayError};
 pub use install::{Job, install};
 pub use preflight::{Room, preflight};
-pub use readback::{Partitions, root_hash_of, verify};
+pub use readback::{Partitions, root_hash_of};
+pub use tree::check_tree;
 pub use uki::{compare_staged, stage};
 pub use ways::{Way, WayPlan, ways};
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,19 @@
 //! Reads a slot back from the device, past the page cache, and makes its hash tree on the way.
 
 use std::io;
+use std::sync::mpsc;
 
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
-use upright_manifests::verity::{
-    BLOCK, BlockHasher, SUPERBLOCK_SIZE, TreeBuilder, TreeError, TreeSink, VerityParams,
-};
+use upright_manifests::verity::{BLOCK, TreeBuilder, TreeError, TreeSink, VerityParams};
 use upright_manifests::version::Version;
 
 use super::error::ApplyError;
+use super::first::First;
+use super::tree::{CheckTreeError, TreeWriter, check_tree};
 use crate::host::BlockDevice;
-use crate::slot::IO_SIZE;
+use crate::slot::{AlignedBuffer, IO_SIZE};
 
 /// The partitions of a slot.
 #[derive(Clone, Copy)]
@@ -25,150 +26,123 @@ pub struct Partitions<'a> {
     pub verity: &'a dyn BlockDevice,
 }
 
+/// How many buffers the thread that reads may fill ahead.
+const BUFFERS: usize = 3;
+
 /// The root hash of the image on `device`, for a tree with the salt and size in `params`.
 pub fn root_hash_of(
     device: &dyn BlockDevice,
     params: &VerityParams,
     observe: &mut dyn FnMut(u64),
 ) -> Result<Digest, ApplyError> {
-    read(device, params, |_: u64, _: &[u8; BLOCK]| Ok(()), observe).map(|(root_hash, _)| root_hash)
+    let sink = |_: u64, _: &[u8; BLOCK]| Ok(());
+    read(device, None, params, sink, observe).map(|(root_hash, _)| root_hash)
 }
 
-/// Reads the root partition back, compares it with what was signed, and gives the verity partition its tree, the superblock
-/// last, which is then read back too.
-pub fn verify(
+/// Reads the root partition back and compares it with what was signed. Only then the image gets its first block, and the verity
+/// partition its tree, the superblock last; both are read back too.
+pub(super) fn verify(
     at: Partitions<'_>,
+    first: &First<'_>,
     version: &Version,
     way: &str,
     params: &VerityParams,
     observe: &mut dyn FnMut(u64),
 ) -> Result<(), ApplyError> {
-    let (found, mut sink) = read(at.root, params, TreeWriter::new(at.verity), observe)?;
-    if found != params.root_hash {
-        return Err(ApplyError::ReadBack {
-            slot: at.slot,
-            version: version.clone(),
-            way: way.to_owned(),
-            expected: params.root_hash,
-            found,
-        });
-    }
     let write = device_error("write the hash tree");
-    sink.flush().map_err(&write)?;
-    at.verity.sync().map_err(&write)?;
-    let superblock =
-        params.superblock().map_err(|source| ApplyError::Verity { version: version.clone(), source })?;
-    let mut block = vec![0; BLOCK];
-    block[..SUPERBLOCK_SIZE].copy_from_slice(&superblock.to_bytes());
-    at.verity.write_at(&block, 0).map_err(&write)?;
-    at.verity.sync().map_err(&write)?;
-    check_tree(at, params, version)
-}
-
-/// Takes the tree's superblock away, so that what the slot holds cannot be taken for an image.
-pub(super) fn invalidate(verity: &dyn BlockDevice) -> Result<(), ApplyError> {
-    let write = device_error("clear the hash tree");
-    verity.write_at(&vec![0; BLOCK], 0).map_err(&write)?;
-    verity.sync().map_err(write)
+    let impossible = |source| ApplyError::Verity { version: version.clone(), source };
+    params.geometry().map_err(impossible)?;
+    let superblock = params.superblock().map_err(impossible)?;
+    first.forget_hint().map_err(&write)?;
+    let (found, mut tree) = read(at.root, Some(first), params, TreeWriter::new(at.verity), observe)?;
+    tree.flush().map_err(&write)?;
+    if found != params.root_hash {
+        let (slot, version, way) = (at.slot, version.clone(), way.to_owned());
+        return Err(ApplyError::ReadBack { slot, version, way, expected: params.root_hash, found });
+    }
+    first.reveal().map_err(device_error("write the image's first block"))?;
+    tree.complete(&superblock.to_bytes()).map_err(&write)?;
+    check_tree(at.verity, params).map_err(|error| match error {
+        CheckTreeError::Verity(source) => impossible(source),
+        CheckTreeError::Read(source) => device_error("read the hash tree back")(source),
+        CheckTreeError::Damaged(block) => ApplyError::Tree { slot: at.slot, block },
+    })
 }
 
 fn device_error(what: &'static str) -> impl Fn(io::Error) -> ApplyError {
     move |source| ApplyError::Device { what: what.to_owned(), source }
 }
 
+/// Builds the tree over the image on `device`. Reading and hashing go on at the same time.
 fn read<S: TreeSink<Error = io::Error>>(
     device: &dyn BlockDevice,
+    first: Option<&First<'_>>,
     params: &VerityParams,
     sink: S,
     observe: &mut dyn FnMut(u64),
 ) -> Result<(Digest, S), ApplyError> {
     let failed = device_error("read the slot back");
-    let tree = |error: TreeError<io::Error>| ApplyError::Device {
-        what: "write the hash tree".to_owned(),
-        source: io::Error::other(error),
-    };
-    let size = params.data_blocks * BLOCK_SIZE;
+    let size = params.data_blocks.saturating_mul(BLOCK_SIZE);
     if size > device.size() {
         let reason = format!("{} bytes, {size} expected", device.size());
         return Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
     }
     let mut builder = TreeBuilder::new(params.salt, params.data_blocks, sink)
         .map_err(|error| failed(io::Error::other(error)))?;
-    let mut buffer = vec![0; IO_SIZE];
-    let mut offset = 0;
-    while offset < size {
-        let part = (size - offset).min(IO_SIZE as u64) as usize;
-        device.read_at(&mut buffer[..part], offset).map_err(&failed)?;
-        builder.update(&buffer[..part]).map_err(tree)?;
-        offset += part as u64;
-        observe(offset);
-    }
-    let (found, sink) = builder.finish().map_err(tree)?;
+    in_order(device, size, |bytes, offset| {
+        if let Some(first) = first {
+            first.overlay(bytes, offset..offset + bytes.len() as u64);
+        }
+        builder.update(bytes).map_err(tree_error)?;
+        observe(offset + bytes.len() as u64);
+        Ok(())
+    })?;
+    let (found, sink) = builder.finish().map_err(tree_error)?;
     Ok((found.root_hash, sink))
 }
 
-/// Compares the tree on the device with its root hash, level by level from the top, and the superblock with the parameters.
-fn check_tree(at: Partitions<'_>, params: &VerityParams, version: &Version) -> Result<(), ApplyError> {
-    let impossible = |source| ApplyError::Verity { version: version.clone(), source };
-    let read = device_error("read the hash tree back");
-    let damaged = |block| ApplyError::Tree { slot: at.slot, block };
-    let mut block = [0; BLOCK];
-    at.verity.read_at(&mut block, 0).map_err(&read)?;
-    if block[..SUPERBLOCK_SIZE] != params.superblock().map_err(impossible)?.to_bytes() {
-        return Err(damaged(0));
-    }
-    let hasher = BlockHasher::new(&params.salt);
-    let mut expected = vec![params.root_hash];
-    for level in params.geometry().map_err(impossible)?.levels().iter().rev() {
-        let mut below = Vec::new();
-        for number in 0..level.blocks {
-            let at_block = level.start + number;
-            at.verity.read_at(&mut block, at_block * BLOCK_SIZE).map_err(&read)?;
-            if expected.get(number as usize) != Some(&hasher.hash(&block)) {
-                return Err(damaged(at_block));
-            }
-            // The hashes in the leaves are those of the data, which was compared already.
-            if level.start + level.blocks < params.hash_size / BLOCK_SIZE {
-                below.extend(block.as_chunks::<32>().0.iter().map(|hash| Digest::from(*hash)));
-            }
-        }
-        expected = below;
-    }
-    Ok(())
+fn tree_error(error: TreeError<io::Error>) -> ApplyError {
+    device_error("write the hash tree")(match error {
+        TreeError::Sink(source) => source,
+        error => io::Error::other(error.to_string()),
+    })
 }
 
-/// Writes the blocks of a tree in runs.
-struct TreeWriter<'a> {
-    device: &'a dyn BlockDevice,
-    start: u64,
-    run: Vec<u8>,
-}
-
-impl<'a> TreeWriter<'a> {
-    fn new(device: &'a dyn BlockDevice) -> Self {
-        Self { device, start: 0, run: Vec::with_capacity(IO_SIZE) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if !self.run.is_empty() {
-            self.device.write_at(&self.run, self.start)?;
-            self.run.clear();
+/// Hands the first `size` bytes of a device to `take`, in order, while a thread reads ahead.
+fn in_order(
+    device: &dyn BlockDevice,
+    size: u64,
+    mut take: impl FnMut(&mut [u8], u64) -> Result<(), ApplyError>,
+) -> Result<(), ApplyError> {
+    let failed = device_error("read the slot back");
+    std::thread::scope(|scope| {
+        let (give_back, empty) = mpsc::sync_channel(BUFFERS);
+        let (send, receive) = mpsc::sync_channel(BUFFERS);
+        scope.spawn(move || {
+            let mut fresh = BUFFERS;
+            for offset in (0..size).step_by(IO_SIZE) {
+                let buffer = match fresh {
+                    0 => empty.recv().ok(),
+                    _ => {
+                        fresh -= 1;
+                        Some(AlignedBuffer::new(IO_SIZE))
+                    }
+                };
+                // Nobody takes what is read any more.
+                let Some(mut buffer) = buffer else { return };
+                let length = (size - offset).min(IO_SIZE as u64) as usize;
+                let result = device.read_at(&mut buffer[..length], offset);
+                if send.send(result.map(|()| (buffer, length, offset))).is_err() {
+                    return;
+                }
+            }
+        });
+        for result in receive {
+            let (mut buffer, length, offset) = result.map_err(&failed)?;
+            take(&mut buffer[..length], offset)?;
+            // The reader is gone when it has read everything.
+            let _ = give_back.try_send(buffer);
         }
         Ok(())
-    }
-}
-
-impl TreeSink for TreeWriter<'_> {
-    type Error = io::Error;
-
-    fn put(&mut self, offset: u64, block: &[u8; BLOCK]) -> io::Result<()> {
-        if offset != self.start + self.run.len() as u64 || self.run.len() == IO_SIZE {
-            self.flush()?;
-        }
-        if self.run.is_empty() {
-            self.start = offset;
-        }
-        self.run.extend_from_slice(block);
-        Ok(())
-    }
+    })
 }

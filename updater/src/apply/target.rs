@@ -1,24 +1,48 @@
-//! The root partition being written, front to back.
+//! The root partition being written.
 
 use std::io::{self, Write};
 
-use crate::host::BlockDevice;
-use crate::slot::IO_SIZE;
+use upright_manifests::BLOCK_SIZE;
+use upright_manifests::digest::Digest;
+use upright_manifests::verity::BLOCK;
+
+use super::first::First;
+use super::readback::Partitions;
+use crate::slot::AlignedBuffer;
+
+/// How much is written at once, in bytes.
+pub(super) const WRITE: usize = if cfg!(test) { 32 << 10 } else { 4 << 20 };
 
 /// How much is written between two syncs with a note of how far it got, in bytes.
-const CHECKPOINT: u64 = 32 << 20;
+const CHECKPOINT: u64 = if cfg!(test) { 128 << 10 } else { 32 << 20 };
 
-/// Notes how far the writing got, in bytes that are on stable storage.
-pub(super) type Checkpoint<'a> = &'a mut dyn FnMut(u64) -> io::Result<()>;
+/// Nothing is written further than this beyond what was noted last, as long as the writing goes front to back.
+pub(super) const MAX_UNNOTED: u64 = CHECKPOINT + WRITE as u64;
 
-/// The root partition being written, front to back.
+/// How far the writing got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Noted {
+    /// The bytes of the image, from its start, that are on stable storage; whole blocks.
+    pub(super) durable: u64,
+    /// A delta, by its SHA-256, and how many of its segments are on stable storage.
+    pub(super) segments: Option<(Digest, u64)>,
+}
+
+/// Keeps how far the writing got.
+pub(super) type Checkpoint<'a> = &'a mut dyn FnMut(Noted) -> io::Result<()>;
+
+/// The root partition being written: front to back, or a run at a time with [`Target::seek`].
 pub(super) struct Target<'a> {
-    device: &'a dyn BlockDevice,
-    /// Where the next byte of `buffer` goes; a multiple of the block size.
+    at: Partitions<'a>,
+    first: &'a First<'a>,
+    buffer: AlignedBuffer,
+    /// How much of the buffer is in use.
+    filled: usize,
+    /// Where the buffer starts in the image; a multiple of the block size.
     flushed: u64,
-    /// Everything before it is on stable storage.
     durable: u64,
-    buffer: Vec<u8>,
+    /// Bytes written since the last note.
+    unnoted: u64,
     /// Bytes written, this time.
     written: u64,
     checkpoint: Checkpoint<'a>,
@@ -26,9 +50,15 @@ pub(super) struct Target<'a> {
 
 impl<'a> Target<'a> {
     /// A target of which everything before `durable` is there already.
-    pub(super) fn new(device: &'a dyn BlockDevice, durable: u64, checkpoint: Checkpoint<'a>) -> Self {
-        let buffer = Vec::with_capacity(IO_SIZE);
-        Self { device, flushed: durable, durable, buffer, written: 0, checkpoint }
+    pub(super) fn new(
+        at: Partitions<'a>,
+        first: &'a First<'a>,
+        durable: u64,
+        checkpoint: Checkpoint<'a>,
+    ) -> Self {
+        let buffer = AlignedBuffer::new(WRITE);
+        let (filled, unnoted, written) = (0, 0, 0);
+        Self { at, first, buffer, filled, flushed: durable, durable, unnoted, written, checkpoint }
     }
 
     /// Everything before this is on stable storage.
@@ -43,49 +73,131 @@ impl<'a> Target<'a> {
 
     /// Where the next byte goes.
     pub(super) fn position(&self) -> u64 {
-        self.flushed + self.buffer.len() as u64
+        self.flushed + self.filled as u64
     }
 
-    /// Goes back to `position`, a multiple of the block size at or before [`Self::durable`], to write from there again.
-    pub(super) fn rewind(&mut self, position: u64) {
-        self.buffer.clear();
-        self.flushed = position;
-    }
-
-    /// Passes over blocks that hold the right content already.
-    pub(super) fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        self.flush_buffer()?;
-        self.flushed += bytes;
-        self.note(CHECKPOINT)
-    }
-
-    /// Makes everything before [`Self::position`] durable; it is a multiple of the block size.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
-        self.flush_buffer()?;
-        self.note(0)
-    }
-
-    /// The device.
-    pub(super) fn device(&self) -> &'a dyn BlockDevice {
-        self.device
-    }
-
-    /// Writes out what is buffered, so that it can be read from the device.
-    pub(super) fn flush_buffer(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            self.device.write_at(&self.buffer, self.flushed)?;
-            self.flushed += self.buffer.len() as u64;
-            self.written += self.buffer.len() as u64;
-            self.buffer.clear();
+    /// Goes to `position`, to write from there: what is buffered gets its place, and what is in a block before the position or
+    /// after the last byte written keeps its content.
+    pub(super) fn seek(&mut self, position: u64) -> io::Result<()> {
+        self.settle()?;
+        self.flushed = position / BLOCK_SIZE * BLOCK_SIZE;
+        self.filled = (position - self.flushed) as usize;
+        if self.filled > 0 {
+            self.read_block(self.flushed, 0)?;
         }
         Ok(())
     }
 
-    fn note(&mut self, after: u64) -> io::Result<()> {
-        if self.flushed > self.durable && self.flushed - self.durable >= after {
-            self.device.sync()?;
-            self.durable = self.flushed;
-            (self.checkpoint)(self.durable)?;
+    /// Passes over blocks that hold the right content already.
+    pub(super) fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        self.flush_blocks()?;
+        self.flushed += bytes;
+        self.note_front()
+    }
+
+    /// Room for the next `length` bytes, at most 4 MiB: whole blocks, at the start of one. They count once [`Self::commit`] is
+    /// called.
+    pub(super) fn reserve(&mut self, length: usize) -> io::Result<&mut [u8]> {
+        if !self.filled.is_multiple_of(BLOCK) || length > WRITE {
+            return Err(io::Error::other("blocks are written at a place where none can start"));
+        }
+        if self.filled + length > WRITE {
+            self.flush_blocks()?;
+        }
+        Ok(&mut self.buffer[self.filled..self.filled + length])
+    }
+
+    /// Takes the bytes that were put where [`Self::reserve`] said, writing front to back.
+    pub(super) fn commit(&mut self, length: usize) -> io::Result<()> {
+        self.filled += length;
+        if self.filled == WRITE {
+            self.flush_blocks()?;
+        }
+        self.note_front()
+    }
+
+    /// Makes the whole image durable, written front to back.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.settle()?;
+        if self.flushed > self.durable {
+            self.note(Noted { durable: self.flushed, segments: None })?;
+        }
+        Ok(())
+    }
+
+    /// Notes, now and then or because it `must` be, that a delta got to a segment, so that everything before `durable` is there.
+    pub(super) fn note_segments(
+        &mut self,
+        delta: Digest,
+        segments: u64,
+        durable: u64,
+        must: bool,
+    ) -> io::Result<()> {
+        self.settle()?;
+        if must || self.unnoted >= CHECKPOINT {
+            let durable = durable / BLOCK_SIZE * BLOCK_SIZE;
+            self.note(Noted { durable, segments: Some((delta, segments)) })?;
+        }
+        Ok(())
+    }
+
+    /// Writes out everything that is buffered, so that the device has it; a block that is not full keeps its other bytes.
+    fn settle(&mut self) -> io::Result<()> {
+        self.flush_blocks()?;
+        if self.filled > 0 {
+            let filled = self.filled;
+            self.read_block(self.flushed, filled)?;
+            self.filled = BLOCK;
+            self.flush_blocks()?;
+        }
+        Ok(())
+    }
+
+    /// Writes out the whole blocks that are buffered.
+    fn flush_blocks(&mut self) -> io::Result<()> {
+        let whole = self.filled / BLOCK * BLOCK;
+        if whole == 0 {
+            return Ok(());
+        }
+        let mut start = 0;
+        if self.flushed == 0 {
+            self.first.set(&self.buffer[..BLOCK]);
+            start = BLOCK;
+        }
+        if start < whole {
+            self.at.root.write_at(&self.buffer[start..whole], self.flushed + start as u64)?;
+        }
+        self.buffer.copy_within(whole..self.filled, 0);
+        self.filled -= whole;
+        self.flushed += whole as u64;
+        self.written += whole as u64;
+        self.unnoted += whole as u64;
+        Ok(())
+    }
+
+    /// Reads what the block at `offset` has from its byte `keep` on into the buffer's first block.
+    fn read_block(&mut self, offset: u64, keep: usize) -> io::Result<()> {
+        let mut block = [0; BLOCK];
+        self.at.root.read_at(&mut block, offset)?;
+        self.first.overlay(&mut block, offset..offset + BLOCK_SIZE);
+        self.buffer[keep..BLOCK].copy_from_slice(&block[keep..]);
+        Ok(())
+    }
+
+    fn note_front(&mut self) -> io::Result<()> {
+        if self.flushed.saturating_sub(self.durable) >= CHECKPOINT {
+            self.note(Noted { durable: self.flushed, segments: None })?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, noted: Noted) -> io::Result<()> {
+        self.at.root.sync()?;
+        self.unnoted = 0;
+        self.durable = noted.durable;
+        if First::can_wait(self.at) {
+            self.first.keep()?;
+            (self.checkpoint)(noted)?;
         }
         Ok(())
     }
@@ -93,11 +205,11 @@ impl<'a> Target<'a> {
 
 impl Write for Target<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let part = bytes.len().min(IO_SIZE - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..part]);
-        if self.buffer.len() == IO_SIZE {
-            self.flush_buffer()?;
-            self.note(CHECKPOINT)?;
+        let part = bytes.len().min(WRITE - self.filled);
+        self.buffer[self.filled..self.filled + part].copy_from_slice(&bytes[..part]);
+        self.filled += part;
+        if self.filled == WRITE {
+            self.flush_blocks()?;
         }
         Ok(part)
     }

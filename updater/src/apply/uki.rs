@@ -1,32 +1,29 @@
 //! Composes the UKI out of the root image that was just verified, and puts it where the boot loader does not see it yet.
 
 use std::io::{self, BufWriter, PipeWriter, Read, Write};
-use std::sync::atomic::AtomicU64;
 
 use upright_manifests::delta::{Applier, Head, Kind, MAX_HEAD_BYTES, Segment, Source};
 use upright_manifests::digest::Digester;
 use upright_manifests::release::Release;
 
-use super::delta::Images;
+use super::delta::{Images, apply};
 use super::error::{ApplyError, WayError};
 use crate::boot::{BootLoader, Entry};
-use crate::fetch::{Retry, head, with_parts};
-use crate::host::{BlockDevice, Remote};
+use crate::fetch::Fetcher;
+use crate::host::BlockDevice;
 
 /// Stages the UKI of `release`, whose root image is on `root`.
 pub fn stage(
-    remote: &dyn Remote,
+    fetcher: &Fetcher<'_>,
     release: &Release,
     root: &dyn BlockDevice,
     boot: &dyn BootLoader,
     entry: &Entry,
-    retry: Retry,
-    fetched: &AtomicU64,
 ) -> Result<(), ApplyError> {
     let stage = |source| ApplyError::Device { what: format!("write the UKI of {}", entry.version), source };
     let (mut reader, writer) = io::pipe().map_err(stage)?;
     let (composed, staged) = std::thread::scope(|scope| {
-        let composer = scope.spawn(|| compose(remote, release, root, writer, retry, fetched));
+        let composer = scope.spawn(|| compose(fetcher, release, root, writer));
         let staged = boot.stage(entry, &mut reader);
         // Without a reader the composer ends.
         drop(reader);
@@ -39,15 +36,13 @@ pub fn stage(
 }
 
 fn compose(
-    remote: &dyn Remote,
+    fetcher: &Fetcher<'_>,
     release: &Release,
     root: &dyn BlockDevice,
     writer: PipeWriter,
-    retry: Retry,
-    fetched: &AtomicU64,
 ) -> Result<(), WayError> {
     let blob = &release.uki.compose;
-    let head = Head::parse(&head(remote, blob, MAX_HEAD_BYTES, retry)?)?;
+    let head = Head::parse(&fetcher.head(blob, MAX_HEAD_BYTES)?)?;
     let belongs = head.kind == Kind::Uki
         && head.target_size == release.uki.size
         && head.target_id == release.uki.sha256
@@ -57,13 +52,13 @@ fn compose(
     if !belongs {
         return Err(WayError::Other("UKI"));
     }
-    let images = Images { base: None, root };
+    let images = Images::made(root);
     let mut applier = Applier::new(&head, &images);
     let mut writer = BufWriter::with_capacity(64 << 10, writer);
     let parts: Vec<_> = head.segments.iter().map(Segment::range).collect();
-    with_parts(remote, blob.path.as_str(), &parts, retry, fetched, |parts| {
+    fetcher.with_parts(blob.path.as_str(), &parts, |parts| {
         for number in 0..head.segments.len() {
-            applier.apply(number, &parts.next()?, &mut writer)?;
+            apply(&mut applier, number, parts, &mut writer)?;
         }
         writer.flush().map_err(WayError::device("hand over the UKI"))
     })

@@ -1,96 +1,128 @@
 //! Parts of a file in the repository, fetched ahead in a thread, over a line that may drop.
 
-use std::io::Read;
+use std::cell::Cell;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use upright_manifests::digest::Digest;
-use upright_manifests::release::PartedBlob;
+use upright_manifests::release::{Blob, PartedBlob};
 
-use super::FetchError;
-use crate::host::{Remote, RemoteError};
+use super::backoff::{Backoff, Patience};
+use super::error::FetchError;
+use crate::host::{Clock, Remote, RemoteError};
 
-/// How many parts are fetched ahead of the one in use.
-const AHEAD: usize = 2;
+/// How many parts wait to be used while another is fetched.
+const AHEAD: usize = 1;
 
-/// How a dropped line is taken up again.
-#[derive(Debug, Clone, Copy)]
-pub struct Retry {
-    /// How many times in a row without a single byte coming through.
-    pub times: u32,
-    /// How long to wait before the first; it doubles each time, up to 30 seconds.
-    pub wait: Duration,
+/// A gap between two parts that is fetched along, in bytes: cheaper than another request.
+const GAP: u64 = 16 << 10;
+
+/// A repository, and the patience to read from it. Counts what came.
+pub struct Fetcher<'a> {
+    remote: &'a dyn Remote,
+    clock: &'a dyn Clock,
+    patience: Patience,
+    fetched: AtomicU64,
 }
 
-impl Default for Retry {
-    fn default() -> Self {
-        Self { times: 5, wait: Duration::from_secs(1) }
+impl<'a> Fetcher<'a> {
+    /// A fetcher that has fetched nothing.
+    pub fn new(remote: &'a dyn Remote, clock: &'a dyn Clock, patience: Patience) -> Self {
+        Self { remote, clock, patience, fetched: AtomicU64::new(0) }
     }
-}
 
-/// Fetches the head of a file and checks its length and hash.
-pub fn head(remote: &dyn Remote, blob: &PartedBlob, limit: u64, retry: Retry) -> Result<Vec<u8>, FetchError> {
-    let path = blob.path.as_str();
-    if blob.head_size > limit {
-        return Err(FetchError::TooLarge { path: path.to_owned(), length: blob.head_size, limit });
+    /// How many bytes came so far, those that were of no use included.
+    pub fn fetched(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
     }
-    let head = exact(remote, path, 0..blob.head_size, retry, &AtomicU64::new(0))?;
-    match Digest::of(&head) {
-        found if found == blob.head_sha256 => Ok(head),
-        found => Err(FetchError::Hash { path: path.to_owned(), expected: blob.head_sha256, found }),
+
+    /// The head of a file, of at most `limit` bytes, with the length and hash that were signed.
+    pub fn head(&self, blob: &PartedBlob, limit: u64) -> Result<Vec<u8>, FetchError> {
+        self.checked(blob.path.as_str(), blob.head_size, limit, blob.head_sha256)
+    }
+
+    /// A whole file, of at most `limit` bytes, with the length and hash that were signed.
+    pub fn blob(&self, blob: &Blob, limit: u64) -> Result<Vec<u8>, FetchError> {
+        self.checked(blob.path.as_str(), blob.size, limit, blob.sha256)
+    }
+
+    /// Fetches `parts` of the file at `path` in order while `work` uses them. Parts that are next to each other, or almost,
+    /// are one request.
+    pub fn with_parts<T>(&self, path: &str, parts: &[Range<u64>], work: impl FnOnce(&Parts<'_>) -> T) -> T {
+        std::thread::scope(|scope| {
+            let (send, receive) = mpsc::sync_channel(AHEAD);
+            scope.spawn(move || {
+                let mut line = Line::new(self, path);
+                for (number, part) in parts.iter().enumerate() {
+                    let result = line.part(part, run_end(&parts[number..]));
+                    let failed = result.is_err();
+                    // The receiver is gone when the work failed or is done.
+                    if send.send(result).is_err() || failed {
+                        return;
+                    }
+                }
+            });
+            work(&Parts { fetcher: self, path, ranges: parts, next: Cell::new(0), receive })
+        })
+    }
+
+    /// The start of a file, checked. A first answer that is wrong may be a proxy's fault, or a server's that is being updated:
+    /// there is one more try.
+    fn checked(&self, path: &str, size: u64, limit: u64, expected: Digest) -> Result<Vec<u8>, FetchError> {
+        if size > limit {
+            return Err(FetchError::TooLarge { path: path.to_owned(), length: size, limit });
+        }
+        let fetch = || {
+            let bytes = Line::new(self, path).part(&(0..size), size)?;
+            Ok::<_, FetchError>((Digest::of(&bytes), bytes))
+        };
+        let (mut found, mut bytes) = fetch()?;
+        if found != expected {
+            (found, bytes) = fetch()?;
+        }
+        match found == expected {
+            true => Ok(bytes),
+            false => Err(FetchError::Hash { path: path.to_owned(), expected, found }),
+        }
     }
 }
 
 /// Parts of a file that come in order.
-pub struct Parts {
+pub struct Parts<'a> {
+    fetcher: &'a Fetcher<'a>,
+    path: &'a str,
+    ranges: &'a [Range<u64>],
+    next: Cell<usize>,
     receive: mpsc::Receiver<Result<Vec<u8>, FetchError>>,
 }
 
-impl Parts {
+impl Parts<'_> {
     /// The next part, as it came from the server: not checked yet.
     pub fn next(&self) -> Result<Vec<u8>, FetchError> {
+        self.next.set(self.next.get() + 1);
         self.receive.recv().unwrap_or_else(|_| {
-            let reason = "the thread that fetches has died".to_owned();
-            Err(RemoteError::Unavailable { url: String::new(), reason }.into())
+            let url = format!("{}/{}", self.fetcher.remote.address(), self.path);
+            let reason = "more parts are asked for than there are".to_owned();
+            Err(RemoteError::Protocol { url, reason }.into())
         })
+    }
+
+    /// The part that [`Self::next`] gave last, fetched once more because it was damaged on its way.
+    pub fn again(&self) -> Result<Vec<u8>, FetchError> {
+        let number = self.next.get().saturating_sub(1);
+        let range = self.ranges.get(number).cloned().unwrap_or_default();
+        tracing::info!(path = self.path, ?range, "damaged on its way, fetching it again");
+        Line::new(self.fetcher, self.path).part(&range, range.end)
     }
 }
 
-/// Fetches `parts` of the file at `path` in order while `work` uses them. Neighbouring parts are one request. `fetched`
-/// counts the bytes that came.
-pub fn with_parts<T>(
-    remote: &dyn Remote,
-    path: &str,
-    parts: &[Range<u64>],
-    retry: Retry,
-    fetched: &AtomicU64,
-    work: impl FnOnce(&Parts) -> T,
-) -> T {
-    std::thread::scope(|scope| {
-        let (send, receive) = mpsc::sync_channel(AHEAD);
-        scope.spawn(move || {
-            let mut line = Line { remote, path, retry, fetched, open: None };
-            for (number, part) in parts.iter().enumerate() {
-                let until = run_end(&parts[number..]);
-                let result = line.part(part, until);
-                let failed = result.is_err();
-                // The receiver is gone when the work failed or is done.
-                if send.send(result).is_err() || failed {
-                    return;
-                }
-            }
-        });
-        work(&Parts { receive })
-    })
-}
-
-/// The end of the run of neighbouring parts that starts with the first.
+/// The end of the run of parts, next to each other or almost, that starts with the first.
 fn run_end(parts: &[Range<u64>]) -> u64 {
     let mut end = parts.first().map_or(0, |part| part.start);
     for part in parts {
-        if part.start != end {
+        if part.start < end || part.start - end > GAP {
             break;
         }
         end = part.end;
@@ -98,49 +130,41 @@ fn run_end(parts: &[Range<u64>]) -> u64 {
     end
 }
 
-/// One range of a file, all of it.
-fn exact(
-    remote: &dyn Remote,
-    path: &str,
-    range: Range<u64>,
-    retry: Retry,
-    fetched: &AtomicU64,
-) -> Result<Vec<u8>, FetchError> {
-    let end = range.end;
-    Line { remote, path, retry, fetched, open: None }.part(&range, end)
-}
-
 /// A connection that is made again when it drops, from where it dropped.
 struct Line<'a> {
-    remote: &'a dyn Remote,
+    fetcher: &'a Fetcher<'a>,
     path: &'a str,
-    retry: Retry,
-    fetched: &'a AtomicU64,
     /// The open reader and the position it is at.
     open: Option<(Box<dyn Read + Send>, u64)>,
 }
 
-impl Line<'_> {
-    /// The bytes of `part`; a new request asks for all up to `until`.
+impl<'a> Line<'a> {
+    fn new(fetcher: &'a Fetcher<'a>, path: &'a str) -> Self {
+        Self { fetcher, path, open: None }
+    }
+
+    /// The bytes of `part`; a new request asks for all up to `until`. Waits and tries again while there is patience.
     fn part(&mut self, part: &Range<u64>, until: u64) -> Result<Vec<u8>, FetchError> {
-        let length = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
-        let mut bytes = Vec::new();
-        let mut tries = 0;
+        let length = usize::try_from(part.end.saturating_sub(part.start)).unwrap_or(usize::MAX);
+        // Parts are bounded by what was signed: frames and segments have 4 MiB at most, heads their limits.
+        let mut bytes = Vec::with_capacity(length.min(8 << 20));
+        let mut backoff = Backoff::new(self.fetcher.patience);
         loop {
             let before = bytes.len();
-            let result = self.read(part, until, &mut bytes, length);
-            match result {
+            let error = match self.read(part, until, &mut bytes, length) {
                 Ok(()) => return Ok(bytes),
                 Err(error) if error.is_final() => return Err(error.into()),
-                Err(error) => {
-                    self.open = None;
-                    tries = if bytes.len() > before { 0 } else { tries + 1 };
-                    if tries > self.retry.times {
-                        return Err(error.into());
-                    }
-                    tracing::info!("{error}; trying again");
-                    let wait = self.retry.wait.saturating_mul(1 << tries.min(5));
-                    std::thread::sleep(wait.min(Duration::from_secs(30)));
+                Err(error) => error,
+            };
+            self.open = None;
+            if bytes.len() > before {
+                backoff.reset();
+            }
+            match backoff.next_wait() {
+                None => return Err(error.into()),
+                Some(wait) => {
+                    tracing::info!("{error}; trying again in {:.1} s", wait.as_secs_f64());
+                    self.fetcher.clock.sleep(wait);
                 }
             }
         }
@@ -154,23 +178,28 @@ impl Line<'_> {
         length: usize,
     ) -> Result<(), RemoteError> {
         let position = part.start + bytes.len() as u64;
-        if !matches!(self.open, Some((_, at)) if at == position) {
-            self.open = Some((self.remote.open(self.path, position..until)?, position));
+        if !matches!(self.open, Some((_, at)) if at <= position && position - at <= GAP) {
+            self.open = Some((self.fetcher.remote.open(self.path, position..until)?, position));
         }
         let Some((reader, at)) = &mut self.open else { return Ok(()) };
-        let wanted = (length - bytes.len()) as u64;
-        let result = reader.take(wanted).read_to_end(bytes);
-        let came = part.start + bytes.len() as u64 - *at;
-        *at += came;
-        self.fetched.fetch_add(came, Ordering::Relaxed);
+        let gap = position - *at;
+        let skipped = io::copy(&mut reader.take(gap), &mut io::sink());
+        let before = bytes.len();
+        let result = match skipped {
+            Ok(count) if count == gap => reader.take((length - before) as u64).read_to_end(bytes).map(|_| ()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        *at = position + (bytes.len() - before) as u64;
+        self.fetcher.fetched.fetch_add(gap + (bytes.len() - before) as u64, Ordering::Relaxed);
         let unavailable = |reason: String| {
-            let url = format!("{}/{}", self.remote.address(), self.path);
+            let url = format!("{}/{}", self.fetcher.remote.address().trim_end_matches('/'), self.path);
             RemoteError::Unavailable { url, reason }
         };
         match result {
             Err(error) => Err(unavailable(error.to_string())),
-            Ok(_) if bytes.len() == length => Ok(()),
-            Ok(_) => Err(unavailable("the connection ended early".to_owned())),
+            Ok(()) if bytes.len() == length => Ok(()),
+            Ok(()) => Err(unavailable("the connection ended too early".to_owned())),
         }
     }
 }

@@ -1,225 +1,257 @@
-//! The repository behind an HTTP server, or in a local folder.
+//! The repository behind an HTTP server.
+//!
+//! Nothing here is trusted: what comes is limited in length and time, and checked by who reads it against what was
+//! signed. No cookies, no decompression on the way, a few redirects and never from `https` to `http`.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use reqwest::blocking::{Client, Response};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, RANGE};
-use reqwest::{Certificate, StatusCode, redirect};
+use reqwest::Url;
+use reqwest::blocking::{Client, ClientBuilder, Response};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderName, RANGE};
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::tls::Certificate;
 
+use super::address::is_below_root;
+use super::answer::{Answer, Verdict};
+use super::names::{HostsFile, has_servers};
+use super::pace::{Floor, Pace, Paced};
 use crate::host::{Remote, RemoteError};
 
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(15);
-
-/// How long a server may say nothing.
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// How many redirects are followed.
+/// The most redirects that are followed.
 const REDIRECTS: usize = 5;
 
-/// The slowest average a server may have over [`SLOW_TIME`], in bytes a second: less is an attack or a broken line.
-const SLOWEST: u64 = 1024;
-
-/// How long a server may be slow.
-const SLOW_TIME: Duration = Duration::from_secs(60);
-
-/// A repository at an `https://`, `http://` or `file://` address.
-pub struct HttpRemote {
-    address: String,
-    place: Place,
+/// How to talk to a server.
+#[derive(Debug, Clone)]
+pub(super) struct HttpOptions {
+    /// What the agent calls itself.
+    pub(super) user_agent: String,
+    /// How long a connection may take to be made.
+    pub(super) connect: Duration,
+    /// How long the server may say nothing.
+    pub(super) idle: Duration,
+    /// The slowest that is put up with.
+    pub(super) floor: Floor,
 }
 
-enum Place {
-    Server(Client),
-    Folder(PathBuf),
-}
-
-/// Why an address cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum AddressError {
-    /// The file of certificate authorities cannot be used.
-    #[error("cannot use the certificate authorities in {path}: {reason}")]
-    Authorities {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// There is no TLS client to be had.
-    #[error("cannot set up TLS: {0}")]
-    Tls(String),
-}
-
-impl HttpRemote {
-    /// The repository at `address`. `authorities` is a PEM file of the certificate authorities to trust instead of the system's.
-    pub fn new(address: &str, authorities: Option<&Path>) -> Result<Self, AddressError> {
-        let address = address.trim_end_matches('/').to_owned();
-        let place = match address.strip_prefix("file://") {
-            Some(folder) => Place::Folder(PathBuf::from(folder)),
-            None => Place::Server(client(authorities)?),
-        };
-        Ok(Self { address, place })
-    }
-}
-
-fn client(authorities: Option<&Path>) -> Result<Client, AddressError> {
-    // An error means that another client has installed it already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .user_agent(concat!("upright/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT)
-        .timeout(SILENCE)
-        .redirect(redirect::Policy::custom(follow));
-    if let Some(path) = authorities {
-        let unusable = |reason: String| AddressError::Authorities { path: path.to_owned(), reason };
-        let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-        let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))?;
-        builder = builder.tls_certs_only(authorities);
-    }
-    builder.build().map_err(|error| AddressError::Tls(chain(&error)))
-}
-
-/// Follows a few redirects, never from HTTPS to anything else.
-fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let secure = attempt.previous().first().is_some_and(|url| url.scheme() == "https");
-    if attempt.previous().len() > REDIRECTS {
-        attempt.error(format!("more than {REDIRECTS} redirects"))
-    } else if secure && attempt.url().scheme() != "https" {
-        attempt.error("a redirect from https to something else")
-    } else {
-        attempt.follow()
-    }
-}
-
-impl Remote for HttpRemote {
-    fn open(&self, path: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError> {
-        let url = format!("{}/{path}", self.address);
-        match &self.place {
-            Place::Folder(folder) => open_file(&folder.join(path), url, &range),
-            Place::Server(client) => {
-                let response = ask(client, &url, &range)?;
-                Ok(Box::new(Paced::new(response.take(range.end - range.start))))
-            }
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            user_agent: concat!("upright/", env!("CARGO_PKG_VERSION")).into(),
+            connect: Duration::from_secs(15),
+            idle: Duration::from_secs(30),
+            floor: Floor::default(),
         }
+    }
+}
+
+/// A repository behind an HTTP server.
+pub(super) struct Server {
+    base: Url,
+    options: HttpOptions,
+    authorities: Option<Vec<Certificate>>,
+    /// Made when it is first needed, and again after a failure to connect: the machine's DNS servers may have changed.
+    client: Mutex<Option<Client>>,
+}
+
+impl Server {
+    /// The repository whose root is `base`. Connects to nothing.
+    pub(super) fn new(base: Url, authorities: Option<Vec<Certificate>>, options: HttpOptions) -> Self {
+        Self { base, options, authorities, client: Mutex::new(None) }
+    }
+
+    fn client(&self) -> Result<Client, reqwest::Error> {
+        let mut held = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*held {
+            return Ok(client.clone());
+        }
+        let client = self.connectable()?;
+        *held = Some(client.clone());
+        Ok(client)
+    }
+
+    fn connectable(&self) -> Result<Client, reqwest::Error> {
+        // A second installation fails, and means that there is one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        match &self.authorities {
+            Some(only) => self.builder().tls_certs_only(only.clone()).build(),
+            // A machine without certificates can still use http.
+            None => self.builder().build().or_else(|error| match self.base.scheme() {
+                "http" => self.builder().tls_certs_only([]).build(),
+                _ => Err(error),
+            }),
+        }
+    }
+
+    fn builder(&self) -> ClientBuilder {
+        let options = &self.options;
+        let builder = Client::builder()
+            .user_agent(&options.user_agent)
+            .connect_timeout(options.connect)
+            // In the blocking client: until the answer's head is there, and for each read of the body.
+            .timeout(options.idle)
+            .referer(false)
+            .pool_max_idle_per_host(1)
+            .redirect(Policy::custom(redirect));
+        match has_servers() {
+            true => builder,
+            false => builder.dns_resolver(Arc::new(HostsFile)),
+        }
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        url
+    }
+
+    fn fail(&self, url: &Url, error: &reqwest::Error) -> RemoteError {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let (url, reason) = (shown(url), chain(error));
+        match error.is_redirect() || error.is_builder() || is_tls(error) {
+            true => RemoteError::Protocol { url, reason },
+            false => RemoteError::Unavailable { url, reason },
+        }
+    }
+}
+
+impl Remote for Server {
+    fn open(&self, path: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError> {
+        let url = self.url(path);
+        if !is_below_root(path) {
+            let reason = "the path leads out of the repository".into();
+            return Err(RemoteError::Protocol { url: shown(&url), reason });
+        }
+        if range.is_empty() {
+            return Ok(Box::new(io::empty()));
+        }
+        let response = self
+            .client()
+            .and_then(|client| {
+                let request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+                request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1)).send()
+            })
+            .map_err(|error| self.fail(&url, &error))?;
+        let reader = body(response, &range, &url)?;
+        Ok(Box::new(Paced { inner: reader, floor: self.options.floor, pace: Pace::default() }))
     }
 
     fn address(&self) -> String {
-        self.address.clone()
+        shown(&self.base)
     }
-}
-
-fn open_file(path: &Path, url: String, range: &Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError> {
-    let open = || {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(range.start))?;
-        Ok::<_, io::Error>(file)
-    };
-    match open() {
-        Ok(file) => Ok(Box::new(file.take(range.end - range.start))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(RemoteError::NotFound { url, status: 404 })
-        }
-        Err(error) => Err(RemoteError::Unavailable { url, reason: error.to_string() }),
-    }
-}
-
-fn ask(client: &Client, url: &str, range: &Range<u64>) -> Result<Response, RemoteError> {
-    let last = range.end.saturating_sub(1);
-    let response = client
-        .get(url)
-        .header(RANGE, format!("bytes={}-{last}", range.start))
-        .header(ACCEPT_ENCODING, "identity")
-        .send()
-        .map_err(|error| refused(url, &error))?;
-    let wrong = |reason: String| RemoteError::Protocol { url: url.to_owned(), reason };
-    match response.status() {
-        StatusCode::OK if range.start == 0 => Ok(response),
-        StatusCode::OK => Err(wrong("the server does not serve ranges (RFC 9110, section 14)".to_owned())),
-        StatusCode::PARTIAL_CONTENT => {
-            let served = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-            match served.and_then(first_byte) {
-                Some(first) if first == range.start => Ok(response),
-                _ => Err(wrong(format!("asked for bytes from {}, got {served:?}", range.start))),
-            }
-        }
-        // Nothing is left from there on: as if the file ended.
-        StatusCode::RANGE_NOT_SATISFIABLE => Err(wrong(format!("it has no byte {}", range.start))),
-        status @ (StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN) => {
-            Err(RemoteError::NotFound { url: url.to_owned(), status: status.as_u16() })
-        }
-        status => {
-            let reason = format!("the server answers {status}");
-            Err(RemoteError::Unavailable { url: url.to_owned(), reason })
-        }
-    }
-}
-
-/// The first byte of `bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4).
-fn first_byte(value: &str) -> Option<u64> {
-    value.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
-}
-
-fn refused(url: &str, error: &reqwest::Error) -> RemoteError {
-    let reason = chain(error);
-    let url = url.to_owned();
-    match error.is_redirect() || error.is_builder() {
-        true => RemoteError::Protocol { url, reason },
-        false => RemoteError::Unavailable { url, reason },
-    }
-}
-
-/// The innermost cause, which says what happened.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 /// The status that an address answers with, for health checks.
 pub fn status_of(url: &str, timeout: Duration) -> Result<u16, String> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::builder().timeout(timeout).build().map_err(|error| chain(&error))?;
-    let response =
-        client.get(url).send().map_err(|error| format!("{url} does not answer: {}", chain(&error)))?;
-    Ok(response.status().as_u16())
+    let failed = |error: reqwest::Error| format!("{url} does not answer: {}", chain(&error));
+    let base = Url::parse(url).map_err(|error| format!("{url} is no address: {error}"))?;
+    let options = HttpOptions { connect: timeout, idle: timeout, ..HttpOptions::default() };
+    let client = Server::new(base.clone(), None, options).client().map_err(failed)?;
+    Ok(client.get(base).send().map_err(failed)?.status().as_u16())
 }
 
-/// A reader that gives up on a server that is too slow: it counts the time spent waiting for the server, not the
-/// time that the reader's owner takes between two reads.
-struct Paced<R> {
-    inner: R,
-    waited: Duration,
-    read: u64,
-}
-
-impl<R: Read> Paced<R> {
-    fn new(inner: R) -> Self {
-        Self { inner, waited: Duration::ZERO, read: 0 }
-    }
-}
-
-impl<R: Read> Read for Paced<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let start = Instant::now();
-        let count = self.inner.read(buffer).map_err(|error| {
-            let reason = error.get_ref().map(|inner| chain(inner));
-            io::Error::new(error.kind(), reason.unwrap_or_else(|| error.to_string()))
-        })?;
-        self.waited += start.elapsed();
-        self.read += count as u64;
-        if self.waited >= SLOW_TIME {
-            if self.read < SLOWEST * SLOW_TIME.as_secs() {
-                let reason = format!("the server sends less than {SLOWEST} bytes a second");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
-            }
-            (self.waited, self.read) = (Duration::ZERO, 0);
+/// Judges an answer and gives the reader of its body.
+fn body(response: Response, range: &Range<u64>, url: &Url) -> Result<Body, RemoteError> {
+    let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let answer = Answer {
+        status: response.status().as_u16(),
+        content_range: header(CONTENT_RANGE),
+        content_length: header(CONTENT_LENGTH).and_then(|text| text.parse().ok()),
+        content_encoding: header(CONTENT_ENCODING),
+    };
+    match answer.judge(range) {
+        Verdict::Body { exact } => {
+            Ok(Body { left: exact.unwrap_or(range.end - range.start), exact: exact.is_some(), response })
         }
-        Ok(count)
+        Verdict::NotFound => Err(RemoteError::NotFound { url: shown(url), status: answer.status }),
+        Verdict::Unavailable(reason) => Err(RemoteError::Unavailable { url: shown(url), reason }),
+        Verdict::Wrong(reason) => Err(RemoteError::Protocol { url: shown(url), reason }),
     }
+}
+
+/// The body of an answer, held to the length that was announced or asked for.
+struct Body {
+    response: Response,
+    left: u64,
+    exact: bool,
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let length = self.response.read(buffer).map_err(|error| {
+            let kind = if is_timeout(&error) { io::ErrorKind::TimedOut } else { error.kind() };
+            io::Error::new(kind, chain(&error))
+        })?;
+        if length as u64 > self.left {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the server sends more than was asked for",
+            ));
+        }
+        if length == 0 && self.exact && self.left > 0 {
+            let message = format!("the connection ended {} bytes too early", self.left);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+        }
+        self.left -= length as u64;
+        Ok(length)
+    }
+}
+
+fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    let downgrade = attempt.previous().last().is_some_and(|from| from.scheme() == "https")
+        && attempt.url().scheme() != "https";
+    if downgrade {
+        return attempt.error("it redirects from https to http");
+    }
+    if attempt.previous().len() > REDIRECTS {
+        return attempt.error(format!("it redirects more than {REDIRECTS} times"));
+    }
+    attempt.follow()
+}
+
+/// An address without what may be secret: user, password and query.
+pub(super) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.into()
+}
+
+/// The causes of an error, innermost last, without addresses; the outermost layers say nothing by themselves.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut causes = vec![];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    causes.dedup();
+    match causes.is_empty() {
+        true => error.to_string(),
+        false => causes.join(": "),
+    }
+}
+
+/// Whether a certificate or the TLS protocol is at fault, not the line.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if cause.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
+    inner.is_some_and(reqwest::Error::is_timeout)
 }

@@ -1,11 +1,32 @@
 //! Everything that comes over the network: HTTP, TUF metadata, manifests, and the parts of payloads.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `address` | from a repository's address to a [`Remote`](crate::host::Remote) |
+//! | `http` | the repository behind a server; `answer` judges what it says, `names` resolves its name, `pace` notices a trickle |
+//! | `folder` | the repository in a folder |
+//! | `download` | parts of files, fetched ahead, over a line that may drop; `backoff` says how long to wait |
+//! | `session` | TUF metadata and the documents it vouches for |
 
+mod address;
+mod answer;
+mod backoff;
 mod download;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
+mod folder;
 mod http;
+mod names;
+mod pace;
 mod session;
 
-pub use download::{Parts, Retry, head, with_parts};
+pub use address::{AddressError, HttpRemote};
+pub use backoff::{Backoff, Patience};
+pub use download::{Fetcher, Parts};
 pub use error::FetchError;
-pub use http::{AddressError, HttpRemote, status_of};
+pub use http::status_of;
 pub use session::Session;
+
+#[cfg(test)]
+mod tests;

@@ -131,13 +131,24 @@ struct Repository<'a> {
 }
 
 impl Repository<'_> {
-    /// Reads a file of which at most `limit` bytes, and one more that shows it to be too long, are wanted.
+    /// Reads a file of which at most `limit` bytes, and one more that shows it to be too long, are wanted. A line that drops
+    /// is taken up once more at once; who waits for longer is the caller.
     fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
+        match self.read_once(path, limit) {
+            Err(RemoteError::Unavailable { reason, .. }) => {
+                tracing::debug!(path, reason, "fetching again");
+                Ok(self.read_once(path, limit)?)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn read_once(&self, path: &str, limit: u64) -> Result<Vec<u8>, RemoteError> {
         let wanted = limit.saturating_add(1);
         let mut bytes = Vec::new();
         let mut answer = self.remote.open(path, 0..wanted)?.take(wanted);
         answer.read_to_end(&mut bytes).map_err(|error| RemoteError::Unavailable {
-            url: format!("{}/{path}", self.remote.address()),
+            url: format!("{}/{path}", self.remote.address().trim_end_matches('/')),
             reason: error.to_string(),
         })?;
         Ok(bytes)

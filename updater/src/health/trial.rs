@@ -125,7 +125,8 @@ fn result(name: &str, required: bool, probed: Probed, tries: u32) -> CheckResult
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
+    use std::cell::RefCell;
+    use std::sync::Mutex;
 
     use jiff::Timestamp;
 
@@ -134,17 +135,17 @@ mod tests {
 
     /// A clock that moves only when somebody sleeps.
     #[derive(Default)]
-    struct StillClock(Cell<Duration>);
+    struct StillClock(Mutex<Duration>);
 
     impl Clock for StillClock {
         fn now(&self) -> Timestamp {
             Timestamp::UNIX_EPOCH
         }
         fn monotonic(&self) -> Duration {
-            self.0.get()
+            *self.0.lock().unwrap()
         }
         fn sleep(&self, time: Duration) {
-            self.0.set(self.0.get() + time);
+            *self.0.lock().unwrap() += time;
         }
     }
 

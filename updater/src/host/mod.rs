@@ -41,7 +41,7 @@ pub trait Host {
 }
 
 /// The system's clock.
-pub trait Clock {
+pub trait Clock: Sync {
     /// The wall clock, which may be wrong by decades.
     fn now(&self) -> Timestamp;
     /// A clock that never jumps, from an arbitrary start.

@@ -122,6 +122,9 @@ pub struct Progress {
     pub way: String,
     /// How many bytes of the root image, from its start, are on stable storage.
     pub durable: u64,
+    /// With a delta, which makes its target in any order: its SHA-256, and how many of its segments are on stable storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<(Digest, u64)>,
     /// Bytes fetched so far, over all tries.
     pub fetched: u64,
     /// Bytes written so far, over all tries.

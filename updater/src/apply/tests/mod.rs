@@ -1,0 +1,308 @@
+//! What a host relies on: whatever happens on the line, on the disk and to the power, the slot ends up holding exactly what was
+//! signed, or an error says why not, and nobody can find half a release.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::fetch::fake::Trouble;
+use crate::machine::Progress;
+use crate::slot::fake::Fault;
+use world::{BLOCKS, World, room, size, tree_of};
+
+mod world;
+
+const WAYS: [&[&str]; 3] = [&[], &["delta"], &["delta", "chunks"]];
+
+#[test]
+fn each_way_leads_to_the_release_and_costs_less_than_the_next() {
+    let mut costs = Vec::new();
+    for (without, way) in WAYS.into_iter().zip(["delta", "chunks", "full"]) {
+        let world = World::new().without(without);
+        let (taken, fetched) = world.install();
+        let taken = taken.unwrap();
+        world.assert_installed();
+        assert_eq!(taken.way, way);
+        assert_eq!(taken.fetched, fetched);
+        costs.push(fetched - world.release.uki.compose.size);
+    }
+    assert!(costs.is_sorted(), "{costs:?}");
+    assert_eq!(costs[2], World::new().release.root.full.size);
+}
+
+#[test]
+fn chunks_of_both_slots_are_used_and_those_in_place_are_not_written() {
+    let world = World::new().without(&["delta"]);
+    let before = world.disk.written();
+    world.install().0.unwrap();
+    let written = world.disk.written() - before;
+    assert!(written < world.release.root.size * 2 / 3, "{written} bytes");
+    world.assert_installed();
+    // The older release in the inactive slot has blocks that the one that runs does not have.
+    let alone = World::new().without(&["delta"]);
+    alone.verity.damage(0);
+    let (result, fetched) = alone.install();
+    result.unwrap();
+    alone.assert_installed();
+    assert!(fetched > world.install().1);
+}
+
+#[test]
+fn a_way_that_fails_makes_room_for_the_next() {
+    let cases = [
+        ("delta", Trouble::Missing, "chunks"),
+        ("delta", Trouble::Wrong, "chunks"),
+        ("chunks", Trouble::Missing, "full"),
+        ("chunks", Trouble::Damage(60), "full"),
+    ];
+    for (path, trouble, way) in cases {
+        let without: &[&str] = if path == "chunks" { &["delta"] } else { &[] };
+        let world = World::new().without(without);
+        world.remote.always(path, trouble);
+        assert_eq!(world.install().0.unwrap().way, way, "{path} {trouble:?}");
+        world.assert_installed();
+    }
+}
+
+#[test]
+fn a_damaged_byte_anywhere_in_a_file_is_never_used() {
+    let sizes = {
+        let release = World::new().release;
+        [("delta", release.deltas[0].delta.size), ("full", release.root.full.size)]
+    };
+    for (path, size) in sizes {
+        for at in (0..size).step_by(size as usize / 23) {
+            let world = World::new().without(if path == "full" { &["delta", "chunks"] } else { &[] });
+            world.remote.always(path, Trouble::Damage(at));
+            let (result, _) = world.install();
+            if path == "full" {
+                let error = result.unwrap_err().to_string();
+                assert!(error.contains("full") && error.lines().count() == 1, "{error}");
+                world.assert_whole_or_hidden();
+            } else {
+                assert_eq!(result.unwrap().way, "chunks");
+                world.assert_installed();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_part_that_was_damaged_once_is_fetched_again() {
+    for without in WAYS {
+        let world = World::new().without(without);
+        // A first file, which is fetched once more, and the parts after it.
+        world.remote.once([Trouble::Damage(3), Trouble::End(u64::MAX), Trouble::Damage(5000)]);
+        world.install().0.unwrap();
+        world.assert_installed();
+    }
+}
+
+#[test]
+fn a_server_that_is_away_leaves_the_progress_for_later() {
+    for without in WAYS {
+        let world = World::new().without(without);
+        let path = if without.is_empty() { "delta" } else { "full" };
+        world.remote.always(path, Trouble::Busy);
+        let error = world.install().0.unwrap_err();
+        assert!(error.is_temporary(), "{error}");
+        world.assert_whole_or_hidden();
+        world.remote.recover();
+        world.install().0.unwrap();
+        world.assert_installed();
+    }
+}
+
+#[test]
+fn what_the_disk_got_wrong_is_mended_by_fetching_only_that() {
+    for without in [&[][..], &["delta"]] {
+        for block in [1, 41, 150, BLOCKS as u64 - 1] {
+            let world = World::new().without(without);
+            world.disk.fault(Fault::Corrupt, block * 4096..block * 4096 + 1);
+            let (result, _) = world.install();
+            match result {
+                // In place already, so never written.
+                Ok(_) => assert!(without.len() == 1 && [1, 41].contains(&block)),
+                Err(error) => assert!(matches!(error, ApplyError::ReadBack { .. }), "{error}"),
+            }
+            world.assert_whole_or_hidden();
+        }
+    }
+    // Damaged on the disk that runs: the delta makes something else of it.
+    let world = World::new();
+    world.base.damage(20 * 4096 + 5);
+    let (result, fetched) = world.install();
+    assert_eq!(result.unwrap().way, "chunks");
+    world.assert_installed();
+    let release = &world.release;
+    let frames = fetched - release.deltas[0].delta.size - release.root.chunks.size;
+    assert!(frames < release.root.full.size / 4, "{frames} bytes");
+}
+
+#[test]
+fn a_disk_that_drops_writes_or_fails_is_never_trusted() {
+    let places = [0, 4096, 200 * 4096, 340 * 4096, 341 * 4096, 342 * 4096, 343 * 4096];
+    for fault in [Fault::Drop, Fault::Corrupt, Fault::Write, Fault::Read] {
+        for place in places {
+            for without in WAYS {
+                let world = World::new().without(without);
+                world.disk.fault(fault, place..place + 4096);
+                let (result, _) = world.install();
+                if result.is_ok() {
+                    // The very block was not written, because it was right already.
+                    world.disk.mend();
+                    world.assert_installed();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_read_error_on_the_slot_that_runs_leads_another_way() {
+    let world = World::new();
+    world.base.fault(Fault::Read, 30 * 4096..31 * 4096);
+    assert_eq!(world.install().0.unwrap().way, "full");
+    world.assert_installed();
+}
+
+#[test]
+fn a_uki_that_the_esp_changed_is_refused() {
+    let world = World::new();
+    *world.boot.damages.lock().unwrap() = true;
+    assert!(matches!(world.install().0, Err(ApplyError::Uki { .. })));
+    *world.boot.damages.lock().unwrap() = false;
+    let (result, fetched) = world.install();
+    result.unwrap();
+    world.assert_installed();
+    let release = &world.release;
+    let heads = release.deltas[0].delta.head_size + release.uki.compose.size;
+    assert!(fetched <= heads, "the image was there already: {fetched}");
+}
+
+#[test]
+fn a_compose_file_that_cannot_be_had_is_named() {
+    let world = World::new();
+    world.remote.always("compose", Trouble::Missing);
+    let error = world.install().0.unwrap_err().to_string();
+    assert!(error.contains("UKI") && error.contains("404"), "{error}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_exact_shortfall() {
+    let world = World::new();
+    assert_eq!(room().root, size(&world.root));
+    assert!(preflight(&world.release, room(), "b").is_ok());
+    let hash_size = world.release.root.verity.hash_size;
+    let tight = Room { root: world.release.root.size, verity: hash_size, esp: world.release.uki.size };
+    assert!(preflight(&world.release, tight, "b").is_ok());
+    for (room, place) in [
+        (Room { root: tight.root - 1, ..tight }, "root-b,"),
+        (Room { verity: tight.verity - 1, ..tight }, "root-b-verity"),
+        (Room { esp: tight.esp - 1, ..tight }, "ESP"),
+    ] {
+        let error = preflight(&world.release, room, "b").unwrap_err().to_string();
+        assert!(error.contains(": 1 bytes too few; nothing was changed"), "{error}");
+        assert!(error.contains(place), "{error}");
+    }
+}
+
+#[test]
+fn every_instant_of_a_power_cut_is_survived() {
+    for (number, without) in WAYS.into_iter().enumerate() {
+        let whole = World::new().without(without);
+        whole.install().0.unwrap();
+        let operations = whole.disk.operations();
+        let image_costs = whole.install().1;
+        for instant in 1..=operations {
+            let world = World::new().without(without);
+            world.disk.lose_power_after(instant);
+            assert!(world.install().0.is_err());
+            world.disk.restart(instant * 7 + number as u64);
+            world.assert_whole_or_hidden();
+            world.install().0.unwrap();
+            world.assert_installed();
+        }
+        assert!(operations > 20 && image_costs > 0, "{operations}");
+    }
+}
+
+#[test]
+fn a_restart_goes_on_where_the_last_checkpoint_was() {
+    for without in WAYS {
+        let world = World::new().without(without);
+        let whole = world.install().1;
+        let world = World::new().without(without);
+        let path = if without.is_empty() { "delta" } else { "full" };
+        let size = if without.is_empty() {
+            world.release.deltas[0].delta.size
+        } else {
+            world.release.root.full.size
+        };
+        // Long enough for some checkpoints, then nothing comes any more.
+        world.remote.once([Trouble::End(u64::MAX); 2]);
+        let after = if without == ["delta"] { 100_000 } else { size * 3 / 4 };
+        world.remote.cut(path, after);
+        let (result, first) = world.install();
+        assert!(result.unwrap_err().is_temporary());
+        world.disk.restart(1);
+        world.remote.recover();
+        let (result, second) = world.install();
+        let taken = result.unwrap();
+        world.assert_installed();
+        assert_eq!(taken.fetched, first + second);
+        assert!(second < whole, "{without:?}: {second} of {whole}");
+    }
+}
+
+#[test]
+fn a_tree_is_compared_to_the_last_byte() {
+    let world = World::new();
+    let (params, area) = tree_of(&world.image);
+    assert!(area == world.tree);
+    world.install().0.unwrap();
+    assert!(check_tree(&world.verity, &params).is_ok());
+    for at in (0..area.len() as u64).step_by(97) {
+        world.verity.damage(at);
+        assert!(check_tree(&world.verity, &params).is_err(), "byte {at}");
+        world.verity.damage(at);
+    }
+}
+
+#[test]
+fn progress_of_another_delta_is_not_gone_on_with() {
+    let world = World::new();
+    let other = upright_manifests::digest::Digest::of(b"another delta");
+    let progress =
+        Progress { way: "delta".into(), durable: 0, segments: Some((other, 4)), ..Progress::default() };
+    *world.kept.lock().unwrap() = progress;
+    world.install().0.unwrap();
+    world.assert_installed();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Many cuts of power and line in a row, on any way.
+    #[test]
+    fn any_sequence_of_faults_ends_in_the_release(
+        way in 0usize..3,
+        faults in prop::collection::vec((1u64..120, any::<u64>(), prop::collection::vec(0u64..20_000, 0..6)), 1..6),
+    ) {
+        let world = World::new().without(WAYS[way]);
+        for (instant, seed, drops) in faults {
+            world.disk.lose_power_after(instant);
+            let trouble = |(number, after): (usize, u64)| match number % 3 {
+                0 => Trouble::Drop(after),
+                1 => Trouble::Busy,
+                _ => Trouble::Damage(after % 100),
+            };
+            world.remote.once(drops.into_iter().enumerate().map(trouble));
+            let _ = world.install();
+            world.disk.restart(seed);
+            world.assert_whole_or_hidden();
+        }
+        world.remote.recover();
+        world.install().0.unwrap();
+        world.assert_installed();
+    }
+}

@@ -1,0 +1,66 @@
+//! A repository in a folder: a mounted disk, a mirror, a test.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use rustix::fs::OFlags;
+
+use super::address::is_below_root;
+use crate::host::{Remote, RemoteError};
+
+/// A repository in a folder of this machine.
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    folder: PathBuf,
+}
+
+impl Folder {
+    /// The repository in `folder`, which need not be there yet.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("file://{}", self.folder.join(path).display())
+    }
+}
+
+impl Remote for Folder {
+    fn open(&self, path: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError> {
+        if !is_below_root(path) {
+            let reason = "the path leads out of the repository".into();
+            return Err(RemoteError::Protocol { url: self.url(path), reason });
+        }
+        // The folder itself has to be there: a disk that is not mounted yet is no reason to forget a file.
+        let told = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound if self.folder.is_dir() => {
+                RemoteError::NotFound { url: self.url(path), status: 404 }
+            }
+            _ => RemoteError::Unavailable { url: self.url(path), reason: error.to_string() },
+        };
+        let mut file = open_file(&self.folder.join(path)).map_err(told)?;
+        let size = file.metadata().map_err(told)?.len();
+        if range.start > 0 && range.start >= size {
+            let reason = format!("the file has {size} bytes, the release says that it has more");
+            return Err(RemoteError::Protocol { url: self.url(path), reason });
+        }
+        file.seek(SeekFrom::Start(range.start)).map_err(told)?;
+        Ok(Box::new(file.take(range.end.saturating_sub(range.start))))
+    }
+
+    fn address(&self) -> String {
+        format!("file://{}", self.folder.display())
+    }
+}
+
+/// Opens a regular file; anything else could block or never end.
+fn open_file(path: &std::path::Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    }
+}

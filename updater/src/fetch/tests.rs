@@ -1,0 +1,240 @@
+//! What who fetches relies on: exact bytes over any line, an error that says what is wrong, and an end to everything.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use upright_manifests::digest::Digest;
+use upright_manifests::release::Blob;
+
+use super::fake::{FakeClock, FakeRemote, Trouble};
+use super::http::HttpOptions;
+use super::*;
+use crate::host::{Clock, Remote, RemoteError};
+
+fn noise(length: usize) -> Vec<u8> {
+    (0..length as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// A server that answers each request with what `answer` makes of its head, and closes the connection.
+fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/repo", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream: TcpStream = stream.unwrap();
+            let mut head = String::new();
+            let mut lines = BufReader::new(stream.try_clone().unwrap());
+            while lines.read_line(&mut head).is_ok_and(|length| length > 2) {}
+            let _ = stream.write_all(&answer(&head));
+        }
+    });
+    address
+}
+
+fn remote(address: &str) -> HttpRemote {
+    let short = Duration::from_millis(300);
+    let options = HttpOptions { idle: short, connect: short, ..HttpOptions::default() };
+    HttpRemote::with(address, None, options).unwrap()
+}
+
+fn get(address: &str, range: std::ops::Range<u64>) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let mut reader = remote(address).open("a/b.json", range).map_err(|error| error.to_string())?;
+    reader.read_to_end(&mut bytes).map_err(|error| format!("read: {error}"))?;
+    Ok(bytes)
+}
+
+#[test]
+fn a_range_is_asked_for_and_given() {
+    let address = serve(|head| {
+        assert!(head.starts_with("GET /repo/a/b.json HTTP/1.1\r\n"), "{head}");
+        let lower = head.to_lowercase();
+        assert!(lower.contains("range: bytes=2-4\r\n"), "{head}");
+        assert!(lower.contains("accept-encoding: identity\r\n"), "{head}");
+        assert!(lower.contains("user-agent: upright/"), "{head}");
+        b"HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 2-4/9\r\ncontent-length: 3\r\n\r\ncde".to_vec()
+    });
+    assert_eq!(get(&address, 2..5).unwrap(), b"cde");
+    assert_eq!(get(&address.replace("127.0.0.1", "localhost"), 2..5).unwrap(), b"cde", "names resolve");
+}
+
+#[test]
+fn bodies_that_are_too_long_or_too_short_are_errors() {
+    let answers: [(&str, &str); 5] = [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabcdef", "6 bytes are sent where at most 5"),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n",
+            "more than was asked for",
+        ),
+        ("HTTP/1.0 200 OK\r\n\r\nabcdefgh", "more than was asked for"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc", "read: "),
+        ("HTTP/1.1 206 OK\r\ncontent-range: bytes 0-4/9\r\n\r\nabc", "2 bytes too early"),
+    ];
+    for (answer, expected) in answers {
+        let address = serve(move |_| answer.into());
+        let error = get(&address, 0..5).unwrap_err();
+        assert!(error.contains(expected), "{answer}: {error}");
+    }
+}
+
+#[test]
+fn errors_say_what_is_wrong_in_one_line_and_keep_secrets() {
+    for (answer, expected) in [
+        ("HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n", "does not exist on the server (404)"),
+        ("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", "status 503"),
+        ("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\nabc", "gzip"),
+        ("garbage\r\n\r\n", "could not be fetched"),
+        ("", "could not be fetched"),
+    ] {
+        let address = serve(move |_| answer.into());
+        let secret = address.replace("http://", "http://user:secret@") + "?token=secret";
+        let error = get(&secret, 0..5).unwrap_err();
+        assert!(error.contains(expected), "{answer}: {error}");
+        assert!(error.contains("/repo/a/b.json") && !error.contains("secret"), "{error}");
+        assert_eq!(error.lines().count(), 1);
+    }
+}
+
+#[test]
+fn redirects_end_and_stay_on_the_web() {
+    let target = serve(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec());
+    let redirect = |to: String| {
+        serve(move |_| {
+            format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n").into_bytes()
+        })
+    };
+    assert_eq!(get(&redirect(format!("{target}/x")), 0..5).unwrap(), b"ok");
+    let error = get(&redirect("/repo/again".into()), 0..5).unwrap_err();
+    assert!(error.contains("redirects more than 5 times"), "{error}");
+    assert!(get(&redirect("file:///etc/passwd".into()), 0..5).is_err());
+}
+
+#[test]
+fn a_server_that_says_nothing_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let error = remote(&address).open("x", 0..5).err().unwrap();
+    assert!(matches!(error, RemoteError::Unavailable { .. }), "{error}");
+    drop(listener);
+    let error = remote(&address).open("x", 0..5).err().unwrap();
+    assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[test]
+fn paths_that_leave_the_repository_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("repo");
+    std::fs::create_dir_all(root.join("metadata")).unwrap();
+    std::fs::write(folder.path().join("secret"), b"secret").unwrap();
+    std::fs::write(root.join("metadata/root.json"), b"root").unwrap();
+    let address = format!("file://{}", root.display());
+    let remote = HttpRemote::new(&address, None).unwrap();
+    for path in ["../secret", "metadata/../../secret", "/etc/passwd", "a\\b", "x?y", "x#y", "", "a//b"] {
+        assert!(matches!(remote.open(path, 0..9), Err(RemoteError::Protocol { .. })), "{path}");
+    }
+    let mut bytes = Vec::new();
+    remote.open("metadata/root.json", 1..3).unwrap().read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, b"oo");
+    assert!(matches!(remote.open("metadata/none", 0..9), Err(RemoteError::NotFound { .. })));
+    assert!(matches!(remote.open("metadata", 0..9), Err(RemoteError::Unavailable { .. })));
+    std::fs::remove_dir_all(&root).unwrap();
+    assert!(matches!(remote.open("metadata/root.json", 0..9), Err(RemoteError::Unavailable { .. })));
+}
+
+#[test]
+fn addresses_that_cannot_be_used_are_named() {
+    for address in ["ftp://x/", "updates.example", "", "file://server/share"] {
+        let error = HttpRemote::new(address, None).err().unwrap().to_string();
+        assert!(error.contains("give http://, https:// or file:///"), "{error}");
+    }
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let error = HttpRemote::new("https://x/", Some(empty.path())).err().unwrap().to_string();
+    assert!(error.contains("PEM is expected"), "{error}");
+}
+
+fn parts(
+    remote: &FakeRemote,
+    ranges: &[std::ops::Range<u64>],
+) -> (Result<Vec<Vec<u8>>, FetchError>, u64, Duration) {
+    let clock = FakeClock::default();
+    let fetcher = Fetcher::new(remote, &clock, Patience::default());
+    let got = fetcher.with_parts("x", ranges, |parts| ranges.iter().map(|_| parts.next()).collect());
+    (got, fetcher.fetched(), clock.monotonic())
+}
+
+#[test]
+fn neighbouring_parts_are_one_request_and_far_ones_are_not() {
+    let remote = FakeRemote::default();
+    let file = noise(100_000);
+    remote.put("x", file.clone());
+    let ranges = [0..10, 10..5000, 6000..7000, 60_000..70_000];
+    let (got, fetched, _) = parts(&remote, &ranges);
+    for (range, got) in ranges.iter().zip(got.unwrap()) {
+        assert!(got == file[range.start as usize..range.end as usize]);
+    }
+    let requests: Vec<_> = remote.requests().into_iter().map(|(_, range)| range).collect();
+    assert_eq!(requests, [0..7000, 60_000..70_000]);
+    assert_eq!(fetched, 17_000);
+}
+
+#[test]
+fn a_dead_server_is_given_up_after_a_while() {
+    let remote = FakeRemote::default();
+    remote.put("x", noise(1000));
+    for trouble in [Trouble::Busy, Trouble::Drop(0), Trouble::End(0)] {
+        remote.always("x", trouble);
+        let (got, _, waited) = parts(&remote, std::slice::from_ref(&(0..1000)));
+        let error = got.unwrap_err();
+        assert!(error.is_temporary(), "{error}");
+        let total = Patience::default().total;
+        assert!(waited <= total && waited > total / 2, "{waited:?}");
+    }
+    remote.recover();
+    for trouble in [Trouble::Missing, Trouble::Wrong] {
+        remote.always("x", trouble);
+        let (got, _, waited) = parts(&remote, std::slice::from_ref(&(0..1000)));
+        assert!(got.is_err());
+        assert_eq!(waited, Duration::ZERO, "what is final is not tried again");
+    }
+}
+
+#[test]
+fn a_file_that_was_damaged_on_its_way_is_fetched_once_more() {
+    let remote = FakeRemote::default();
+    let file = noise(5000);
+    remote.put("x", file.clone());
+    let blob = Blob { path: "x".parse().unwrap(), size: 5000, sha256: Digest::of(&file) };
+    let clock = FakeClock::default();
+    let fetcher = Fetcher::new(&remote, &clock, Patience::default());
+    remote.once([Trouble::Damage(7)]);
+    assert!(fetcher.blob(&blob, 5000).unwrap() == file);
+    remote.always("x", Trouble::Damage(7));
+    assert!(matches!(fetcher.blob(&blob, 5000), Err(FetchError::Hash { .. })));
+    assert!(matches!(fetcher.blob(&blob, 4999), Err(FetchError::TooLarge { .. })));
+}
+
+proptest! {
+    #[test]
+    fn any_drops_give_the_exact_bytes(
+        cuts in prop::collection::vec((0u64..4000, any::<bool>()), 0..40),
+        lengths in prop::collection::vec((1u64..3000, 0u64..40_000), 1..12),
+    ) {
+        let remote = FakeRemote::default();
+        let (mut ranges, mut at) = (Vec::new(), 0);
+        for (length, gap) in lengths {
+            ranges.push(at..at + length);
+            at += length + gap;
+        }
+        let file = noise(at as usize);
+        remote.put("x", file.clone());
+        let trouble = |(after, fails)| if fails { Trouble::Drop(after) } else { Trouble::End(after + 1) };
+        remote.once(cuts.into_iter().map(trouble));
+        let (got, _, _) = parts(&remote, &ranges);
+        for (range, got) in ranges.iter().zip(got.unwrap()) {
+            prop_assert!(got == file[range.start as usize..range.end as usize]);
+        }
+    }
+}
