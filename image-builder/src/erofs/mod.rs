@@ -30,7 +30,7 @@ use upright_manifests::digest::Digest;
 use upright_manifests::uuid::Uuid;
 use upright_manifests::verity::VerityParams;
 
-use crate::tree::{Contents, Tree};
+use crate::tree::{Contents, Tree, TreeError};
 pub use layout::{Apart, FileRun, Layout, Record, RecordOf, Records, Run, path_text};
 
 /// How an image is made.
@@ -64,16 +64,17 @@ pub struct Written {
 /// Why an image could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The tree holds something that no EROFS image can.
-    #[error("/{path} {reason}")]
-    Tree {
+    /// The tree is not one.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A path that no program could open.
+    #[error("{path} has a path of more than 4095 bytes, which no program on the host could open")]
+    LongPath {
         /// The path.
         path: String,
-        /// What is wrong with it.
-        reason: &'static str,
     },
     /// An extended attribute that the kernel could not give back.
-    #[error("/{path} has the extended attribute {name}, and EROFS cannot hold {reason}")]
+    #[error("{path} has the extended attribute {name}, and EROFS cannot hold {reason}")]
     Xattr {
         /// The path.
         path: String,
@@ -83,7 +84,7 @@ pub enum WriteError {
         reason: &'static str,
     },
     /// The extended attributes of one file are too large together.
-    #[error("/{path} has more than 256 KiB of extended attributes, which EROFS cannot hold")]
+    #[error("{path} has more than 256 KiB of extended attributes, which EROFS cannot hold")]
     XattrsTooLarge {
         /// The path.
         path: String,
@@ -92,7 +93,7 @@ pub enum WriteError {
     #[error("the tree needs more than the 16 TiB that an EROFS image can have")]
     TooLarge,
     /// A file's content could not be read.
-    #[error("cannot read the content of /{path}")]
+    #[error("cannot read the content of {path}")]
     Content {
         /// The path.
         path: String,
@@ -100,7 +101,7 @@ pub enum WriteError {
         source: io::Error,
     },
     /// A file's content is not what the tree says.
-    #[error("the content of /{path} is not the {expected} that the tree names; the tree store is damaged")]
+    #[error("the content of {path} is not the {expected} that the tree names; the tree store is damaged")]
     Changed {
         /// The path.
         path: String,

@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::erofs::{
-    BLOCK, DataLayout, FileType, Inode as DiskInode, NAME_MAX, SLOT, SYMLINK_MAX, encode_device,
-};
+use upright_manifests::erofs::{BLOCK, DataLayout, FileType, Inode as DiskInode, SLOT, encode_device};
 
 use super::WriteError;
 use super::directory::{self, Child};
-use super::layout::path_text;
 use super::xattr::{Pool, Xattrs};
-use crate::tree::{Content, Device, Inode, Kind, Tree};
+use crate::tree::{Content, Device, Inode, Kind, Tree, display, split};
 
 /// The longest path that Linux takes.
 const PATH_MAX: usize = 4095;
@@ -50,15 +47,14 @@ impl<'a> Model<'a> {
     /// Makes the model, and refuses a tree that an EROFS image cannot hold.
     pub(super) fn new(tree: &'a Tree, time: i64) -> Result<Self, WriteError> {
         let order = order(tree)?;
-        let inodes = || order.iter().map(|(_, paths, inode)| (paths[0], *inode));
-        let pool = Pool::new(inodes())?;
-        let mut children = children(tree, &order)?;
+        let pool = Pool::new(order.iter().map(|named| (named.paths[0], named.inode)))?;
+        let mut children = children(tree, &order);
         let mut nodes = Vec::with_capacity(order.len());
-        for (number, (_, paths, inode)) in order.iter().enumerate() {
+        for (number, Named { paths, inode, .. }) in order.into_iter().enumerate() {
             let xattrs = pool.xattrs(paths[0], inode)?;
-            let data = data(paths, inode, children.remove(&number))?;
+            let data = data(inode, children.remove(&number));
             let disk = disk_inode(inode, &data, paths.len(), &xattrs, time);
-            nodes.push(Node { paths: paths.clone(), disk, xattrs, data });
+            nodes.push(Node { paths, disk, xattrs, data });
         }
         Ok(Self { nodes, pool })
     }
@@ -87,52 +83,37 @@ impl Node<'_> {
     }
 }
 
-type Ordered<'a> = (usize, Vec<&'a [u8]>, &'a Inode);
-
-/// The tree's inodes with their paths, ordered by first path.
-fn order(tree: &Tree) -> Result<Vec<Ordered<'_>>, WriteError> {
-    let mut paths: Vec<Vec<&[u8]>> = vec![Vec::new(); tree.inodes.len()];
-    for (path, &index) in &tree.paths {
-        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        let impossible = matches!(name, b"" | b"." | b"..") || name.contains(&0);
-        if path.starts_with(b"/") || !path.is_empty() && impossible {
-            return Err(refuse(path, "has an impossible name"));
-        }
-        if path.len() > PATH_MAX {
-            return Err(refuse(path, "has a path of more than 4095 bytes"));
-        }
-        if name.len() > NAME_MAX {
-            return Err(refuse(path, "has a name of more than 255 bytes"));
-        }
-        paths.get_mut(index).ok_or_else(|| refuse(path, "has no inode"))?.push(path);
-    }
-    let named = paths.into_iter().zip(&tree.inodes).enumerate();
-    let mut order: Vec<Ordered<'_>> = named
-        .filter(|(_, (paths, _))| !paths.is_empty())
-        .map(|(index, (paths, inode))| (index, paths, inode))
-        .collect();
-    order.sort_by_key(|(_, paths, _)| paths[0]);
-    match order.first() {
-        Some((_, paths, inode)) if paths[0].is_empty() && inode.kind == Kind::Directory => Ok(order),
-        _ => Err(refuse(b"", "is missing or not a directory")),
-    }
+/// An inode with its index in the tree and its paths.
+struct Named<'a> {
+    index: usize,
+    paths: Vec<&'a [u8]>,
+    inode: &'a Inode,
 }
 
-/// The entries of each directory, by its node.
-fn children<'a>(
-    tree: &'a Tree,
-    order: &[Ordered<'a>],
-) -> Result<BTreeMap<usize, Vec<Child<'a>>>, WriteError> {
+/// The tree's inodes, ordered by first path.
+fn order(tree: &Tree) -> Result<Vec<Named<'_>>, WriteError> {
+    tree.check()?;
+    if let Some(path) = tree.paths.keys().find(|path| path.len() > PATH_MAX) {
+        return Err(WriteError::LongPath { path: display(path) });
+    }
+    let named = tree.paths_by_inode().into_iter().zip(&tree.inodes).enumerate();
+    let named = named.map(|(index, (paths, inode))| {
+        let paths = paths.into_iter().map(Vec::as_slice).collect();
+        Named { index, paths, inode }
+    });
+    let mut order: Vec<Named<'_>> = named.collect();
+    order.sort_by(|one, other| one.paths.cmp(&other.paths));
+    Ok(order)
+}
+
+/// The entries of each directory of a checked tree, by its node.
+fn children<'a>(tree: &'a Tree, order: &[Named<'a>]) -> BTreeMap<usize, Vec<Child<'a>>> {
     let mut numbers = vec![0; tree.inodes.len()];
-    order.iter().enumerate().for_each(|(number, (index, ..))| numbers[*index] = number);
+    order.iter().enumerate().for_each(|(number, named)| numbers[named.index] = number);
     let mut children: BTreeMap<usize, Vec<Child<'a>>> = BTreeMap::new();
     for (path, &index) in &tree.paths {
-        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
-            Some(at) => (&path[..at], &path[at + 1..]),
-            None => (b"".as_slice(), path.as_slice()),
-        };
-        let parent = tree.paths.get(parent).filter(|&&index| tree.inodes[index].kind == Kind::Directory);
-        let parent = numbers[*parent.ok_or_else(|| refuse(path, "is not in a directory of the tree"))?];
+        let (above, name) = split(path);
+        let parent = tree.paths.get(above).map_or(0, |&index| numbers[index]);
         let (number, kind) = (numbers[index], file_type(&tree.inodes[index].kind));
         if kind == FileType::Directory {
             let own = [(b".".as_slice(), number), (b"..", parent)];
@@ -144,34 +125,16 @@ fn children<'a>(
         }
     }
     children.values_mut().for_each(|children| children.sort_by_key(|child| child.name));
-    Ok(children)
+    children
 }
 
-fn data<'a>(
-    paths: &[&[u8]],
-    inode: &'a Inode,
-    children: Option<Vec<Child<'a>>>,
-) -> Result<Data<'a>, WriteError> {
-    if inode.mode > 0o7777 {
-        return Err(refuse(paths[0], "has impossible permissions"));
-    }
-    Ok(match &inode.kind {
-        Kind::Directory if paths.len() > 1 => {
-            return Err(refuse(paths[1], "is a second name of a directory"));
-        }
+fn data<'a>(inode: &'a Inode, children: Option<Vec<Child<'a>>>) -> Data<'a> {
+    match &inode.kind {
         Kind::Directory => Data::Directory(children.unwrap_or_default()),
         Kind::File(content) if content.size > 0 => Data::File(content),
-        Kind::Symlink(target) if target.is_empty() || target.contains(&0) || target.len() > SYMLINK_MAX => {
-            return Err(refuse(paths[0], "is a symbolic link with an impossible target"));
-        }
         Kind::Symlink(target) => Data::Target(target),
-        Kind::CharDevice(device) | Kind::BlockDevice(device)
-            if device.major >> 12 > 0 || device.minor >> 20 > 0 =>
-        {
-            return Err(refuse(paths[0], "is a device with an impossible number"));
-        }
         _ => Data::None,
-    })
+    }
 }
 
 fn disk_inode(inode: &Inode, data: &Data<'_>, paths: usize, xattrs: &Xattrs, time: i64) -> DiskInode {
@@ -223,8 +186,4 @@ fn file_type(kind: &Kind) -> FileType {
         Kind::Fifo => FileType::Fifo,
         Kind::Socket => FileType::Socket,
     }
-}
-
-fn refuse(path: &[u8], reason: &'static str) -> WriteError {
-    WriteError::Tree { path: path_text(path), reason }
 }

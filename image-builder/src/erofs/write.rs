@@ -59,7 +59,7 @@ fn copy(
     contents: &dyn Contents,
     sink: &mut Sink<'_>,
 ) -> Result<(), WriteError> {
-    let failed = |source| WriteError::Content { path: path.into(), source };
+    let failed = |source| WriteError::Content { path: format!("/{path}"), source };
     let mut reader = contents.open(content).map_err(failed)?;
     let mut digester = Digester::new();
     let mut left = content.size;
@@ -77,7 +77,7 @@ fn copy(
         left -= read as u64;
     }
     if digester.finish() != content.sha256 {
-        return Err(WriteError::Changed { path: path.into(), expected: content.sha256 });
+        return Err(WriteError::Changed { path: format!("/{path}"), expected: content.sha256 });
     }
     sink.pad()
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use upright_manifests::erofs::{INLINE_XATTR_HEADER, XATTR_ENTRY, XATTR_VALUE_MAX, XattrName};
 
 use super::WriteError;
-use super::layout::path_text;
-use crate::tree::Inode;
+use crate::tree::{Inode, display};
 
 /// How many shared attributes an inode can name.
 const SHARED_MAX: usize = u8::MAX as usize;
@@ -55,7 +54,7 @@ impl Pool {
         }
         match u16::try_from(xattrs.words()) {
             Ok(_) => Ok(xattrs),
-            Err(_) => Err(WriteError::XattrsTooLarge { path: path_text(path) }),
+            Err(_) => Err(WriteError::XattrsTooLarge { path: display(path) }),
         }
     }
 }
@@ -96,11 +95,8 @@ impl Xattrs {
 /// The entries of an inode, padded.
 fn entries<'a>(path: &'a [u8], inode: &'a Inode) -> impl Iterator<Item = Result<Vec<u8>, WriteError>> + 'a {
     inode.xattrs.iter().map(move |(name, value)| {
-        let refuse = |reason| WriteError::Xattr {
-            path: path_text(path),
-            name: name.escape_ascii().to_string(),
-            reason,
-        };
+        let refuse =
+            |reason| WriteError::Xattr { path: display(path), name: name.escape_ascii().to_string(), reason };
         let name = XattrName::split(name).ok_or_else(|| refuse("this name"))?;
         if value.len() > XATTR_VALUE_MAX {
             return Err(refuse("a value of more than 65535 bytes"));

@@ -66,23 +66,15 @@ impl Sketch {
         &mut self.tree.inodes[self.tree.paths[path]]
     }
 
-    /// The same with inodes in the order of their first path, without those that nothing names.
+    /// The same in the order that trees are compared in, without what nothing names.
     pub(super) fn normal(&self) -> Self {
-        let (mut order, mut paths, mut contents) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        for (path, index) in &self.tree.paths {
-            let position = order.iter().position(|known| known == index).unwrap_or_else(|| {
-                order.push(*index);
-                order.len() - 1
-            });
-            paths.insert(path.clone(), position);
-        }
-        let inodes: Vec<Inode> = order.iter().map(|&index| self.tree.inodes[index].clone()).collect();
-        for inode in &inodes {
+        let mut normal = Self { tree: self.tree.clone().canonical(), contents: BTreeMap::new() };
+        for inode in &normal.tree.inodes {
             if let Kind::File(content) = inode.kind {
-                contents.insert(content.sha256, self.contents[&content.sha256].clone());
+                normal.contents.insert(content.sha256, self.contents[&content.sha256].clone());
             }
         }
-        Self { tree: Tree { paths, inodes }, contents }
+        normal
     }
 }
 
@@ -111,7 +103,7 @@ pub(super) fn image_of(sketch: &Sketch, base: Option<&Layout>) -> (Vec<u8>, Writ
 pub(super) fn file_of(sketch: &Sketch, base: Option<&Layout>) -> (File, Written) {
     let file = tempfile::tempfile().unwrap();
     let options = Options { time: TIME, base, salt: Digest::of(b"salt") };
-    let written = write(&sketch.tree, sketch, &options, &file).unwrap();
+    let written = write(&sketch.normal().tree, sketch, &options, &file).unwrap();
     (file, written)
 }
 
