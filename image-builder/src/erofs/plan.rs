@@ -105,18 +105,21 @@ struct Metadata {
 }
 
 impl Metadata {
-    /// Places the records in the base's region, or in a new one if they do not fit there.
+    /// Places the records in the base's region, or in a new one if they do not fit there or it has become far too large.
     fn arrange(model: &Model<'_>, base: Option<&Layout>) -> Option<Self> {
-        let records = base.map(|base| &base.records);
-        let kept = records.and_then(|records| {
-            let end = records.region.blocks.checked_mul(PAGE)?;
-            let starts = Space::new(1, end, PAGE).place(&record_wants(model, Some(records)))?;
-            Some(Self::new(model, starts, records.region.blocks, Some(records.region)))
-        });
-        let kept = kept.filter(|meta| u16::try_from(meta.slots[0]).is_ok());
-        if kept.is_some() {
-            return kept;
-        }
+        let fresh = Self::fresh(model)?;
+        let kept = base.and_then(|base| Self::kept(model, &base.records));
+        Some(kept.filter(|kept| kept.region_blocks / 2 <= fresh.region_blocks).unwrap_or(fresh))
+    }
+
+    fn kept(model: &Model<'_>, base: &Records) -> Option<Self> {
+        let end = base.region.blocks.checked_mul(PAGE)?;
+        let starts = Space::new(1, end, PAGE).place(&record_wants(model, Some(base)))?;
+        let root_fits = u16::try_from(starts[0]).is_ok();
+        root_fits.then(|| Self::new(model, starts, base.region.blocks, Some(base.region)))
+    }
+
+    fn fresh(model: &Model<'_>) -> Option<Self> {
         let wants = record_wants(model, None);
         let starts = Space::new(1, ENDLESS, PAGE).place(&wants)?;
         let end = starts.iter().zip(&wants).map(|(start, want)| start + want.length).max()?;

@@ -87,6 +87,67 @@ fn a_directory_that_holds_itself_ends_the_walk() {
     assert!(error.contains("in a circle"), "{error}");
 }
 
+/// An image of five blocks whose root holds 100 directories that all claim the same two blocks of entries.
+fn shared_directories() -> Vec<u8> {
+    const NID: u64 = 1;
+    let directory = |block, size| Inode {
+        layout: DataLayout::Plain,
+        kind: FileType::Directory,
+        permissions: 0o755,
+        links: 2,
+        uid: 0,
+        gid: 0,
+        size,
+        block,
+        ino: 0,
+        xattr_count: 0,
+        time: None,
+    };
+    let superblock = Superblock {
+        root_nid: NID as u16,
+        inodes: 0,
+        time: 0,
+        blocks: 5,
+        meta_block: 1,
+        xattr_block: 1,
+        uuid: [0; 16].into(),
+    };
+    let mut image = superblock.to_block().to_vec();
+    image.extend([0; SLOT]);
+    image.extend(directory(2, BLOCK_SIZE).to_bytes());
+    (0..100).for_each(|_| image.extend(directory(3, 2 * BLOCK_SIZE).to_bytes()));
+    image.extend(directory(0, 0).to_bytes());
+    for (kind, from) in [(FileType::Directory, 100), (FileType::Regular, 200), (FileType::Regular, 300)] {
+        image.resize(image.len().next_multiple_of(BLOCK), 0);
+        let entry = |index: u64| {
+            let nid = if kind == FileType::Directory { NID + 1 + index } else { NID + 101 };
+            Dirent { nid, name_offset: 1200 + 3 * index as u16, kind }.to_bytes()
+        };
+        image.extend((0..100).flat_map(entry));
+        image.extend((0..100).flat_map(|index| format!("{}", from + index).into_bytes()));
+    }
+    // What the entries call a regular file is one without content.
+    let file = BLOCK + (NID as usize + 101) * SLOT;
+    image[file + 4..file + 6].copy_from_slice(&FileType::Regular.mode_bits().to_le_bytes());
+    image.resize(5 * BLOCK, 0);
+    image
+}
+
+#[test]
+fn directories_that_claim_more_than_the_image_holds_end_the_walk() {
+    let image = shared_directories();
+    let reader = Reader::open(image.as_slice()).unwrap();
+    let first = reader.lookup(b"100").unwrap().unwrap();
+    assert_eq!(reader.entries(&first).unwrap().len(), 200);
+    let mut visited = 0;
+    let walked = reader.walk(&mut |_, _| {
+        visited += 1;
+        Ok(())
+    });
+    assert!(matches!(walked, Err(ErofsError::Corrupt { .. })));
+    assert!(visited < 1000, "{visited} of 20,101");
+}
+
 #[test]
 fn truncated_images_are_refused() {
     let image = image();

@@ -87,6 +87,37 @@ fn reader_gives_back_everything() {
 }
 
 #[test]
+fn equal_contents_and_equal_extended_attributes_are_stored_once() {
+    let size = |contents: [u8; 2], values: [u8; 2]| {
+        let mut sketch = Sketch::new();
+        for (path, (content, value)) in [b"a", b"b"].into_iter().zip(contents.into_iter().zip(values)) {
+            sketch.file(path, &[content; 50_000]);
+            sketch.change(path).xattrs.insert(b"user.large".to_vec(), vec![value; 40_000]);
+        }
+        image_of(&sketch, None).1.size
+    };
+    let equal = size([1, 1], [1, 1]);
+    assert_eq!(size([1, 2], [1, 1]), equal + 13 * 4096);
+    assert!(size([1, 1], [1, 2]) >= equal + 40_000);
+}
+
+#[test]
+fn what_a_compact_inode_cannot_hold_gets_an_extended_one_with_the_release_time() {
+    let mut sketch = Sketch::new();
+    sketch.file(b"small", b"");
+    let large = Content { size: 1 << 32, ..sketch.content(b"") };
+    sketch.add(b"large", inode(Kind::File(large), 0o644));
+    sketch.file(b"linked", b"x");
+    (0..65_535).for_each(|index| sketch.link(format!("links/{index}").as_bytes(), b"linked"));
+    sketch.directory(b"links");
+    let model = model::Model::new(&sketch.tree, 5).unwrap();
+    let of = |path: &[u8]| &model.nodes.iter().find(|node| node.path() == path).unwrap().disk;
+    assert_eq!((of(b"small").is_extended(), of(b"small").time), (false, None));
+    assert_eq!((of(b"large").is_extended(), of(b"large").time), (true, Some(5)));
+    assert_eq!((of(b"linked").links, of(b"linked").time), (65_536, Some(5)));
+}
+
+#[test]
 fn a_new_release_time_changes_the_superblock_and_extended_inodes_alone() {
     let mut sketch = everything();
     sketch.tree.paths.remove(b"owned far".as_slice());
