@@ -118,6 +118,18 @@ fn inode_numbers_stay_where_names_come_and_go() {
 }
 
 #[test]
+fn the_root_directory_keeps_its_number_as_it_grows() {
+    let (_, base) = image_of(&release(), None);
+    let mut next = release();
+    (0..100).for_each(|index| next.directory(format!("{index}").as_bytes()));
+    let (_, written) = image_of(&next, Some(&base.layout));
+    assert!(written.followed);
+    let root = |written: &Written| written.layout.records.records[0].clone();
+    assert_eq!(root(&written), root(&base));
+    assert_eq!(root(&base).of, RecordOf::Path(String::new()));
+}
+
+#[test]
 fn too_much_waste_makes_a_fresh_layout() {
     let (_, base) = image_of(&release(), None);
     let mut next = release();
