@@ -67,12 +67,6 @@ pub enum WriteError {
     /// The tree is not one.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// A path that no program could open.
-    #[error("{path} has a path of more than 4095 bytes, which no program on the host could open")]
-    LongPath {
-        /// The path.
-        path: String,
-    },
     /// An extended attribute that the kernel could not give back.
     #[error("{path} has the extended attribute {name}, and EROFS cannot hold {reason}")]
     Xattr {

@@ -8,10 +8,7 @@ use upright_manifests::erofs::{BLOCK, DataLayout, FileType, Inode as DiskInode, 
 use super::WriteError;
 use super::directory::{self, Child};
 use super::xattr::{Pool, Xattrs};
-use crate::tree::{Content, Device, Inode, Kind, Tree, display, split};
-
-/// The longest path that Linux takes.
-const PATH_MAX: usize = 4095;
+use crate::tree::{Content, Device, Inode, Kind, Tree, split};
 
 /// Everything an image holds.
 pub(super) struct Model<'a> {
@@ -93,9 +90,6 @@ struct Named<'a> {
 /// The tree's inodes, ordered by first path.
 fn order(tree: &Tree) -> Result<Vec<Named<'_>>, WriteError> {
     tree.check()?;
-    if let Some(path) = tree.paths.keys().find(|path| path.len() > PATH_MAX) {
-        return Err(WriteError::LongPath { path: display(path) });
-    }
     let named = tree.paths_by_inode().into_iter().zip(&tree.inodes).enumerate();
     let named = named.map(|(index, (paths, inode))| {
         let paths = paths.into_iter().map(Vec::as_slice).collect();

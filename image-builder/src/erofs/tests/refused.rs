@@ -18,19 +18,6 @@ fn what_is_not_a_tree_is_refused() {
 }
 
 #[test]
-fn paths_that_no_program_could_open_are_refused() {
-    let mut sketch = Sketch::new();
-    let path = vec![b"name".as_slice(); 819].join(&b'/');
-    sketch.file(&path[..4094], b"x");
-    image_of(&sketch, None);
-    sketch.file(&[b"n/", path.as_slice()].concat(), b"x");
-    assert!(
-        refusal(&sketch)
-            .ends_with("has a path of more than 4095 bytes, which no program on the host could open")
-    );
-}
-
-#[test]
 fn extended_attributes_that_would_be_lost_are_refused() {
     let table = [
         (
