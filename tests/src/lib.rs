@@ -2,6 +2,7 @@
 
 pub mod fixture;
 pub mod programs;
+pub mod rootfs;
 pub mod server;
 pub mod simulated;
 pub mod vm;

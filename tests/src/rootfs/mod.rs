@@ -1,0 +1,55 @@
+//! Root file systems of real Debian releases, as tars for `upright-build build`.
+//!
+//! `tests/rootfs/build` makes the two bases with mmdebstrap, once for each version of its inputs; a release is a base with
+//! files added, changed and removed.
+
+mod compose;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use upright_manifests::digest::Digest;
+
+pub use compose::{Changes, compose};
+
+/// Debian as it was published, and the same with a package from the security archive.
+#[derive(Debug, Clone)]
+pub struct Bases {
+    /// Without the security update.
+    pub original: PathBuf,
+    /// With it.
+    pub updated: PathBuf,
+}
+
+/// The bases, made if there are none yet for what they are made from: below `target`, by the hash of the inputs.
+pub fn bases(project: &Path, target: &Path) -> Result<Bases> {
+    let name = inputs(project)?.to_string();
+    let folder = target.join("rootfs").join(&name[..16]);
+    let bases = Bases { original: folder.join("1.0.tar"), updated: folder.join("1.1.tar") };
+    if bases.original.exists() && bases.updated.exists() {
+        return Ok(bases);
+    }
+    let script = project.join("tests/rootfs/build");
+    let made = Command::new(&script).arg(&folder).status();
+    let made = made.with_context(|| format!("cannot run {}", script.display()))?;
+    ensure!(made.success(), "{} ended with {made}", script.display());
+    Ok(bases)
+}
+
+/// The hash of everything that decides what the bases hold, but for Debian's archive.
+fn inputs(project: &Path) -> Result<Digest> {
+    let mut all = Vec::new();
+    for folder in ["tests/rootfs", "dist/dracut/90upright"] {
+        let folder = project.join(folder);
+        let listed = fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))?;
+        let mut files: Vec<PathBuf> = listed.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        files.sort();
+        for file in files {
+            all.extend(fs::read(&file).with_context(|| format!("reading {}", file.display()))?);
+            all.push(0);
+        }
+    }
+    Ok(Digest::of(&all))
+}
