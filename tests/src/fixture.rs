@@ -76,7 +76,9 @@ impl Fixture {
 fn shrink(workspace: &Path) -> Result<()> {
     let path = workspace.join("upright.toml");
     let text = fs::read_to_string(&path)?;
-    let text = text.replace("slot = \"4GiB\"", "slot = \"64MiB\"").replace("verity = \"40MiB\"", "verity = \"2MiB\"");
+    let text = text
+        .replace("slot = \"4GiB\"", "slot = \"64MiB\"")
+        .replace("verity = \"40MiB\"", "verity = \"2MiB\"");
     Ok(fs::write(&path, text)?)
 }
 

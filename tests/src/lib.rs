@@ -5,4 +5,5 @@ pub mod programs;
 pub mod rootfs;
 pub mod server;
 pub mod simulated;
+pub mod story;
 pub mod vm;

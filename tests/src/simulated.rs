@@ -33,7 +33,9 @@ pub fn install(host: &Path, build: &Path, root_json: &Path, config: &str, sizes:
         fs::create_dir_all(host.join(folder))?;
     }
     for slot in ["a", "b"] {
-        for (name, size) in [(format!("root-{slot}"), sizes.root), (format!("root-{slot}-verity"), sizes.verity)] {
+        for (name, size) in
+            [(format!("root-{slot}"), sizes.root), (format!("root-{slot}-verity"), sizes.verity)]
+        {
             File::create(host.join("dev").join(name))?.set_len(size)?;
         }
     }

@@ -69,7 +69,11 @@ impl Changes {
                 let target = fs::read_link(entry.path()).with_context(about)?;
                 self.link(&path, target.to_str().context("a link's target is not UTF-8")?);
             } else {
-                self.file(&path, meta.permissions().mode() & 0o7777, fs::read(entry.path()).with_context(about)?);
+                self.file(
+                    &path,
+                    meta.permissions().mode() & 0o7777,
+                    fs::read(entry.path()).with_context(about)?,
+                );
             }
         }
         Ok(())
@@ -99,7 +103,8 @@ fn copy(from: &mut Archive<impl Read>, changes: &mut Changes, to: &mut Builder<i
     for entry in from.entries()?.raw(true) {
         let mut entry = entry?;
         let header = entry.header().clone();
-        if matches!(header.entry_type(), EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink) {
+        if matches!(header.entry_type(), EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink)
+        {
             let mut content = Vec::new();
             entry.read_to_end(&mut content)?;
             extensions.push((header, content));
@@ -202,7 +207,13 @@ mod tests {
         let mut changes = Changes::default();
         changes.file("usr/old", 0o644, "new").file("usr/share/added", 0o644, "added").remove("usr/gone");
         compose(&base, &changes, &out).unwrap();
-        let expected = [("usr/", ""), (&long, "long"), ("usr/old", "new"), ("usr/share", ""), ("usr/share/added", "added")];
+        let expected = [
+            ("usr/", ""),
+            (&long, "long"),
+            ("usr/old", "new"),
+            ("usr/share", ""),
+            ("usr/share/added", "added"),
+        ];
         assert_eq!(listing(&out), expected.map(|(path, content)| (path.to_owned(), content.to_owned())));
     }
 

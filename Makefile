@@ -1,0 +1,49 @@
+# What people and CI run. Each target installs what it needs with apt, and says so.
+
+TARGET := x86_64-unknown-linux-gnu
+AGENT := target/$(TARGET)/agent/upright
+
+.PHONY: help requirements programs agent demo demo-virtual test lint deny unit machine bench fuzz install
+
+help:
+	@echo 'make demo          a real Debian in QEMU: boot, update, rollback, a release that fails and is left'
+	@echo 'make demo-virtual  the same on a simulated host, in seconds'
+	@echo 'make test          everything that guards the project'
+	@echo 'make lint, unit, machine, deny, fuzz, bench   parts of it, and more'
+	@echo 'make agent, install DESTDIR=ROOTFS            the static agent, and everything a host needs into a root file system'
+
+requirements:
+	@tests/install-requirements
+
+programs: requirements
+	cargo build --workspace --bins
+
+# One static program; its target folder is its own, since build scripts and macros must stay dynamic.
+agent: requirements
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile agent --target $(TARGET) -p upright-updater
+
+demo: programs agent
+	target/debug/demo --agent $(AGENT)
+
+demo-virtual: programs
+	target/debug/demo --virtual --work target/demo-virtual
+
+test: lint unit machine
+
+lint: requirements
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+# nextest where it is installed: it says which test hangs.
+unit: programs
+	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace; fi
+
+# The VM story.
+machine: programs agent
+	target/debug/demo --agent $(AGENT) --work target/demo
+
+deny:
+	cargo deny check licenses bans sources
+
+install: agent
+	$(MAKE) -C dist install DESTDIR='$(abspath $(DESTDIR))' UPRIGHT='$(abspath $(AGENT))'

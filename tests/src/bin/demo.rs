@@ -1,0 +1,61 @@
+//! `make demo`: the main job from a root file system to a host that updates itself, step by step.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use upright_tests::story::{Place, Summary, Teller, on_a_machine, on_a_simulated_host};
+
+/// Build three releases of an OS, and have a host live through them
+#[derive(Debug, Parser)]
+struct Demo {
+    /// On a simulated host instead of a virtual machine
+    #[arg(long = "virtual")]
+    simulated: bool,
+
+    /// The static agent that goes onto the machine
+    #[arg(long, default_value = "target/x86_64-unknown-linux-gnu/agent/upright")]
+    agent: PathBuf,
+
+    /// Where logs, images and summary.json go; emptied first
+    #[arg(long, default_value = "target/demo")]
+    work: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let demo = Demo::parse();
+    match demo.tell() {
+        Ok(summary) => {
+            println!("\n{summary}\ndemo: passed");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("\ndemo: failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Demo {
+    fn tell(&self) -> Result<Summary> {
+        let work = std::path::absolute(&self.work)?;
+        let emptied = if work.exists() { fs::remove_dir_all(&work) } else { Ok(()) };
+        emptied
+            .and_then(|()| fs::create_dir_all(&work))
+            .with_context(|| format!("emptying {}", work.display()))?;
+        let teller = Teller::default();
+        let summary = if self.simulated {
+            on_a_simulated_host(teller)?
+        } else {
+            let project = std::path::absolute(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
+            let agent = std::path::absolute(&self.agent)?;
+            let target = work.parent().map(Path::to_owned).context("the folder to work in is /")?;
+            on_a_machine(&Place { project, target, agent, work: work.clone() }, teller)?
+        };
+        let json = serde_json::to_string_pretty(&summary)? + "\n";
+        fs::write(work.join("summary.json"), json).context("writing summary.json")?;
+        Ok(summary)
+    }
+}

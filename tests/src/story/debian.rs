@@ -1,0 +1,148 @@
+//! Three releases of one OS, each a real Debian.
+//!
+//! 1.0.0 is bookworm as it was published. 1.1.0 has OpenSSL from the security archive, and files added, changed and removed.
+//! 1.2.0 is 1.1.0 with a required service that fails at boot.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Place;
+use crate::rootfs::{Bases, Changes, bases, compose};
+
+/// The OS's name.
+pub(super) const OS: &str = "demo";
+
+/// The unit that a release must run to be healthy.
+pub(super) const SERVICE: &str = "app.service";
+
+/// Where the OS keeps its own files.
+const OWN: &str = "usr/share/demo";
+
+/// Units that a machine without a screen, a package manager or people does without: each costs a start under TCG.
+const MASKED: [&str; 13] = [
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "getty@tty1.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+];
+
+/// What differs from one story to the next.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    /// The repository's address as the guest sees it.
+    pub(super) url: String,
+    /// The TUF root that hosts trust.
+    pub(super) root_json: PathBuf,
+}
+
+/// Writes the tar of a release into the story's folder and gives its path.
+pub(super) fn release(place: &Place, settings: &Settings, version: &str) -> Result<PathBuf> {
+    let Bases { original, updated } = bases(&place.project, &place.target)?;
+    let base = if version == "1.0.0" { original } else { updated };
+    let out = place.work.join(format!("{version}.tar"));
+    let mut changes = Changes::default();
+    host(&mut changes, place)?;
+    system(&mut changes, settings)?;
+    application(&mut changes, version);
+    compose(&base, &changes, &out)?;
+    Ok(out)
+}
+
+/// What `dist` installs.
+fn host(changes: &mut Changes, place: &Place) -> Result<()> {
+    let stage = place.work.join("stage");
+    if !stage.exists() {
+        let made = Command::new("make")
+            .args(["--silent", "--directory"])
+            .arg(place.project.join("dist"))
+            .arg("install")
+            .arg(format!("DESTDIR={}", stage.display()))
+            .arg(format!("UPRIGHT={}", place.agent.display()))
+            .status()
+            .context("cannot run make")?;
+        ensure!(made.success(), "make install in dist ended with {made}");
+    }
+    // The image's /lib is a link to /usr/lib, and the initrd has its module already.
+    changes.tree(&stage)?;
+    Ok(())
+}
+
+/// What makes a Debian into this OS.
+fn system(changes: &mut Changes, settings: &Settings) -> Result<()> {
+    let root =
+        fs::read(&settings.root_json).with_context(|| format!("reading {}", settings.root_json.display()))?;
+    changes.file("usr/share/upright/root.json", 0o644, root);
+    changes.file("etc/upright/upright.toml", 0o644, configuration(&settings.url));
+    changes.file("etc/motd", 0o644, "");
+    changes.file("etc/systemd/network/50-demo.network", 0o644, "[Match]\nName=en*\n\n[Network]\nDHCP=yes\n");
+    let enabled = "etc/systemd/system/multi-user.target.wants/systemd-networkd.service";
+    changes.link(enabled, "/lib/systemd/system/systemd-networkd.service");
+    for unit in MASKED {
+        changes.link(&format!("etc/systemd/system/{unit}"), "/dev/null");
+    }
+    let login = "/sbin/agetty --autologin root --noissue --noclear --keep-baud 115200 ttyS0 dumb";
+    let getty = format!("[Service]\nExecStart=\nExecStart=-{login}\n");
+    changes.file("etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf", 0o644, getty);
+    Ok(())
+}
+
+fn configuration(url: &str) -> String {
+    format!(
+        "[repository]\nurl = \"{url}\"\n\n\
+         [update]\npoll = \"5s\"\njitter = \"0s\"\nreboot = \"now\"\n\n\
+         [health]\nsettle = \"5s\"\n\n\
+         [[health.check]]\nname = \"app\"\nunit = \"{SERVICE}\"\nretries = 2\ninterval = \"2s\"\n\n\
+         [[health.check]]\nname = \"server\"\nupdate-server = true\n"
+    )
+}
+
+/// The OS's own files: a service and some that come, change and go from 1.0.0 to 1.1.0.
+fn application(changes: &mut Changes, version: &str) {
+    let unit = "[Unit]\nDescription=The service this OS is for\n\n[Service]\nExecStart=/usr/lib/demo/app\n";
+    changes.file(&format!("usr/lib/systemd/system/{SERVICE}"), 0o644, unit);
+    let enabled = format!("usr/lib/systemd/system/multi-user.target.wants/{SERVICE}");
+    changes.link(&enabled, &format!("../{SERVICE}"));
+    let script = match version {
+        "1.2.0" => "#!/bin/sh\necho 'app: cannot open its database'\nexit 3\n".to_owned(),
+        _ => format!("#!/bin/sh\necho 'app {version} runs'\nexec sleep infinity\n"),
+    };
+    changes.file("usr/lib/demo/app", 0o755, script);
+    changes.file(&format!("{OWN}/changed"), 0o644, format!("{version}\n"));
+    match version {
+        "1.0.0" => changes.file(&format!("{OWN}/removed"), 0o644, "gone in 1.1.0\n"),
+        _ => changes.file(&format!("{OWN}/added"), 0o644, "new in 1.1.0\n"),
+    };
+}
+
+/// What tells the releases apart in the guest: commands, each with what it must print.
+pub(super) fn marks(version: &str) -> Vec<(String, String)> {
+    let is_new = version != "1.0.0";
+    let there = |name: &str, is_there: bool| {
+        (
+            format!("test -e /{OWN}/{name} && echo yes || echo no"),
+            if is_there { "yes" } else { "no" }.to_owned(),
+        )
+    };
+    vec![
+        (format!("cat /{OWN}/changed"), version.to_owned()),
+        there("added", is_new),
+        there("removed", !is_new),
+        (format!("systemctl is-active {SERVICE}"), "active".to_owned()),
+        (
+            "cut -d ' ' -f 1-3 /proc/mounts | grep '^/dev/mapper/root / '".to_owned(),
+            "/dev/mapper/root / erofs".to_owned(),
+        ),
+    ]
+}
