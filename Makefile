@@ -28,15 +28,22 @@ demo: programs agent
 demo-virtual: programs
 	target/debug/demo --virtual --work target/demo-virtual
 
-test: lint unit machine
+test: lint unit demo-virtual
 
 lint: requirements
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
 # nextest where it is installed: it says which test hangs.
-unit: programs
-	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace; fi
+unit: programs target/interop/ready
+	if cargo nextest --version >/dev/null 2>&1; then $(PYTHON) cargo nextest run --workspace; else $(PYTHON) cargo test --workspace; fi
+
+# python-tuf, which Debian 12 does not have, is an oracle of the tests.
+PYTHON := UPRIGHT_PYTHON='$(CURDIR)/target/interop/bin/python'
+target/interop/ready: tests/interop/requirements.txt
+	python3 -m venv --clear target/interop
+	target/interop/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 # The VM story.
 machine: programs agent
