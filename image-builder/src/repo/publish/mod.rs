@@ -7,8 +7,6 @@ mod execute;
 mod fit;
 mod objects;
 mod plan;
-#[cfg(test)]
-mod plan_tests;
 mod rollout;
 
 use jiff::{SignedDuration, Timestamp};

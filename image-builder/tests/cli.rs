@@ -1,0 +1,258 @@
+//! The program as people and pipelines use it: from a root file system to an audited repository.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use upright_image_builder::repo::workspace::Workspace;
+
+struct Shop {
+    folder: TempDir,
+}
+
+impl Shop {
+    fn new() -> Self {
+        let shop = Self { folder: tempfile::tempdir().unwrap() };
+        let workspace = shop.workspace().display().to_string();
+        let made = shop.raw(&["init", &workspace, "--os", "acme", "--arch", "x86-64"]);
+        assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+        let path = shop.workspace().join("upright.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let small = text
+            .replace("slot = \"4GiB\"", "slot = \"16MiB\"")
+            .replace("verity = \"40MiB\"", "verity = \"1MiB\"")
+            .replace("esp = \"512MiB\"", "esp = \"64MiB\"")
+            .replace("var = \"1GiB\"", "var = \"16MiB\"");
+        fs::write(&path, small).unwrap();
+        shop
+    }
+
+    fn workspace(&self) -> PathBuf {
+        self.folder.path().join("w")
+    }
+
+    fn raw(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_upright-build"));
+        command.args(arguments).env_remove("SOURCE_DATE_EPOCH").output().unwrap()
+    }
+
+    /// Runs a command in the workspace.
+    fn run(&self, arguments: &[&str]) -> Output {
+        let workspace = self.workspace().display().to_string();
+        self.raw(&[&["-C", &workspace], arguments].concat())
+    }
+
+    /// The JSON of a command that succeeds.
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The one line of a command that fails with `code`.
+    fn refused(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{text}");
+        errors[0].trim_start_matches("error: ").replace(self.folder.path().to_str().unwrap(), "DIR")
+    }
+
+    /// A root file system whose `etc/issue` holds `text`.
+    fn tar(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        write_tar(
+            &path,
+            &[
+                ("etc/issue", text.as_bytes()),
+                ("usr/lib/modules/6.1.0/initramfs.img", &pattern(300_000)),
+                ("usr/lib/modules/6.1.0/vmlinuz", &pattern(200_000)),
+                ("usr/lib/os-release", b"ID=acme\nNAME=Acme\n"),
+                ("usr/share/upright/root.json", b"{}"),
+            ],
+        );
+        path.display().to_string()
+    }
+}
+
+fn write_tar(path: &Path, files: &[(&str, &[u8])]) {
+    let mut tar = tar::Builder::new(File::create(path).unwrap());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(1_800_000_000);
+        tar.append_data(&mut header, name, *content).unwrap();
+    }
+    tar.finish().unwrap();
+}
+
+/// Bytes that do not repeat within a block.
+fn pattern(length: u32) -> Vec<u8> {
+    (0..length / 4).flat_map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn from_a_root_file_system_to_an_audited_repository() {
+    let shop = Shop::new();
+    let first = shop.json(&["build", &shop.tar("1.tar", "one"), "--version", "1.0"]);
+    assert_eq!((&first["unchanged"], &first["time"]), (&false.into(), &"2027-01-15T08:00:00Z".into()));
+    assert_eq!(shop.json(&["publish", "1.0"])["edges"], Value::Array(vec![]));
+    let second = shop.json(&["build", &shop.tar("2.tar", "two"), "--version", "1.1"]);
+    assert_eq!(second["base"], "1.0");
+    let plan = shop.json(&["publish", "1.1", "--dry-run"]);
+    assert_eq!(plan["make"][0]["from"], "1.0");
+    let published = shop.json(&["publish", "1.1"]);
+    assert_eq!(published["edges"][0]["from"], "1.0");
+    assert!(published["edges"][0]["size"].as_u64().unwrap() < 2000, "{published}");
+    assert_eq!(shop.json(&["publish", "1.1"])["changed"], false);
+    let report = shop.json(&["check"]);
+    assert_eq!((&report["errors"], &report["releases"]), (&Value::Array(vec![]), &2.into()), "{report}");
+    let diff = shop.json(&["diff", "1.0", "1.1"]);
+    assert_eq!(diff["changed"].as_array().unwrap().len(), 1);
+    assert_eq!((&diff["changed"][0]["path"], &diff["added"]), (&"/etc/issue".into(), &Value::Array(vec![])));
+    let held = shop.json(&["rollout", "stable", "--wave", "5%@now", "--wave", "100%@+1h", "--hold", "wait"]);
+    assert_eq!((&held["waves"][0]["share"], &held["hold"]), (&500.into(), &"wait".into()));
+    assert_eq!(shop.json(&["rollout", "stable", "--resume", "--everyone"])["waves"], Value::Null);
+    let listed = shop.json(&["list"]);
+    assert_eq!(listed["releases"][1]["channels"][0], "stable");
+    assert_eq!(shop.json(&["refresh"])[0]["role"], "root");
+    let disk = shop.folder.path().join("disk.raw");
+    let written = shop.run(&["disk", "1.1", "-o", disk.to_str().unwrap()]);
+    assert_eq!(written.status.code(), Some(0), "{}", stderr(&written));
+    assert!(fs::metadata(disk).unwrap().len() > 100 << 20);
+}
+
+#[test]
+fn a_build_is_the_same_bytes_wherever_and_however_often() {
+    let [one, two] = [Shop::new(), Shop::new()];
+    let read = |shop: &Shop, name: &str| fs::read(shop.workspace().join("builds/1.0").join(name)).unwrap();
+    for shop in [&one, &two] {
+        shop.json(&["build", &shop.tar("1.tar", "one"), "--version", "1.0"]);
+    }
+    for name in ["build.json", "root.erofs", "layout.json.zst", "uki.efi"] {
+        assert!(read(&one, name) == read(&two, name), "{name}");
+    }
+    let again = one.json(&["build", &one.tar("1.tar", "one"), "--version", "1.0"]);
+    assert_eq!(again["unchanged"], true);
+    let error = one.refused(3, &["build", &one.tar("2.tar", "two"), "--version", "1.0"]);
+    assert!(error.starts_with("1.0 was built before with other content or another time (commit "), "{error}");
+    assert!(
+        error.ends_with("choose a new version, or remove DIR/w/builds/1.0 if it was never published"),
+        "{error}"
+    );
+    assert_eq!(one.json(&["build", &one.tar("1.tar", "one"), "--version", "1.0"])["unchanged"], true);
+}
+
+#[test]
+fn what_cannot_be_built_is_refused_in_one_line() {
+    let shop = Shop::new();
+    let bare = shop.folder.path().join("bare.tar");
+    write_tar(&bare, &[("etc/issue", b"x")]);
+    let error = shop.refused(3, &["build", bare.to_str().unwrap(), "--version", "1.0"]);
+    assert!(error.starts_with("the tree has no kernel: looked for usr/lib/modules/"), "{error}");
+    let half = shop.tar("half.tar", "x");
+    let bytes = fs::read(&half).unwrap();
+    fs::write(&half, &bytes[..bytes.len() / 2]).unwrap();
+    let error = shop.refused(3, &["build", &half, "--version", "1.0"]);
+    assert!(error.starts_with("cannot take DIR/half.tar: "), "{error}");
+    let error = shop.refused(3, &["build", "/nonexistent", "--version", "1.0"]);
+    assert!(error.starts_with("cannot take /nonexistent: "), "{error}");
+    assert!(
+        fs::read_dir(shop.workspace().join("builds"))
+            .unwrap()
+            .next()
+            .is_none_or(|e| { e.unwrap().file_name().to_string_lossy().starts_with('.') })
+    );
+    assert_eq!(shop.json(&["list"])["releases"], Value::Array(vec![]));
+}
+
+#[test]
+fn exit_codes_tell_failures_apart() {
+    let shop = Shop::new();
+    assert_eq!(shop.run(&["publish"]).status.code(), Some(2));
+    assert_eq!(shop.run(&["publish", "1_0"]).status.code(), Some(2));
+    assert_eq!(
+        shop.refused(3, &["publish", "1.0"]),
+        "1.0 is neither built nor published; run `upright-build build SOURCE --version 1.0`"
+    );
+    assert_eq!(
+        shop.refused(3, &["promote", "1.0", "--from", "stable", "--to", "stable"]),
+        "stable points at nothing, not at 1.0; promote what it points at, or publish 1.0 to stable directly"
+    );
+    let timestamp = shop.workspace().join("repository/metadata/timestamp.json");
+    let good = fs::read(&timestamp).unwrap();
+    fs::write(&timestamp, "{}").unwrap();
+    let repository = shop.workspace().join("repository");
+    assert_eq!(shop.refused(4, &["check"]), "DIR/w/repository has an error");
+    assert_eq!(shop.run(&["check", repository.to_str().unwrap()]).status.code(), Some(4));
+    assert_eq!(shop.run(&["list"]).status.code(), Some(4));
+    fs::write(&timestamp, good).unwrap();
+    let lock = Workspace::open(&shop.workspace()).unwrap();
+    let lock = lock.lock().unwrap();
+    assert_eq!(
+        shop.refused(5, &["publish", "1.0"]),
+        "another command works in DIR/w; wait for it to end and run this one again"
+    );
+    drop(lock);
+    let settings = shop.workspace().join("upright.toml");
+    fs::write(&settings, "os = \"acme\"\narch = \"pdp11\"\n").unwrap();
+    assert_eq!(
+        shop.refused(3, &["list"]),
+        "DIR/w/upright.toml:2: unknown variant `pdp11`, expected `x86-64` or `arm64`"
+    );
+    fs::remove_file(&settings).unwrap();
+    assert_eq!(
+        shop.refused(3, &["list"]),
+        "DIR/w is not a workspace: it has no upright.toml; make one with `upright-build init DIR/w --os NAME`, or name \
+         the right folder with --workspace"
+    );
+}
+
+#[test]
+fn keys_made_with_a_passphrase_need_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = folder.path().join("w");
+    let workspace = workspace.to_str().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_upright-build"));
+        command.args(["-C", workspace]).args(arguments).env("PHRASE", "open sesame").output().unwrap()
+    };
+    let made = run(&["init", workspace, "--os", "acme", "--passphrase", "env:PHRASE"]);
+    assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+    let without = run(&["refresh"]);
+    assert_eq!(without.status.code(), Some(3));
+    let text = stderr(&without);
+    assert!(text.contains("snapshot.pem is encrypted; name its passphrase with --passphrase"), "{text}");
+    assert_eq!(run(&["refresh", "--passphrase", "env:PHRASE"]).status.code(), Some(0));
+}
+
+/// Run with `UPDATE_HELP=1` to accept what the program says now.
+#[test]
+fn the_help_is_what_was_reviewed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
+    let mut command = upright_image_builder::cli::command().term_width(100);
+    command.build();
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    let mut texts = vec![("upright-build".to_owned(), command.render_long_help().to_string())];
+    for name in names.iter().filter(|name| *name != "help") {
+        let sub = command.find_subcommand_mut(name).unwrap();
+        texts.push((name.clone(), sub.render_long_help().to_string()));
+    }
+    for (name, text) in texts {
+        let path = folder.join(format!("{name}.txt"));
+        if std::env::var_os("UPDATE_HELP").is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap_or_default(), text, "{}", path.display());
+    }
+}
