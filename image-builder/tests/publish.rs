@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::{Shop, request, three, version};
+use common::{NOW, Shop, request, three, version};
 use upright_image_builder::repo::publish::Why;
 use upright_image_builder::repo::published::Published;
+use upright_manifests::channel::Wave;
 
 #[test]
 fn a_second_release_comes_with_a_delta_from_the_first() {
@@ -145,6 +146,34 @@ fn a_release_that_does_not_fit_is_refused_with_the_figures() {
     assert!(error.starts_with("1.0 does not fit the smallest hosts of acme: the ESP has "), "{error}");
     assert!(error.contains("that two of 20975627 bytes and an eighth to grow need"), "{error}");
     assert!(shop.repository().iter().all(|(path, _)| path.starts_with("metadata")));
+}
+
+#[test]
+fn waves_that_make_no_sense_are_refused_before_anything_is_encoded() {
+    let shop = Shop::new();
+    three(&shop);
+    let mut first = request("1.0", "stable");
+    first.waves = Some([10_000, 500].map(|share| Wave { share, from: NOW }).to_vec());
+    assert_eq!(
+        shop.request(&first).unwrap_err(),
+        "channel file has impossible waves: shares and times must grow"
+    );
+    assert!(!shop.root().join("builds/1.0/encoded.json").exists());
+}
+
+#[test]
+fn a_new_release_starts_without_the_last_ones_hold_and_waves() {
+    let shop = Shop::new();
+    three(&shop);
+    let mut first = request("1.0", "stable");
+    first.waves = Some(vec![Wave { share: 500, from: NOW }]);
+    first.hold = Some("wait".into());
+    shop.request(&first).unwrap();
+    let stable = || Published::read(&shop.open()).unwrap().channels.remove(0);
+    assert!(!shop.publish("1.0", "stable").unwrap().changed, "what was set stays");
+    assert_eq!((stable().waves.len(), stable().hold), (1, Some("wait".into())));
+    shop.publish("1.1", "stable").unwrap();
+    assert_eq!((stable().waves.len(), stable().hold), (0, None));
 }
 
 #[test]

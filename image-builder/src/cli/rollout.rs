@@ -70,7 +70,7 @@ impl FromStr for WaveFlag {
         let (share, time) = text.split_once('@').unwrap_or((text, "now"));
         let share = share.strip_suffix('%').and_then(hundredths).filter(|share| (1..=10_000).contains(share));
         let from = match time.strip_prefix('+') {
-            Some(span) => span.parse().ok().map(When::In),
+            Some(span) => span_of(span).map(When::In),
             None if time == "now" => Some(When::In(SignedDuration::ZERO)),
             None => time.parse().ok().map(When::At),
         };
@@ -78,6 +78,14 @@ impl FromStr for WaveFlag {
             (Some(share), Some(from)) => Ok(Self { share, from }),
             _ => Err(expected()),
         }
+    }
+}
+
+/// `12h`, `90m` or, which jiff leaves to calendars, `2d` of 24 hours each.
+fn span_of(text: &str) -> Option<SignedDuration> {
+    match text.strip_suffix('d').map(str::parse::<u32>) {
+        Some(days) => Some(SignedDuration::from_hours(i64::from(days.ok()?) * 24)),
+        None => text.parse().ok().filter(|span| *span >= SignedDuration::ZERO),
     }
 }
 
@@ -123,13 +131,17 @@ mod tests {
         for (text, share, from) in [
             ("5%@now", 500, "2030-01-01T00:00:00Z"),
             ("12.5%@+12h", 1250, "2030-01-01T12:00:00Z"),
+            ("20%@+2d", 2000, "2030-01-03T00:00:00Z"),
             ("0.01%@2030-01-31T08:00:00Z", 1, "2030-01-31T08:00:00Z"),
             ("100%", 10_000, "2030-01-01T00:00:00Z"),
         ] {
             let wave = text.parse::<WaveFlag>().unwrap().at(now);
             assert_eq!((wave.share, wave.from), (share, from.parse().unwrap()), "{text}");
         }
-        for bad in ["", "5", "0%", "101%", "5%@", "5%@later", "5.001%", "-5%", "5%@+", "700%", "65536%"] {
+        for bad in [
+            "", "5", "0%", "101%", "5%@", "5%@later", "5.001%", "-5%", "5%@+", "5%@+-2h", "5%@+d", "700%",
+            "65536%",
+        ] {
             assert!(bad.parse::<WaveFlag>().is_err(), "{bad}");
         }
     }

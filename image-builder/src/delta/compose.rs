@@ -56,5 +56,5 @@ pub fn compose(
         segments: Vec::new(),
     };
     let images = Images { base: None, root: Some(root), target: Bytes::Memory(uki) };
-    segments::write(head, &edits, images, level, out)
+    segments::write(head, &edits, images, level, out, &|_| {})
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::delta::{Head, Input, Kind, PackError, Source};
@@ -86,18 +87,26 @@ pub enum DeltaError {
 }
 
 /// Writes the delta that turns `source` into `target` into the empty file `out`, open for reading and
-/// writing. Equal arguments give equal bytes.
+/// writing. Equal arguments give equal bytes. `done` hears how many bytes of the target are done; each counts twice, once
+/// matched and once packed.
 pub fn encode(
     source: Side<'_>,
     target: Side<'_>,
     options: &Options,
     out: &File,
+    done: &(dyn Fn(u64) + Sync),
 ) -> Result<(Parted, Stats), DeltaError> {
     pieces::check(source.layout, source.image)?;
     pieces::check(target.layout, target.image)?;
     let candidates = Candidates::new(source.layout);
     let pieces = pieces::of(target.layout);
-    let edits = parallel::map(&pieces, |piece| edits(&candidates, source, target, piece))?;
+    let matched = AtomicU64::new(0);
+    let edits = parallel::map(&pieces, |piece| {
+        let edits = edits(&candidates, source, target, piece);
+        let length = piece.run.blocks * BLOCK_SIZE;
+        done(matched.fetch_add(length, Ordering::Relaxed) + length);
+        edits
+    })?;
     let mut all = Vec::new();
     edits.into_iter().flatten().for_each(|edit| push(&mut all, edit));
     let size = |side: Side<'_>| side.layout.blocks * BLOCK_SIZE;
@@ -110,7 +119,9 @@ pub fn encode(
         segments: Vec::new(),
     };
     let images = Images { base: Some(source.image), root: None, target: Bytes::File(target.image) };
-    let parted = segments::write(head, &all, images, options.level, out)?;
+    let parted = segments::write(head, &all, images, options.level, out, &|packed| {
+        done(matched.load(Ordering::Relaxed) + packed);
+    })?;
     Ok((parted, Stats::of(&all)))
 }
 

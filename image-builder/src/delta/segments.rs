@@ -73,17 +73,20 @@ struct Plan {
 /// A packed segment: where it starts in the target, how many bytes it makes, and its own bytes.
 type Packed = (u64, u64, Vec<u8>);
 
-/// Writes the delta of `edits` into the empty file `out`; `head` lacks its segments and the memory they take.
+/// Writes the delta of `edits` into the empty file `out`; `head` lacks its segments and the memory they take. `done` hears
+/// how many bytes of the target are packed.
 pub(super) fn write(
     mut head: Head,
     edits: &[Edit],
     images: Images<'_>,
     level: i32,
     out: &File,
+    done: &dyn Fn(u64),
 ) -> Result<Parted, DeltaError> {
     let plans = plan(edits);
     // How many segments there are, and so how long the head is, is known when all are packed.
     let mut spool = tempfile::tempfile().map_err(DeltaError::Write)?;
+    let mut made = 0;
     parallel::ordered(
         plans.len(),
         |number| pack(&plans[number], images, level),
@@ -97,7 +100,9 @@ pub(super) fn write(
                     sha256: Digest::of(&bytes),
                 });
                 spool.write_all(&bytes).map_err(DeltaError::Write)?;
+                made += length;
             }
+            done(made);
             Ok(())
         },
     )?;

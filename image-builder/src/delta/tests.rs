@@ -89,7 +89,7 @@ fn round_trip(before: &[Content], after: &[Content]) -> (u64, Stats) {
     let target = Side { image: &new, layout: &new_layout, root_hash: Digest::of(b"new") };
     let make = || {
         let out = tempfile::tempfile().unwrap();
-        let (parted, stats) = encode(source, target, &Options { level: 3 }, &out).unwrap();
+        let (parted, stats) = encode(source, target, &Options { level: 3 }, &out, &|_| {}).unwrap();
         (parted, stats, read(&out))
     };
     let (parted, stats, delta) = make();
@@ -165,7 +165,7 @@ fn a_layout_of_another_image_is_refused() {
         change(&mut bad);
         let good = Side { image: &image_file, layout: &layout, root_hash: Digest::of(b"") };
         let bad = Side { layout: &bad, ..good };
-        let refused = encode(good, bad, &Options::default(), &tempfile::tempfile().unwrap());
+        let refused = encode(good, bad, &Options::default(), &tempfile::tempfile().unwrap(), &|_| {});
         matches!(refused, Err(DeltaError::Layout(_)))
     };
     assert!(refused(|layout| layout.blocks += 1));

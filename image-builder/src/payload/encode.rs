@@ -58,12 +58,14 @@ pub enum PayloadError {
 /// Encodes `image` into the empty file `out`, open for reading and writing.
 ///
 /// `fresh` are the runs of blocks that the releases before do not have, ascending: they get frames of their own, so that a host
-/// that fetches only what it lacks fetches little else. Equal arguments give equal bytes.
+/// that fetches only what it lacks fetches little else. Equal arguments give equal bytes. `done` hears how many bytes of the
+/// image are encoded.
 pub fn encode(
     image: &File,
     fresh: &[Run],
     options: &Options,
     out: &File,
+    done: &dyn Fn(u64),
 ) -> Result<(Parted, Head), PayloadError> {
     let size = image.metadata().map_err(|error| PayloadError::Read { offset: 0, error })?.len();
     if !size.is_multiple_of(BLOCK_SIZE) || size / BLOCK_SIZE > MAX_BLOCKS {
@@ -89,6 +91,7 @@ pub fn encode(
                 blocks: run.blocks as u32,
                 sha256: Digest::of(&packed),
             });
+            done((run.start + run.blocks) * BLOCK_SIZE);
             Ok(())
         },
     )?;

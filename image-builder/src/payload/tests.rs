@@ -18,7 +18,8 @@ fn a_payload_unpacks_to_its_image_frame_by_frame_and_as_a_whole() {
     let options = Options { level: 3, frame_blocks: 64 };
     let make = || {
         let mut out = tempfile::tempfile().unwrap();
-        let (parted, head) = encode(&file, &[Run { start: 70, blocks: 20 }], &options, &out).unwrap();
+        let (parted, head) =
+            encode(&file, &[Run { start: 70, blocks: 20 }], &options, &out, &|_| {}).unwrap();
         let mut bytes = Vec::new();
         std::io::Seek::rewind(&mut out).unwrap();
         out.read_to_end(&mut bytes).unwrap();
@@ -45,6 +46,6 @@ fn a_payload_unpacks_to_its_image_frame_by_frame_and_as_a_whole() {
 fn an_image_of_broken_blocks_is_refused() {
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(&[1; 4097], 0).unwrap();
-    let refused = encode(&file, &[], &Options::default(), &tempfile::tempfile().unwrap());
+    let refused = encode(&file, &[], &Options::default(), &tempfile::tempfile().unwrap(), &|_| {});
     assert!(matches!(refused, Err(PayloadError::Size(4097))));
 }

@@ -113,7 +113,7 @@ impl<'a> Encoder<'a> {
 
     fn payload(&mut self, before: &[&Build]) -> Result<(PartedBlob, Blob)> {
         let step = format!("full payload of {}", self.build.version);
-        self.progress.begin(&step, None);
+        self.progress.begin(&step, Some(self.build.root.size));
         let image = self.image(self.build)?;
         let leaves = leaves(&image, &self.build.root.verity.salt)?;
         if root_of(&leaves, &self.build.root.verity.salt)? != self.build.root.verity.root_hash {
@@ -129,8 +129,10 @@ impl<'a> Encoder<'a> {
         };
         drop(old);
         let (staged, out) = self.stage("full")?;
-        let (parted, head) = payload::encode(&image, &fresh, &payload::Options::default(), &out)
-            .map_err(|error| self.failed("the full payload", &error))?;
+        let (parted, head) = payload::encode(&image, &fresh, &payload::Options::default(), &out, &|done| {
+            self.progress.reached(done);
+        })
+        .map_err(|error| self.failed("the full payload", &error))?;
         let full = self.place_parted(&staged, &parted, "payloads", "zst")?;
         let index =
             chunks::index(&leaves, self.build.root.verity.salt, &self.layout(self.build)?, &head).to_bytes();
@@ -167,7 +169,8 @@ impl<'a> Encoder<'a> {
     }
 
     fn encode_delta(&mut self, source: &Build, edge: &Edge, full: u64) -> Result<Result<PartedBlob, Why>> {
-        self.progress.begin(&format!("delta {} to {}", source.version, self.build.version), None);
+        let step = format!("delta {} to {}", source.version, self.build.version);
+        self.progress.begin(&step, Some(self.build.root.size));
         let (old, old_layout) = (self.image(source)?, self.layout(source)?);
         let (new, new_layout) = (self.image(self.build)?, self.layout(self.build)?);
         let to = self.build.root.verity.root_hash;
@@ -177,6 +180,7 @@ impl<'a> Encoder<'a> {
             delta::Side { image: &new, layout: &new_layout, root_hash: to },
             &delta::Options::default(),
             &out,
+            &|done| self.progress.reached(done / 2),
         )
         .map_err(|error| self.failed(&format!("the delta from {}", source.version), &error))?;
         self.progress.end(&human(parted.size));

@@ -160,6 +160,9 @@ impl Plan {
         refuse_downgrade(request, current)?;
         let floor = floor(request, published)?;
         let pointer = pointer(request, current);
+        // What no host would accept is refused before anything is encoded; the digest does not matter yet.
+        let file = pointer.channel(facts.config, &request.channel, version, root_hash).to_bytes();
+        file.map_err(|error| Error::refused(error.to_string()))?;
         let mut plan = Self {
             version: version.clone(),
             channel: request.channel.clone(),
