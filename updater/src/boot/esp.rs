@@ -8,10 +8,10 @@
 //!   `MZ` it would start with; boot loaders read it, find no EFI program and pass over it. Sealing and unsealing
 //!   are writes of one sector in place, under a name that has long been on stable storage.
 //! * A rename leaves the new name pointing at nothing until the *file's* metadata is written, so the file is synced before
-//!   the folder. Where both names lie in one sector (names up to 26 bytes in a folder of a few entries) that
-//!   is one sector again; otherwise both names stand for a moment, never none.
-//! * Deleting tears, too: a long name may lose its front and become an entry without a counter. So whatever is deleted is
-//!   sealed first, which also keeps its clusters from looking like an entry when they are reused.
+//!   the folder: both names stand for a moment, never none.
+//! * Where the entries of a name lie in two sectors, a rename or deletion that is cut off may leave a long name's short
+//!   form: an entry without a counter. So what must not boot is sealed before it is renamed or deleted, which also
+//!   keeps its clusters from looking like an entry when they are reused.
 //! * `syncfs` sends no flush on vfat; `fsync` on a file and on a folder does.
 
 use std::fs::{self, File, OpenOptions};
@@ -48,7 +48,8 @@ pub(super) struct EntryFolder {
 pub(super) struct EntryFile {
     /// Its name as it stands in the folder.
     pub(super) file: String,
-    /// What the name says; `None` if it is not one of ours.
+    /// What the name says, or for a name that says nothing, such as the short one that a torn rename leaves, the
+    /// command line inside; `None` if it is not one of ours.
     pub(super) name: Option<EntryName>,
     /// Whether the boot loader sees an EFI program in it.
     pub(super) visible: bool,
@@ -148,9 +149,26 @@ impl EntryFolder {
         open().map_err(|error: io::Error| in_path("cannot read", &path, &error))
     }
 
-    /// Makes the entry one that boot loaders see: one sector, written in place.
+    /// Makes the entry one that boot loaders see: one sector, written in place. Refuses what is shorter than its
+    /// sections, as it is when writing it was cut off.
     pub(super) fn unseal(&self, file: &str) -> io::Result<()> {
-        self.put_magic(file, pe::MAGIC)
+        let path = self.path.join(file);
+        let is_whole = self.headers(file).is_some_and(|(entry, headers)| {
+            let end = headers.sections.iter().map(|s| u64::from(s.raw_offset) + u64::from(s.raw_size)).max();
+            entry.metadata().is_ok_and(|found| end.is_some_and(|end| end <= found.len()))
+        });
+        match is_whole {
+            true => self.put_magic(file, pe::MAGIC),
+            false => {
+                let error = io::Error::new(io::ErrorKind::InvalidData, "it is not complete, stage it again");
+                Err(in_path("cannot boot from", &path, &error))
+            }
+        }
+    }
+
+    /// Takes the entry out of boot loaders' sight: one sector, written in place.
+    pub(super) fn seal(&self, file: &str) -> io::Result<()> {
+        self.put_magic(file, SEAL)
     }
 
     /// Renames an entry; `to` must not exist.
@@ -177,7 +195,7 @@ impl EntryFolder {
     /// Deletes an entry that boot loaders may see: sealed first, so that no half of the deletion is an entry.
     pub(super) fn remove(&self, entry: &EntryFile) -> io::Result<()> {
         if entry.visible {
-            self.put_magic(&entry.file, SEAL)?;
+            self.seal(&entry.file)?;
         }
         let path = self.path.join(&entry.file);
         self.step()?;
@@ -195,19 +213,25 @@ impl EntryFolder {
 
     /// The kernel command line inside of an entry, sealed or not; `None` if it is not a whole UKI.
     pub(super) fn command_line(&self, file: &str) -> Option<String> {
-        let entry = File::open(self.path.join(file)).ok()?;
-        let mut start = Vec::new();
-        (&entry).take(pe::MAX_HEADERS as u64).read_to_end(&mut start).ok()?;
-        if start.starts_with(&SEAL) {
-            start[..2].copy_from_slice(&pe::MAGIC);
-        }
-        let (offset, length) = Headers::parse(&start).ok()?.section(".cmdline")?.content();
+        let (entry, headers) = self.headers(file)?;
+        let (offset, length) = headers.section(".cmdline")?.content();
         if length > pe::MAX_TEXT {
             return None;
         }
         let mut text = vec![0; length as usize];
         entry.read_exact_at(&mut text, offset).ok()?;
         String::from_utf8(text).ok()
+    }
+
+    /// An entry's headers, sealed or not.
+    fn headers(&self, file: &str) -> Option<(File, Headers)> {
+        let entry = File::open(self.path.join(file)).ok()?;
+        let mut start = Vec::new();
+        (&entry).take(pe::MAX_HEADERS as u64).read_to_end(&mut start).ok()?;
+        if start.starts_with(&SEAL) {
+            start[..2].copy_from_slice(&pe::MAGIC);
+        }
+        Some((entry, Headers::parse(&start).ok()?))
     }
 
     fn look(&self, file: String) -> io::Result<EntryFile> {
@@ -221,7 +245,16 @@ impl EntryFolder {
             Ok((magic == pe::MAGIC, entry.metadata()?.len()))
         };
         let (visible, size) = look().map_err(|error: io::Error| in_path("cannot read", &path, &error))?;
-        Ok(EntryFile { name: file.parse().ok(), file, visible, size })
+        let name = file.parse().ok().or_else(|| self.name_inside(&file));
+        Ok(EntryFile { name, file, visible, size })
+    }
+
+    /// The release that an entry holds, as the boot loader has it: without a counter.
+    fn name_inside(&self, file: &str) -> Option<EntryName> {
+        let line = self.command_line(file)?;
+        let os = pe::argument(&line, "upright.os")?.parse().ok()?;
+        let version = pe::argument(&line, "upright.version")?.parse().ok()?;
+        Some(EntryName { os, version, counter: None })
     }
 
     fn put_magic(&self, file: &str, magic: [u8; 2]) -> io::Result<()> {

@@ -5,8 +5,9 @@
 //! so a release that runs its last trial boot is `+0-<done>`, [`Trust::Bad`], while it runs. Neither `loader.conf` nor
 //! EFI variables say what is booted: a `default` there would override the order and must not be set.
 //!
-//! An entry that must lose against an older one is therefore *demoted* to `+0`. The steps of each change are ordered
-//! so that the next boot changes in exactly one of them; see [`super::esp`] for what a step is on FAT.
+//! An entry that must lose against an older one is therefore *demoted* to `+0`. An entry whose counter changes is sealed,
+//! renamed and unsealed, so that the next boot changes in exactly one of the steps, which is one sector
+//! ([`super::esp`]): the unsealing of what is to boot, or the sealing of what is not to.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -39,21 +40,19 @@ impl SystemdBoot {
         Ok(mine.and_then(|file| self.folder.command_line(&file.file)))
     }
 
-    /// The visible entries of a release, the one that is booted first in front. Two names for one release are what a
-    /// torn rename leaves.
-    fn visible(&self, release: &EntryName) -> io::Result<Vec<EntryName>> {
-        let files = self.folder.list()?;
-        let visible = files.iter().filter(|file| file.visible && is_of(file, release));
-        let mut names: Vec<EntryName> = visible.filter_map(|file| file.name.clone()).collect();
-        names.sort_by_key(EntryName::is_exhausted);
-        Ok(names)
+    /// The files of a release. Several are what a torn rename leaves; they may share their clusters, so none is deleted.
+    fn files_of(&self, release: &EntryName) -> io::Result<Vec<EntryFile>> {
+        let mut files = self.folder.list()?;
+        files.retain(|file| is_of(file, release));
+        Ok(files)
     }
 
-    /// The visible entries of all other releases of ours.
-    fn rivals(&self, release: &EntryName) -> io::Result<Vec<EntryName>> {
-        let files = self.folder.list()?;
-        let visible = files.iter().filter(|file| file.visible && !is_of(file, release));
-        Ok(visible.filter_map(|file| file.name.clone()).collect())
+    /// The entries of all other releases of ours, those that a change was cut off at included.
+    fn rivals(&self, release: &EntryName) -> io::Result<Vec<Rival>> {
+        let mut files = self.folder.list()?;
+        files.retain(|file| !is_of(file, release) && was_in_force(file));
+        let rival = |file: EntryFile| Some(Rival { name: file.name?, visible: file.visible });
+        Ok(files.into_iter().filter_map(rival).collect())
     }
 
     /// What [`BootLoader::remove_others`] deletes.
@@ -67,72 +66,85 @@ impl SystemdBoot {
     }
 
     /// Whether an entry was made by an update here: another system's entries on the same ESP are not ours to delete.
-    /// The command line is asked, too, since a torn rename leaves a name that says nothing.
     fn is_ours(&self, file: &EntryFile, keep: &EntryName) -> bool {
-        if file.name.as_ref().is_some_and(|name| name.os == keep.os) {
-            return true;
-        }
-        let Some(line) = self.folder.command_line(&file.file) else { return false };
-        let version = pe::argument(&line, "upright.version");
-        let is_kept = pe::argument(&line, "upright.os") == Some(keep.os.as_str())
-            && version == Some(keep.version.as_str());
-        version.is_some() && !is_kept
+        let Some(name) = &file.name else { return false };
+        let says_so = |line: String| pe::argument(&line, "upright.os").is_some();
+        name.os == keep.os || self.folder.command_line(&file.file).is_some_and(says_so)
     }
 
-    /// Gives one of a release's names another counter, unless it has it.
-    fn recount(&self, from: &EntryName, counter: Option<Counter>) -> io::Result<()> {
-        let to = EntryName { counter, ..from.clone() };
-        let (from, to) = (self.file_name(from)?, to.to_string());
-        match from == to {
-            true => Ok(()),
-            false => self.folder.rename(&from, &to),
-        }
-    }
-
-    /// The name as it stands in the folder, where `+3-0` may stand for `+3`.
-    fn file_name(&self, name: &EntryName) -> io::Result<String> {
-        let files = self.folder.list()?;
-        let file = files.into_iter().find(|file| file.name.as_ref() == Some(name));
-        file.map(|file| file.file).ok_or_else(|| missing(name, "it went away meanwhile"))
-    }
-
-    /// Takes all tries from a name. Both names of a torn rename may end here, so the boots used are
-    /// counted on until the name is free.
-    fn demote(&self, name: &EntryName) -> io::Result<()> {
-        if name.is_exhausted() {
+    /// Gives all names of a release other tries, and leaves them visible. Sealed meanwhile, so that neither a torn
+    /// rename nor the first of several names boots before all are done.
+    fn recount(&self, release: &EntryName, change: Change) -> io::Result<()> {
+        let files = self.files_of(release)?;
+        let has_it = |file: &EntryFile| tries_in_name(file) == Some(change.left());
+        if files.iter().all(|file| file.visible && has_it(file)) {
             return Ok(());
         }
-        let files = self.folder.list()?;
-        let used = name.counter.map_or(0, |counter| counter.done);
-        let counters = (used..used.saturating_add(8)).map(|done| Counter { left: 0, done });
-        let is_free = |counter: &Counter| {
-            let to = EntryName { counter: Some(*counter), ..name.clone() }.to_string();
-            files.iter().all(|file| file.file != to)
-        };
-        let free = counters.into_iter().find(is_free);
-        let counter =
-            free.ok_or_else(|| io::Error::other(format!("too many boot entries named like {name}")))?;
-        self.recount(name, Some(counter))
+        for file in files.iter().filter(|file| file.visible) {
+            self.folder.seal(&file.file)?;
+        }
+        for file in files.iter().filter(|file| !has_it(file)) {
+            self.rename_to_free(file, release, change)?;
+        }
+        self.files_of(release)?.iter().try_for_each(|file| self.folder.unseal(&file.file))
     }
 
-    /// Demotes every rival that would be booted before `name`; the last one is the switch.
+    /// Renames to the first name with the changed tries that is free, counting on the boots used.
+    fn rename_to_free(&self, file: &EntryFile, release: &EntryName, change: Change) -> io::Result<()> {
+        let files = self.folder.list()?;
+        let used = file.name.as_ref().and_then(|name| name.counter).map_or(0, |counter| counter.done);
+        let (left, done) = (change.left(), change.done(used));
+        let counters = (done..done.saturating_add(8)).map(|done| Counter { left, done });
+        let mut names = counters.map(|c| EntryName { counter: Some(c), ..release.clone() }.to_string());
+        match names.find(|name| files.iter().all(|file| file.file != *name)) {
+            Some(free) => self.folder.rename(&file.file, &free),
+            None => Err(io::Error::other(format!("too many boot entries named like {}", file.file))),
+        }
+    }
+
+    /// Demotes every rival that would be booted before `name`; sealing the last one is the switch. A demotion that
+    /// was cut off is completed, since a rival that is not seen is no way back.
     fn overtake(&self, name: &EntryName) -> io::Result<()> {
         let rivals = self.rivals(name)?;
-        rivals.iter().filter(|rival| !name.precedes(rival)).try_for_each(|rival| self.demote(rival))
+        let is_ahead = |rival: &&Rival| !rival.visible || !name.precedes(&rival.name);
+        rivals.iter().filter(is_ahead).try_for_each(|rival| self.recount(&rival.name, Change::Demote))
+    }
+}
+
+/// How an entry's counter changes.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    /// A trial with as many tries starts.
+    Trial(u32),
+    /// It loses its tries.
+    Demote,
+    /// It gets a try beside those it had.
+    OneMore,
+}
+
+impl Change {
+    fn left(self) -> u32 {
+        match self {
+            Self::Trial(tries) => tries,
+            Self::Demote => 0,
+            Self::OneMore => 1,
+        }
     }
 
-    /// Brings a staged entry under the name it is switched to; the boot loader sees neither.
-    fn rename_staged(&self, release: &EntryName, to: &EntryName) -> io::Result<String> {
-        let to = to.to_string();
-        let files = self.folder.list()?;
-        let mut staged = files.iter().filter(|file| is_of(file, release) && !file.visible);
-        if staged.clone().any(|file| file.file == to) {
-            return Ok(to);
+    /// Only the name of a trial that starts says that no boot was used: a staged entry's.
+    fn done(self, used: u32) -> u32 {
+        match self {
+            Self::Trial(_) => 0,
+            Self::Demote => used,
+            Self::OneMore => used.max(1),
         }
-        let staged = staged.next().ok_or_else(|| missing(release, "stage it first"))?;
-        self.folder.rename(&staged.file, &to)?;
-        Ok(to)
     }
+}
+
+/// An entry of another release.
+struct Rival {
+    name: EntryName,
+    visible: bool,
 }
 
 impl BootLoader for SystemdBoot {
@@ -141,12 +153,17 @@ impl BootLoader for SystemdBoot {
     }
 
     fn trust(&self, entry: &Entry) -> io::Result<Option<Trust>> {
-        let first = self.visible(&name_of(entry))?.into_iter().next();
-        Ok(first.map(|name| match name.counter {
-            None => Trust::Good,
-            Some(Counter { left: 0, .. }) => Trust::Bad,
-            Some(Counter { left, done }) => Trust::Trial { left, done },
-        }))
+        let files = self.files_of(&name_of(entry))?;
+        let names = files.iter().filter(|file| file.visible).filter_map(|file| file.name.as_ref());
+        Ok(match names.min_by_key(|name| name.is_exhausted()) {
+            Some(EntryName { counter: None, .. }) => Some(Trust::Good),
+            Some(EntryName { counter: Some(Counter { left: 0, .. }), .. }) => Some(Trust::Bad),
+            Some(EntryName { counter: Some(Counter { left, done }), .. }) => {
+                Some(Trust::Trial { left: *left, done: *done })
+            }
+            // Sealed in the middle of a change: passed over, though whole.
+            None => files.iter().any(was_in_force).then_some(Trust::Bad),
+        })
     }
 
     fn remove_others(&self, keep: &Entry) -> io::Result<()> {
@@ -184,45 +201,51 @@ impl BootLoader for SystemdBoot {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a switch needs at least one try"));
         }
         let release = name_of(entry);
-        let target = EntryName { counter: Some(Counter { left: tries, done: 0 }), ..release.clone() };
-        let names = self.visible(&release)?;
-        // Against newer rivals this step changes nothing yet, and the switch is the demotion of the last of them.
-        match names.first() {
-            None => self.folder.unseal(&self.rename_staged(&release, &target)?)?,
-            Some(_) if names.contains(&target) => {}
-            Some(first) => self.recount(first, target.counter)?,
+        let files = self.files_of(&release)?;
+        let first = files.first().ok_or_else(|| missing(&release, "stage it first"))?;
+        let rivals = self.rivals(&release)?;
+        let wins = |name: &EntryName| rivals.iter().all(|rival| !rival.visible || name.precedes(&rival.name));
+        let is_next = |file: &&EntryFile| file.visible && file.name.as_ref().is_some_and(wins);
+        match files.iter().find(is_next) {
+            // What the next boot takes anyway is not sealed for a moment: what it would take then is not known to be good.
+            Some(file) if tries_in_name(file) != Some(tries) => {
+                self.rename_to_free(file, &release, Change::Trial(tries))
+            }
+            Some(_) => Ok(()),
+            None => self.recount(&release, Change::Trial(tries)),
         }
-        self.overtake(&target)
+        .and_then(|()| self.overtake(&release))
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot switch to {}: {error}", first.file)))
     }
 
     fn mark_good(&self, entry: &Entry) -> io::Result<()> {
         let release = name_of(entry);
-        let names = self.visible(&release)?;
-        if names.iter().any(|name| name.counter.is_none()) {
+        let mut files = self.files_of(&release)?;
+        files.retain(|file| file.visible);
+        if files.iter().any(|file| file.name.as_ref().is_some_and(|name| name.counter.is_none())) {
             return Ok(());
         }
-        let first = names.first().ok_or_else(|| missing(&release, "it cannot be marked good"))?;
-        self.recount(first, None)
+        // Not sealed for a moment, since it is what runs; what a torn rename leaves of it has no counter, as is wanted.
+        let first = files.first().ok_or_else(|| missing(&release, "it cannot be marked good"))?;
+        self.folder.rename(&first.file, &release.to_string())
     }
 
     fn mark_bad(&self, entry: &Entry) -> io::Result<()> {
         let release = name_of(entry);
-        let names = self.visible(&release)?;
-        if names.is_empty() {
+        if !self.files_of(&release)?.iter().any(was_in_force) {
             return Err(missing(&release, "it cannot be marked bad"));
         }
         let rivals = self.rivals(&release)?;
-        let demoted = EntryName { counter: Some(Counter { left: 0, done: 0 }), ..release };
-        if !rivals.iter().any(|rival| rival.precedes(&demoted)) {
+        let demoted = EntryName { counter: Some(Counter { left: 0, done: 0 }), ..release.clone() };
+        if !rivals.iter().any(|rival| rival.visible && rival.name.precedes(&demoted)) {
             let rival = rivals.first().ok_or_else(|| {
                 let message = format!("{} {} is the only boot entry, it stays", entry.os, entry.version);
                 io::Error::new(io::ErrorKind::NotFound, message)
             })?;
             // Out of tries itself, it would lose against a newer one: it gets one more.
-            let done = rival.counter.map_or(0, |counter| counter.done);
-            self.recount(rival, Some(Counter { left: 1, done }))?;
+            self.recount(&rival.name, Change::OneMore)?;
         }
-        names.iter().try_for_each(|name| self.demote(name))
+        self.recount(&release, Change::Demote)
     }
 }
 
@@ -239,6 +262,18 @@ fn name_of(entry: &Entry) -> EntryName {
 
 fn is_of(file: &EntryFile, release: &EntryName) -> bool {
     file.name.as_ref().is_some_and(|name| name.is_same_release(release))
+}
+
+/// The tries that the file's own name gives it.
+fn tries_in_name(file: &EntryFile) -> Option<u32> {
+    file.file.parse::<EntryName>().ok()?.counter.map(|counter| counter.left)
+}
+
+/// Whether the entry was switched to at some time. A sealed one was unless it has the name of a staged one, which may not be
+/// complete.
+fn was_in_force(file: &EntryFile) -> bool {
+    let counter = file.name.as_ref().and_then(|name| name.counter);
+    file.visible || counter.is_none_or(|counter| counter.left == 0 || counter.done > 0)
 }
 
 fn missing(release: &EntryName, then: &str) -> io::Error {

@@ -101,10 +101,10 @@ fn uki(os: &str, version: &str) -> Vec<u8> {
     let section = 0x80 + 24 + 0xf0;
     bytes[section..section + 8].copy_from_slice(b".cmdline");
     bytes[section + 8] = line.len() as u8;
-    bytes[section + 16..section + 20].copy_from_slice(&512u32.to_le_bytes());
+    bytes[section + 16..section + 20].copy_from_slice(&(3u32 << 20).to_le_bytes());
     bytes[section + 20..section + 24].copy_from_slice(&0x400u32.to_le_bytes());
     bytes.extend_from_slice(line.as_bytes());
-    bytes.resize((3 << 20) + 5, 7);
+    bytes.resize((3 << 20) + 0x405, 7);
     bytes
 }
 
@@ -258,9 +258,41 @@ fn both_names_of_a_torn_rename_count_as_one_entry() {
     esp.boot.remove_others(&entry("1.1.0")).unwrap();
     assert_eq!(esp.files(), torn[1..]);
 
-    let esp = Esp::with(&torn);
+    let bad = |boot: &SystemdBoot| boot.mark_bad(&entry("1.1.0"));
+    let demoted = ["acme_1.0.0.efi", "acme_1.1.0+0-1.efi", "acme_1.1.0+0.efi"];
+    cut_everywhere(&torn, bad, &["acme 1.1.0", "acme 1.0.0"], &demoted);
+}
+
+/// A short name says nothing, and so has no counter: if it were overlooked, it would boot whatever was decided.
+#[test]
+fn the_short_name_that_a_torn_rename_leaves_is_an_entry_of_its_release() {
+    let torn = |names: &[&str]| {
+        let esp = Esp::with(names);
+        esp.put("ACME_1~2.EFI", &uki("acme", "1.1.0"));
+        esp
+    };
+    let esp = torn(&["acme_1.0.0.efi", "acme_1.1.0+0-1.efi"]);
+    assert_eq!(esp.trust("1.1.0"), Some(Trust::Good));
     esp.boot.mark_bad(&entry("1.1.0")).unwrap();
+    assert_eq!(esp.files(), ["acme_1.0.0.efi", "acme_1.1.0+0-1.efi", "acme_1.1.0+0.efi"]);
+
+    let esp = torn(&["acme_1.0.0.efi", "acme_1.1.0+0-3.efi"]);
+    esp.boot.switch(&entry("1.0.0"), 3).unwrap();
     assert_eq!(esp.next_boot(), "acme 1.0.0");
+
+    let esp = torn(&["acme_1.0.0.efi"]);
+    esp.boot.remove_others(&entry("1.0.0")).unwrap();
+    assert_eq!(esp.files(), ["acme_1.0.0.efi"]);
+}
+
+#[test]
+fn a_demotion_that_was_cut_off_leaves_a_way_back() {
+    let esp = Esp::with(&["acme_1.0.0.efi", "acme_1.1.0.efi"]);
+    esp.boot.folder.seal("acme_1.1.0.efi").unwrap();
+    assert_eq!(esp.trust("1.1.0"), Some(Trust::Bad));
+    esp.boot.switch(&entry("1.0.0"), 3).unwrap();
+    let boots: Vec<String> = (0..4).map(|_| esp.start()).collect();
+    assert_eq!(boots, ["acme 1.0.0", "acme 1.0.0", "acme 1.0.0", "acme 1.1.0"]);
 }
 
 #[test]
@@ -311,12 +343,26 @@ fn content_that_is_no_efi_program_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_entry_whose_writing_was_cut_off_is_not_switched_to() {
+    let esp = Esp::with(&["acme_1.0.0.efi"]);
+    let bytes = uki("acme", "1.1.0");
+    for length in [512, 1 << 20, 3 << 20] {
+        let mut cut = bytes[..length].to_vec();
+        cut[..2].fill(0);
+        esp.put("acme_1.1.0+3.efi", &cut);
+        let error = esp.boot.switch(&entry("1.1.0"), 3).unwrap_err().to_string();
+        assert!(error.contains("acme_1.1.0+3.efi") && error.contains("stage it again"), "{error}");
+        assert_eq!(esp.next_boot(), "acme 1.0.0");
+    }
+}
+
+#[test]
 fn room_counts_what_will_be_removed() {
     let esp = Esp::with(&["acme_1.0.0.efi"]);
     esp.put("acme_0.9.0.efi", &uki("acme", "0.9.0"));
     let removable = esp.boot.removable(&name_of(&entry("1.0.0"))).unwrap();
     assert_eq!(removable.len(), 1);
-    // 3 MiB and a few bytes take 4 clusters of 1 MiB, less one that the folder may need.
+    // A little more than 3 MiB takes 4 clusters of 1 MiB, less one that the folder may need.
     assert_eq!(room_after(10 << 20, 1 << 20, &removable), 13 << 20);
     assert!(esp.boot.room(&entry("1.0.0")).unwrap() > 0);
     assert!(esp.boot.room(&entry("2.0.0")).is_err());
