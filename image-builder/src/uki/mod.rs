@@ -103,7 +103,8 @@ pub fn write(tree: &Tree, contents: &dyn Contents, plan: &Plan<'_>, out: &Path) 
     Ok(Built { size: layout.size, kernel: kernel.version, command_line, parts })
 }
 
-/// Signs the UKI at `path` in place, for Secure Boot.
+/// Signs the EFI program at `path` in place, for Secure Boot. The signature holds its time, so that unlike
+/// everything else in the file it differs from run to run.
 pub fn sign(path: &Path, key: &Path, certificate: &Path) -> Result<(), UkiError> {
     let mut signed = path.as_os_str().to_owned();
     signed.push(".signed");

@@ -84,6 +84,16 @@ impl Esp {
     }
 }
 
+/// A source that looks at what is there when it is first read, and then fails.
+struct Spy<'a>(&'a dyn Fn());
+
+impl Read for Spy<'_> {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        (self.0)();
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
 fn entry(version: &str) -> Entry {
     Entry { slot: Slot::A, os: "acme".parse().unwrap(), version: version.parse().unwrap() }
 }
@@ -177,6 +187,49 @@ fn a_switch_with_other_tries_renames_while_the_entry_is_sealed() {
     esp.boot.folder.fuse.set(None);
     esp.boot.switch(&entry("1.1.0"), 5).unwrap();
     assert_eq!(esp.next_boot(), "acme 1.1.0");
+}
+
+/// A rename on FAT may leave a name without its counter: what it leaves must not boot.
+#[test]
+fn a_counter_changes_out_of_the_boot_loaders_sight() {
+    type Step = fn(&SystemdBoot) -> io::Result<()>;
+    let changes: [(&[&str], Step, usize); 4] = [
+        (&["acme_1.0.0.efi", "acme_1.1.0.efi"], |boot| boot.switch(&entry("1.0.0"), 3), 2),
+        (&["acme_1.0.0.efi", "acme_1.1.0+0-3.efi"], |boot| boot.switch(&entry("1.1.0"), 3), 1),
+        (&["acme_1.0.0.efi", "acme_1.1.0+2-1.efi"], |boot| boot.mark_bad(&entry("1.1.0")), 1),
+        (&["acme_1.0.0+0-3.efi", "acme_1.1.0.efi"], |boot| boot.mark_bad(&entry("1.1.0")), 2),
+    ];
+    for (before, change, renames) in changes {
+        let mut seen: Vec<String> = before.iter().map(ToString::to_string).collect();
+        for steps in 0..16 {
+            let esp = Esp::with(before);
+            esp.boot.folder.fuse.set(Some(steps));
+            let _ = change(&esp.boot);
+            for file in esp.files().into_iter().filter(|file| !before.contains(&file.as_str())) {
+                if !seen.contains(&file) {
+                    assert_eq!(
+                        fs::read(esp.path(&file)).unwrap()[..2],
+                        [0, 0],
+                        "{file} was renamed in sight"
+                    );
+                    seen.push(file);
+                }
+            }
+        }
+        assert_eq!(seen.len(), before.len() + renames);
+    }
+}
+
+/// The clusters of a new file may hold an old entry: its length is not on the disk before its seal is.
+#[test]
+fn a_new_entry_is_a_sealed_sector_before_it_is_anything_else() {
+    let esp = Esp::with(&["acme_1.0.0.efi"]);
+    let path = esp.path("acme_1.1.0+3.efi");
+    let seen = std::cell::RefCell::new(Vec::new());
+    let look = || seen.borrow_mut().push(fs::read(&path).unwrap());
+    assert!(esp.boot.stage(&entry("1.1.0"), &mut Spy(&look)).is_err());
+    assert_eq!(*seen.borrow(), [vec![0; 512]]);
+    assert_eq!(esp.files(), ["acme_1.0.0.efi"]);
 }
 
 #[test]
