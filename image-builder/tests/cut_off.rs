@@ -44,7 +44,7 @@ fn cut_off_at_any_step() {
             break;
         }
         shop.publish("1.1", "stable").unwrap();
-        assert_eq!(shop.repository(), expected, "after {steps} steps");
+        assert!(shop.repository() == expected, "another repository than without a cut after {steps} steps");
         assert_eq!(Published::read(&shop.open()).unwrap().releases.len(), 2);
     }
     assert!(moved);

@@ -34,7 +34,7 @@ fn publishing_again_changes_no_byte() {
     let before = shop.repository();
     let again = shop.publish("1.1", "stable").unwrap();
     assert!(!again.changed && again.edges.len() == 1);
-    assert_eq!(shop.repository(), before);
+    assert!(shop.repository() == before);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn two_publishers_of_the_same_builds_make_the_same_objects() {
     };
     let made = objects();
     assert_eq!(made.len(), 3 + 3 + 1 + 2 + 2, "{:?}", made.iter().map(|(path, _)| path).collect::<Vec<_>>());
-    assert_eq!(made, objects());
+    assert!(made == objects());
 }
 
 #[test]
@@ -111,6 +111,13 @@ fn releases_beyond_those_kept_are_no_longer_offered() {
     assert_eq!(third.retired, [version("1.0")]);
     let published = Published::read(&shop.open()).unwrap();
     assert!(published.release(&version("1.0")).is_none());
+    // Nothing that only 1.0 needed lies around, and the channel's hosts find all that is offered.
+    let count = |ending: &str| {
+        let files = shop.repository().into_iter();
+        files.filter(|(path, _)| path.to_str().unwrap().ends_with(ending)).count()
+    };
+    assert_eq!((count(".zst"), count(".chunks"), count(".uki")), (2, 2, 2));
+    assert_eq!((count(".delta"), count(".targets.json"), count(".snapshot.json")), (2, 1, 1));
     assert!(!shop.publish("1.2", "stable").unwrap().changed);
 }
 

@@ -124,8 +124,8 @@ mod tests {
             let show = |c: &Change| format!("{} {}>{} {}", c.path, c.before, c.after, c.attributes_only);
             changes.iter().map(show).collect::<Vec<_>>()
         };
-        assert_eq!(show(&diff.removed), ["gone 1>0 false"]);
-        assert_eq!(show(&diff.added), ["new 0>2 false"]);
-        assert_eq!(show(&diff.changed), ["grown 1>3 false", "mode 1>1 true"]);
+        assert_eq!(show(&diff.removed), ["/gone 1>0 false"]);
+        assert_eq!(show(&diff.added), ["/new 0>2 false"]);
+        assert_eq!(show(&diff.changed), ["/grown 1>3 false", "/mode 1>1 true"]);
     }
 }

@@ -20,6 +20,7 @@ pub mod published;
 pub mod refresh;
 pub mod serve;
 pub mod signers;
+mod sweep;
 pub mod workspace;
 
 pub use error::{Class, Error, Result};

@@ -24,6 +24,8 @@ pub struct Published {
     pub metadata: Metadata,
     /// The releases, oldest first.
     pub releases: Vec<PublishedRelease>,
+    /// The releases of other OSes and architectures in the same repository, in no order.
+    pub others: Vec<PublishedRelease>,
     /// The channels, by name.
     pub channels: Vec<Channel>,
 }
@@ -52,7 +54,7 @@ impl Published {
                         repository.display()
                     ))
                 })?;
-        let mut published = Self { metadata, releases: Vec::new(), channels: Vec::new() };
+        let mut published = Self { metadata, releases: Vec::new(), others: Vec::new(), channels: Vec::new() };
         published.read_targets(workspace, &repository)?;
         Ok(published)
     }
@@ -73,10 +75,11 @@ impl Published {
         let channels = format!("channels/{}/{}/", config.os, config.arch);
         let paths: Vec<String> = self.metadata.targets().keys().cloned().collect();
         for path in paths {
-            if path.starts_with(&releases) {
+            if path.starts_with("releases/") {
                 let bytes = self.read_target(repository, &path)?;
                 let release = Release::parse(&bytes).map_err(|error| damaged(&path, &error))?;
-                self.releases.push(PublishedRelease { release, manifest: Digest::of(&bytes) });
+                let list = if path.starts_with(&releases) { &mut self.releases } else { &mut self.others };
+                list.push(PublishedRelease { release, manifest: Digest::of(&bytes) });
             } else if path.starts_with(&channels) {
                 let bytes = self.read_target(repository, &path)?;
                 self.channels.push(Channel::parse(&bytes).map_err(|error| damaged(&path, &error))?);

@@ -6,6 +6,7 @@ use super::error::{Error, Result};
 use super::files::{STAGING, replace};
 use super::publish::Bench;
 use super::published::Published;
+use super::sweep::sweep;
 
 /// Signs the snapshot and the timestamp anew, and the documents of `roles`; the state after.
 pub fn refresh(bench: &Bench<'_>, roles: &[&'static str]) -> Result<Vec<RoleStatus>> {
@@ -25,6 +26,7 @@ pub fn refresh(bench: &Bench<'_>, roles: &[&'static str]) -> Result<Vec<RoleStat
             replace(bench.files, &staging, &bench.workspace.trusted_root(), &file.bytes)?;
         }
     }
+    sweep(&repository, &published, bench.files, bench.now)?;
     bench.files.remove(&staging).map_err(Error::file("remove", &staging))?;
     Ok(published.metadata.status())
 }

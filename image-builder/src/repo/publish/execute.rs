@@ -15,6 +15,7 @@ use crate::repo::build::Build;
 use crate::repo::error::{Error, Result};
 use crate::repo::files::{STAGING, make_folder, replace};
 use crate::repo::published::Published;
+use crate::repo::sweep::sweep;
 
 /// Does what `plan` says; `published` is what it was made from.
 pub(super) fn execute(bench: &Bench<'_>, mut published: Published, mut plan: Plan) -> Result<Outcome> {
@@ -23,6 +24,8 @@ pub(super) fn execute(bench: &Bench<'_>, mut published: Published, mut plan: Pla
     if plan.is_done() {
         let release = published.release(&plan.version).map(|release| release.release.clone());
         let release = release.ok_or_else(|| Error::Failed("the plan is not of this repository".into()))?;
+        // The publish before may have been cut off while it did this.
+        sweep(&bench.workspace.repository(), &published, bench.files, bench.now)?;
         return outcome(&release, plan, false);
     }
     make_folder(bench.files, &staging)?;
@@ -30,7 +33,10 @@ pub(super) fn execute(bench: &Bench<'_>, mut published: Published, mut plan: Pla
     let changed = list(bench, &mut published, &plan, &release)?;
     if changed {
         sign(bench, &mut published)?;
+        // What was just listed or retired counts, so what is offered is read anew.
+        published = Published::read(bench.workspace)?;
     }
+    sweep(&bench.workspace.repository(), &published, bench.files, bench.now)?;
     bench.files.remove(&staging).map_err(Error::file("remove", &staging))?;
     outcome(&release, plan, changed)
 }

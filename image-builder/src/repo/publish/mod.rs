@@ -7,6 +7,7 @@ mod execute;
 mod fit;
 mod objects;
 mod plan;
+mod prove;
 mod rollout;
 
 use jiff::{SignedDuration, Timestamp};

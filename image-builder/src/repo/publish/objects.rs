@@ -15,6 +15,7 @@ use upright_manifests::release::{Blob, DeltaEdge, PartedBlob};
 use upright_manifests::verity::{BlockHasher, Discard, TreeBuilder};
 
 use super::plan::{Edge, Why};
+use super::prove::{Images, Target, prove};
 use crate::erofs::Layout;
 use crate::payload::Parted;
 use crate::repo::build::{Build, IMAGE, UKI, layout};
@@ -160,8 +161,11 @@ impl<'a> Encoder<'a> {
             .collect();
         let (staged, out) = self.stage("uki")?;
         let root_hash = self.build.root.verity.root_hash;
-        let parted = delta::compose(&uki, &self.image(self.build)?, root_hash, &parts, COMPOSE_LEVEL, &out)
+        let image = self.image(self.build)?;
+        let parted = delta::compose(&uki, &image, root_hash, &parts, COMPOSE_LEVEL, &out)
             .map_err(|error| self.failed("the UKI's delta", &error))?;
+        let images = Images { base: None, root: &image };
+        self.prove("the UKI's delta", &out, &parted, &images, Target::Uki(&uki))?;
         let compose = self.place_parted(&staged, &parted, "payloads", "uki")?;
         self.record.compose = Some(compose.clone());
         self.write_record()?;
@@ -183,6 +187,8 @@ impl<'a> Encoder<'a> {
             &|done| self.progress.reached(done / 2),
         )
         .map_err(|error| self.failed(&format!("the delta from {}", source.version), &error))?;
+        let images = Images { base: Some(&old), root: &new };
+        self.prove(&step, &out, &parted, &images, Target::Image(&new))?;
         self.progress.end(&human(parted.size));
         if parted.size >= full {
             self.record.too_large.insert(edge.from_root_hash, parted.size);
@@ -246,6 +252,22 @@ impl<'a> Encoder<'a> {
 
     fn staging(&self) -> PathBuf {
         self.workspace.repository().join(STAGING)
+    }
+
+    fn prove(
+        &self,
+        what: &str,
+        out: &File,
+        parted: &Parted,
+        images: &Images<'_>,
+        target: Target<'_>,
+    ) -> Result<()> {
+        prove(out, parted.head_size, images, target).map_err(|reason| {
+            let version = &self.build.version;
+            Error::Failed(format!(
+                "{what} of {version} does not make what it should and is not published: {reason}"
+            ))
+        })
     }
 
     fn failed(&self, what: &str, error: &dyn std::error::Error) -> Error {
