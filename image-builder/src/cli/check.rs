@@ -66,8 +66,9 @@ fn text(place: &str, report: &Report) -> String {
     for role in &report.metadata {
         lines.push(format!("{} version {} is good until {}", role.role, role.version, role.expires));
     }
+    let verdict = if report.errors.is_empty() { "all" } else { "the rest" };
     lines.push(format!(
-        "{place}: {} channels, {} releases, {} objects of {} are what was signed",
+        "{place}: channels {}, releases {}, objects {} of {}, {verdict} as signed",
         report.channels,
         report.releases,
         report.objects,
