@@ -97,7 +97,11 @@ pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, 
         (State::Trial { target, slot, boots, boot_id }, Event::Checked(report)) => {
             checked(&mut record, Trial { target, slot, boots, boot_id }, report, now)
         }
-        (State::Committing { .. }, Event::Committed) => State::Idle,
+        (State::Committing { .. }, Event::Committed) => {
+            // What was decided before the release ran is over.
+            record.decided = None;
+            State::Idle
+        }
         (state, Event::RollbackAsked(seen)) => roll_back(&mut record, state, &seen, now)?,
         (state, event) => return Err(StepError::Unexpected { state: state.name(), event: name(&event) }),
     };
@@ -288,6 +292,7 @@ fn left(
     boots: Option<u32>,
     now: Timestamp,
 ) -> State {
+    record.decided = None;
     record.bad.retain(|bad| bad.root_hash != target.root_hash);
     record.bad.push(BadRelease {
         version: target.version.clone(),
