@@ -183,6 +183,10 @@ impl Agent<'_> {
     }
 
     fn open_slot(&self, slot: Slot, access: Access) -> Result<Opened, AgentError> {
+        if access == Access::Write && slot == self.booted.slot {
+            let refusal = std::io::Error::other("it is the one that runs, which is never written");
+            return Err(AgentError::system(format!("open slot {slot} for writing"))(refusal));
+        }
         let open = |part| {
             self.host
                 .slots()

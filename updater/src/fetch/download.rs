@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use upright_manifests::digest::Digest;
 use upright_manifests::release::{Blob, PartedBlob};
@@ -18,6 +19,9 @@ const AHEAD: usize = 1;
 
 /// A gap between two parts that is fetched along, in bytes: cheaper than another request.
 const GAP: u64 = 16 << 10;
+
+/// How long a wait goes on at most when nobody wants the parts any more.
+const NAP: Duration = Duration::from_secs(1);
 
 /// A repository, and the patience to read from it. Counts what came.
 pub struct Fetcher<'a> {
@@ -51,10 +55,12 @@ impl<'a> Fetcher<'a> {
     /// Fetches `parts` of the file at `path` in order while `work` uses them. Parts that are next to each other, or almost,
     /// are one request.
     pub fn with_parts<T>(&self, path: &str, parts: &[Range<u64>], work: impl FnOnce(&Parts<'_>) -> T) -> T {
+        let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let (send, receive) = mpsc::sync_channel(AHEAD);
+            let done = &done;
             scope.spawn(move || {
-                let mut line = Line::new(self, path);
+                let mut line = Line { done: Some(done), ..Line::new(self, path) };
                 for (number, part) in parts.iter().enumerate() {
                     let result = line.part(part, run_end(&parts[number..]));
                     let failed = result.is_err();
@@ -64,7 +70,9 @@ impl<'a> Fetcher<'a> {
                     }
                 }
             });
-            work(&Parts { fetcher: self, path, ranges: parts, next: Cell::new(0), receive })
+            let outcome = work(&Parts { fetcher: self, path, ranges: parts, next: Cell::new(0), receive });
+            done.store(true, Ordering::Relaxed);
+            outcome
         })
     }
 
@@ -136,11 +144,13 @@ struct Line<'a> {
     path: &'a str,
     /// The open reader and the position it is at.
     open: Option<(Box<dyn Read + Send>, u64)>,
+    /// Set when nobody wants the parts any more.
+    done: Option<&'a AtomicBool>,
 }
 
 impl<'a> Line<'a> {
     fn new(fetcher: &'a Fetcher<'a>, path: &'a str) -> Self {
-        Self { fetcher, path, open: None }
+        Self { fetcher, path, open: None, done: None }
     }
 
     /// The bytes of `part`; a new request asks for all up to `until`. Waits and tries again while there is patience.
@@ -160,14 +170,28 @@ impl<'a> Line<'a> {
             if bytes.len() > before {
                 backoff.reset();
             }
-            match backoff.next_wait() {
+            match backoff.next_wait().filter(|_| self.is_wanted()) {
                 None => return Err(error.into()),
                 Some(wait) => {
                     tracing::info!("{error}; trying again in {:.1} s", wait.as_secs_f64());
-                    self.fetcher.clock.sleep(wait);
+                    self.wait(wait);
                 }
             }
         }
+    }
+
+    /// Waits, but not for longer than somebody wants the parts.
+    fn wait(&self, time: Duration) {
+        let mut left = time;
+        while !left.is_zero() && self.is_wanted() {
+            let nap = left.min(NAP);
+            self.fetcher.clock.sleep(nap);
+            left -= nap;
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.done.is_some_and(|done| done.load(Ordering::Relaxed))
     }
 
     fn read(

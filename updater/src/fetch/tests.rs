@@ -35,9 +35,7 @@ fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
 }
 
 fn remote(address: &str) -> HttpRemote {
-    let short = Duration::from_millis(300);
-    let options = HttpOptions { idle: short, connect: short, ..HttpOptions::default() };
-    HttpRemote::with(address, None, options).unwrap()
+    HttpRemote::new(address, None).unwrap()
 }
 
 fn get(address: &str, range: std::ops::Range<u64>) -> Result<Vec<u8>, String> {
@@ -116,7 +114,9 @@ fn redirects_end_and_stay_on_the_web() {
 fn a_server_that_says_nothing_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let error = remote(&address).open("x", 0..5).err().unwrap();
+    let options = HttpOptions { idle: Duration::from_millis(100), ..HttpOptions::default() };
+    let impatient = HttpRemote::with(&address, None, options).unwrap();
+    let error = impatient.open("x", 0..5).err().unwrap();
     assert!(matches!(error, RemoteError::Unavailable { .. }), "{error}");
     drop(listener);
     let error = remote(&address).open("x", 0..5).err().unwrap();

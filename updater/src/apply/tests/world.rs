@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) uki: Vec<u8>,
     /// What the inactive slot's partitions held before.
     pub(super) before: (Vec<u8>, Vec<u8>),
+    /// The steps that were reported.
+    pub(super) steps: Mutex<Vec<String>>,
     /// What was kept last.
     pub(super) kept: Mutex<Progress>,
     pub(super) without: Vec<String>,
@@ -63,6 +65,9 @@ fn new_numbers() -> Vec<u32> {
     // A superblock of its own, some changes, something that moved, something twice.
     numbers[0] = 1000;
     numbers[40..45].fill(2000);
+    for (block, number) in (50..90).zip(5000..) {
+        numbers[block] = number;
+    }
     numbers[110] = 1000;
     numbers[150..153].copy_from_slice(&[2001, 2002, 2000]);
     numbers[200..260].rotate_left(13);
@@ -188,9 +193,9 @@ fn uki_delta(image: &[u8], root_hash: Digest) -> (Vec<u8>, usize, Vec<u8>) {
     let mut uki = b"stub".repeat(500);
     let mut writer = SegmentWriter::new(0);
     writer.literal(&uki);
-    writer.copy(Source::Root, 0, 9000);
+    writer.copy(Source::Root, 4097, 9000);
     writer.copy(Source::Root, 500_001, 40_000);
-    uki.extend(&image[..9000]);
+    uki.extend(&image[4097..13_097]);
     uki.extend(&image[500_001..540_001]);
     let inputs = vec![Input { source: Source::Root, size: image.len() as u64, id: root_hash }];
     let segments = vec![(0, uki.len(), writer.pack(3).unwrap())];
@@ -278,8 +283,10 @@ impl Published {
                 delta: parted("delta", &delta, delta_head),
             }],
         };
-        // The release before the one that runs: it has some blocks of the new one that the latter has not.
-        let older = image((0..40).chain([2000; 5]).chain(45..150).chain([7, 8, 9]).chain(200..320));
+        // The release before the one that runs: it has some blocks of the new one that the latter has not, in place and
+        // further back.
+        let older = (0..40).chain([2000; 5]).chain(45..60).chain(5000..5040).chain(100..150);
+        let older = image(older.chain([7, 8, 9]).chain(200..320));
         let pad = |bytes: &[u8], size: u64| {
             let mut partition = vec![0xee; size as usize];
             partition[..bytes.len()].copy_from_slice(bytes);
@@ -323,6 +330,7 @@ impl World {
             tree: published.tree,
             uki: published.uki,
             before: published.inactive,
+            steps: Mutex::default(),
             kept: Mutex::default(),
             without: Vec::new(),
             old_hash: published.old_hash,
@@ -356,8 +364,14 @@ impl World {
             *self.kept.lock().unwrap() = progress.clone();
             Ok(())
         };
-        let result = install(&job, progress, &mut keep, &mut Silent);
+        let result = install(&job, progress, &mut keep, &mut Steps(&self.steps));
         (result, fetcher.fetched())
+    }
+
+    /// What was written never had to be mended.
+    pub(super) fn assert_never_mended(&self) {
+        let steps = self.steps.lock().unwrap();
+        assert!(!steps.iter().any(|step| step.starts_with("mending")), "{steps:?}");
     }
 
     /// The slot holds the release, and nothing outside of it was touched.
@@ -385,10 +399,12 @@ impl World {
     }
 }
 
-struct Silent;
+struct Steps<'w>(&'w Mutex<Vec<String>>);
 
-impl Reporter for Silent {
-    fn step(&mut self, _: &str) {}
+impl Reporter for Steps<'_> {
+    fn step(&mut self, line: &str) {
+        self.0.lock().unwrap().push(line.to_owned());
+    }
     fn bytes(&mut self, done: u64, total: u64) {
         assert!(done <= total);
     }
