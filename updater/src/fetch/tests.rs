@@ -28,10 +28,22 @@ fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
             let mut head = String::new();
             let mut lines = BufReader::new(stream.try_clone().unwrap());
             while lines.read_line(&mut head).is_ok_and(|length| length > 2) {}
-            let _ = stream.write_all(&answer(&head));
+            let _ = stream.write_all(&closing(answer(&head)));
         }
     });
     address
+}
+
+/// The answer with the announcement that the connection ends, so that no client tries to use it again.
+fn closing(answer: Vec<u8>) -> Vec<u8> {
+    match answer.strip_prefix(b"HTTP/1.1 ") {
+        Some(rest) => {
+            let end = rest.windows(2).position(|pair| pair == b"\r\n").unwrap();
+            let (status, headers) = rest.split_at(end);
+            [b"HTTP/1.1 ", status, b"\r\nconnection: close", headers].concat()
+        }
+        None => answer,
+    }
 }
 
 fn remote(address: &str) -> HttpRemote {
