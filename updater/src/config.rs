@@ -207,11 +207,20 @@ pub struct Boot {
 }
 
 /// Bounds on what an update may use.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Limits {
     /// Ways not to use: `delta`, `chunks`.
     pub without: Vec<String>,
+    /// How long to wait, in all, for a server that has stopped answering in the middle of an update, before the update is put
+    /// off until the next poll.
+    pub patience: Time,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { without: Vec::new(), patience: Time(Duration::from_secs(120)) }
+    }
 }
 
 /// A span of time, written `90s`, `10m`, `1h`, `2d` or a sum such as `1h30m`.

@@ -136,7 +136,7 @@ impl Agent<'_> {
         // Hosts that lose the same server must not all come back to it at once.
         let id = *Digest::of(host.machine().id().as_bytes()).as_bytes();
         let seed = id.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let patience = Patience { seed, ..Patience::default() };
+        let patience = Patience { seed, total: self.config.limits.patience.0, ..Patience::default() };
         let fetcher = Fetcher::new(host.remote(), host.clock(), patience);
         let job = Job {
             fetcher: &fetcher,

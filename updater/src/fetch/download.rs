@@ -23,6 +23,9 @@ const GAP: u64 = 16 << 10;
 /// How long a wait goes on at most when nobody wants the parts any more.
 const NAP: Duration = Duration::from_secs(1);
 
+/// A connection that brought this many bytes was a good one: the next is made at once. Less might go on for ever.
+const PROGRESS: usize = 1 << 10;
+
 /// A repository, and the patience to read from it. Counts what came.
 pub struct Fetcher<'a> {
     remote: &'a dyn Remote,
@@ -167,8 +170,9 @@ impl<'a> Line<'a> {
                 Err(error) => error,
             };
             self.open = None;
-            if bytes.len() > before {
+            if bytes.len() >= before + PROGRESS {
                 backoff.reset();
+                continue;
             }
             match backoff.next_wait().filter(|_| self.is_wanted()) {
                 None => return Err(error.into()),

@@ -203,15 +203,18 @@ impl Read for Body {
 }
 
 fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let downgrade = attempt.previous().last().is_some_and(|from| from.scheme() == "https")
-        && attempt.url().scheme() != "https";
-    if downgrade {
+    if attempt.previous().last().is_some_and(|from| downgrades(from, attempt.url())) {
         return attempt.error("it redirects from https to http");
     }
     if attempt.previous().len() > REDIRECTS {
         return attempt.error(format!("it redirects more than {REDIRECTS} times"));
     }
     attempt.follow()
+}
+
+/// Whether a redirect would give up the certificate.
+pub(super) fn downgrades(from: &Url, to: &Url) -> bool {
+    from.scheme() == "https" && to.scheme() != "https"
 }
 
 /// An address without what may be secret: user, password and query.
@@ -242,11 +245,15 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(cause) = next {
-        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if cause.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if cause.is::<rustls::Error>() {
             return true;
         }
-        next = cause.source();
+        // What an input or output error wraps is not its source, but takes its place.
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        };
     }
     false
 }

@@ -2,10 +2,15 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use upright_manifests::digest::Digest;
 use upright_manifests::release::Blob;
 
@@ -249,4 +254,90 @@ proptest! {
             prop_assert!(got == file[range.start as usize..range.end as usize]);
         }
     }
+}
+
+const CERTIFICATE: &str = "[req]\ndistinguished_name = dn\nx509_extensions = ext\n[dn]\n[ext]\n\
+    basicConstraints = critical, CA:FALSE\nsubjectAltName = DNS:localhost\n";
+
+/// A certificate for `localhost` that vouches for itself, and its key; PEM files.
+fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    let config = folder.join("config");
+    std::fs::write(&config, CERTIFICATE).unwrap();
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=test", "-config"])
+        .arg(&config)
+        .arg("-out")
+        .arg(&certificate)
+        .arg("-keyout")
+        .arg(&key)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    (certificate, key)
+}
+
+/// Serves one file over TLS; the address.
+fn serve_tls(certificate: &Path, key: &Path) -> String {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let chain = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
+            let mut head = [0; 4096];
+            if stream.read(&mut head).is_ok() {
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nsafe");
+            }
+        }
+    });
+    format!("https://localhost:{port}")
+}
+
+#[test]
+fn only_those_who_are_trusted_vouch_for_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, key) = certificate(folder.path());
+    let address = serve_tls(&ours, &key);
+    let mut bytes = Vec::new();
+    let trusting = HttpRemote::new(&address, Some(&ours)).unwrap();
+    trusting.open("x", 0..9).unwrap().read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, b"safe");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (others, _) = certificate(elsewhere.path());
+    let wrong_name = address.replace("localhost", "127.0.0.1");
+    for (address, authorities) in [(&address, Some(others)), (&address, None), (&wrong_name, Some(ours))] {
+        let remote = HttpRemote::new(address, authorities.as_deref()).unwrap();
+        let error = remote.open("x", 0..9).err().unwrap();
+        // Another try would not help.
+        assert!(matches!(error, RemoteError::Protocol { .. }), "{error}");
+        assert!(error.to_string().contains("certificate"), "{error}");
+    }
+}
+
+#[test]
+fn a_redirect_never_leads_from_https_to_http() {
+    let redirected =
+        |from: &str, to: &str| super::http::downgrades(&from.parse().unwrap(), &to.parse().unwrap());
+    assert!(redirected("https://a/x", "http://a/x"));
+    assert!(!redirected("https://a/x", "https://b/x"));
+    assert!(!redirected("http://a/x", "https://a/x"));
+    assert!(!redirected("http://a/x", "http://b/x"));
 }

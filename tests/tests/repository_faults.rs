@@ -1,0 +1,114 @@
+//! A repository that does not do what it should: one line that says so, an exit code for scripts, and nothing lost.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use upright_manifests::digest::Digest;
+use upright_tests::fixture::{Fixture, noise};
+use upright_tests::programs::{Ran, upright};
+use upright_tests::server::Fault;
+use upright_tests::simulated::Sizes;
+
+const HTML: &[u8] = b"<!doctype html><html><body>Welcome! Please log in.</body></html>";
+
+/// What must not change, whatever the repository does.
+fn untouched(host: &Path) -> Result<Vec<Digest>> {
+    let files = ["dev/root-a", "dev/root-a-verity", "esp/EFI/Linux/acme_1.0.0.efi"];
+    files.iter().map(|file| Ok(Digest::of(&fs::read(host.join(file))?))).collect()
+}
+
+fn fails(host: &Path, status: i32, says: &[&str]) -> Result<()> {
+    let before = untouched(host)?;
+    let ran: Ran = upright(host, &["update"])?;
+    assert_eq!(ran.status, status, "{ran:?}");
+    let line = ran.stderr.lines().last().unwrap_or_default();
+    for part in says {
+        assert!(line.contains(part), "{part:?} is not in: {line}");
+    }
+    assert_eq!(untouched(host)?, before);
+    let entries = fs::read_dir(host.join("esp/EFI/Linux"))?.count();
+    assert_eq!(entries, 1, "no boot entry of what failed");
+    Ok(())
+}
+
+#[test]
+fn metadata_that_is_not_what_it_should_be_is_refused() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let cases: [(&str, Fault, i32, &[&str]); 9] = [
+        ("timestamp.json", Fault::Status(404), 5, &["timestamp.json", "does not exist on the server"]),
+        ("timestamp.json", Fault::Status(500), 5, &["timestamp.json", "status 500"]),
+        ("timestamp.json", Fault::HangUp, 5, &["timestamp.json"]),
+        ("timestamp.json", Fault::Cut(20), 5, &["timestamp.json"]),
+        ("timestamp.json", Fault::Instead(HTML.to_vec()), 4, &["timestamp.json", "malformed"]),
+        ("timestamp.json", Fault::Instead(noise(1, 300)), 4, &["timestamp.json", "malformed"]),
+        ("timestamp.json", Fault::TooMuch(1 << 20), 4, &["timestamp.json", "are allowed"]),
+        ("snapshot.json", Fault::TooMuch(1), 4, &["snapshot.json"]),
+        ("targets.json", Fault::Flip(200), 4, &["targets.json"]),
+    ];
+    for (path, fault, status, says) in cases {
+        fixture.server.spoil(path, fault.clone());
+        fails(host, status, says).map_err(|error| error.context(format!("{path} {fault:?}")))?;
+        fixture.server.mend();
+    }
+    for (path, what) in [("channels/", "channels/"), ("releases/", "releases/")] {
+        for fault in [Fault::Flip(30), Fault::Instead(HTML.to_vec()), Fault::TooMuch(1)] {
+            fixture.server.spoil(path, fault);
+            fails(host, 4, &[what])?;
+            fixture.server.mend();
+        }
+        fixture.server.spoil(path, Fault::Status(404));
+        fails(host, 5, &[what, "404"])?;
+        fixture.server.mend();
+    }
+    assert_eq!(upright(host, &["update"])?.status, 0);
+    Ok(())
+}
+
+#[test]
+fn payloads_that_are_not_what_they_should_be_lead_nowhere_but_to_the_next_way() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let impatient = "[limits]\npatience = \"2s\"\n";
+    let host = &fixture.host_with("host", impatient, Sizes::default())?;
+    let cases: [(Fault, i32, &[&str]); 6] = [
+        (Fault::Status(503), 5, &["status 503"]),
+        (Fault::HangUp, 5, &[]),
+        (Fault::Status(404), 5, &["by delta", "by chunks", "by full", "404"]),
+        (Fault::Instead(HTML.to_vec()), 4, &["by full", "the file is shorter"]),
+        (Fault::Flip(10), 4, &["by delta", "sha256", "by full"]),
+        (Fault::NoRanges, 4, &["ignores ranges"]),
+    ];
+    for (fault, status, says) in cases {
+        for path in ["payloads/", "deltas/"] {
+            fixture.server.spoil(path, fault.clone());
+        }
+        fails(host, status, says).map_err(|error| error.context(format!("{fault:?}")))?;
+        fixture.server.mend();
+    }
+    // A single way that does not work is no reason to fail.
+    fixture.server.spoil("deltas/", Fault::Status(404));
+    let ran = upright(host, &["update"])?;
+    assert_eq!(ran.status, 0, "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn a_line_that_drops_all_the_time_costs_hardly_more_than_a_good_one() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let whole = |host: &Path| -> Result<u64> {
+        fixture.server.reset_counts();
+        let ran = upright(host, &["update"])?;
+        assert_eq!(ran.status, 0, "{ran:?}");
+        Ok(fixture.server.sent("payloads/") + fixture.server.sent("deltas/"))
+    };
+    let only_full = "[limits]\nwithout = [\"delta\", \"chunks\"]\n";
+    let good = whole(&fixture.host_with("good", only_full, Sizes::default())?)?;
+    fixture.server.spoil_times("payloads/", Fault::Cut(1_000_000), 20);
+    let bad = whole(&fixture.host_with("bad", only_full, Sizes::default())?)?;
+    assert!(bad <= good + good / 20, "{bad} bytes instead of {good}");
+    Ok(())
+}
