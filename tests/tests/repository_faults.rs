@@ -112,3 +112,24 @@ fn a_line_that_drops_all_the_time_costs_hardly_more_than_a_good_one() -> Result<
     assert!(bad <= good + good / 20, "{bad} bytes instead of {good}");
     Ok(())
 }
+
+#[test]
+fn trust_that_was_damaged_on_the_host_is_not_guessed_at() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    assert_eq!(upright(host, &["check"])?.status, 0);
+    let stored = host.join("var/lib/upright/tuf");
+    fixture.build(&["publish", "1.1.0"])?;
+    for name in ["root.json", "timestamp.json", "snapshot.json"] {
+        let path = stored.join(name);
+        // A root that came with the image is only stored once there is a newer one.
+        let Ok(good) = fs::read(&path) else { continue };
+        for bad in [b"".to_vec(), good[..good.len() / 2].to_vec(), noise(3, 500)] {
+            fs::write(&path, bad)?;
+            fails(host, 6, &[name, "stored copy is damaged"])?;
+        }
+        fs::write(&path, good)?;
+    }
+    assert_eq!(upright(host, &["update"])?.status, 0);
+    Ok(())
+}

@@ -228,7 +228,12 @@ impl Client {
                 })
             }
             Answer::Bytes(bytes) => self.accept(bytes),
-            Answer::NotFound => self.accept_absence(),
+            // Only the next root may be missing: that ends the chain.
+            Answer::NotFound if matches!(self.state, State::Root) => {
+                let finished = self.finish_root();
+                return self.settle(finished);
+            }
+            Answer::NotFound => Err(Problem::NotFound),
         };
         self.settle(accepted.map_err(|problem| TufError::new(file.name, problem)))
     }
@@ -333,17 +338,9 @@ impl Client {
         Ok(())
     }
 
-    /// Only the next root may be missing: that ends the chain.
-    fn accept_absence(&mut self) -> Result<(), Problem> {
-        match self.state {
-            State::Root => self.finish_root(),
-            _ => Err(Problem::NotFound),
-        }
-    }
-
-    fn finish_root(&mut self) -> Result<(), Problem> {
+    fn finish_root(&mut self) -> Result<(), TufError> {
         // 5.3.10
-        self.trusted.check_root(self.now)?;
+        self.trusted.check_root(self.now).map_err(|problem| TufError::new("root.json", problem))?;
         // 5.3.11: a role whose keys were rotated is recognised by stored documents that its present keys have
         // not signed. Unlike a comparison of the old root with the new, that also holds when power
         // went after the new root was kept.
@@ -366,9 +363,10 @@ impl Client {
         &mut self,
         name: &str,
         restore: fn(&mut Trusted, &[u8]) -> Result<bool, Problem>,
-    ) -> Result<bool, Problem> {
+    ) -> Result<bool, TufError> {
         let Some(bytes) = self.files.get(name) else { return Ok(true) };
-        restore(&mut self.trusted, bytes).map_err(|problem| Problem::Stored(Box::new(problem)))
+        restore(&mut self.trusted, bytes)
+            .map_err(|problem| TufError::new(name, Problem::Stored(Box::new(problem))))
     }
 
     fn advance_snapshot(&mut self) -> Result<(), TufError> {
