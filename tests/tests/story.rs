@@ -103,3 +103,14 @@ fn each_way_gives_the_same_image_and_costs_what_it_should() -> Result<()> {
     assert!(delta * 2 < chunks && chunks < full, "delta {delta}, chunks {chunks}, full {full}");
     Ok(())
 }
+
+#[test]
+fn the_health_service_does_not_fail_because_an_update_is_under_way() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    let lock = std::fs::File::create(host.join("var/lib/upright/lock"))?;
+    lock.lock()?;
+    assert_eq!(upright(host, &["check"])?.status, 7);
+    assert_eq!(json(host, &["health"])?["trial"], false);
+    Ok(())
+}

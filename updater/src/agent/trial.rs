@@ -1,6 +1,7 @@
 //! The health checks of a trial boot.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Agent, AgentError, Busy, Lock};
 use crate::config::Config;
@@ -29,18 +30,29 @@ pub enum TrialError {
     Agent(#[from] AgentError),
 }
 
+/// How long to wait for another agent to let go of the lock. While a release is on trial, none holds it for long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Runs the health checks if a release is on trial, and acts on the verdict.
 ///
 /// The lock is held before and after the checks, not during them, so that an operator can ask for a rollback meanwhile.
+/// On a boot that is no trial it is not taken at all: an update may be under way, and is no reason to fail.
 pub fn run_trial(host: &dyn Host, config: &Config, folder: &Path) -> Result<TrialOutcome, TrialError> {
+    let state = Agent::peek(host, config, folder)?.state;
+    if !matches!(state, State::Trial { .. } | State::Committing { .. } | State::RollingBack { .. }) {
+        return Ok(TrialOutcome::NoTrial);
+    }
     let before = {
-        let _lock = Lock::take(folder)?;
-        Agent::open(host, config, folder)?.record.state
+        let _lock = patiently(host, folder)?;
+        let mut agent = Agent::open(host, config, folder)?;
+        // A commit or rollback that a power cut or a kill interrupted goes on.
+        agent.end_trial()?;
+        agent.record.state
     };
-    let State::Trial { target, .. } = &before else { return finish_what_is_left(host, config, folder) };
+    let State::Trial { target, .. } = &before else { return Ok(TrialOutcome::NoTrial) };
     tracing::info!(version = %target.version, "health checks begin");
     let report = examine(&config.health, &gather(&config.health), host.prober(), host.clock());
-    let _lock = Lock::take(folder)?;
+    let _lock = patiently(host, folder)?;
     let mut agent = Agent::open(host, config, folder)?;
     // An operator's rollback that came in between has the last word.
     if agent.record.state != before {
@@ -51,11 +63,17 @@ pub fn run_trial(host: &dyn Host, config: &Config, folder: &Path) -> Result<Tria
     Ok(TrialOutcome::Ended(report))
 }
 
-/// A commit or rollback that a power cut or a kill interrupted goes on.
-fn finish_what_is_left(host: &dyn Host, config: &Config, folder: &Path) -> Result<TrialOutcome, TrialError> {
-    let _lock = Lock::take(folder)?;
-    Agent::open(host, config, folder)?.end_trial()?;
-    Ok(TrialOutcome::NoTrial)
+/// Takes the lock, and waits for it a while.
+fn patiently(host: &dyn Host, folder: &Path) -> Result<Lock, Busy> {
+    let until = host.clock().monotonic() + PATIENCE;
+    loop {
+        match Lock::take(folder) {
+            Err(Busy::Held { .. }) if host.clock().monotonic() < until => {
+                host.clock().sleep(Duration::from_millis(200));
+            }
+            result => return result,
+        }
+    }
 }
 
 impl Agent<'_> {
