@@ -3,13 +3,13 @@
 TARGET := x86_64-unknown-linux-gnu
 AGENT := target/$(TARGET)/agent/upright
 
-.PHONY: help requirements programs agent demo demo-virtual test lint deny unit machine bench fuzz install
+.PHONY: help requirements programs agent demo demo-virtual test lint deny unit bench fuzz install
 
 help:
 	@echo 'make demo          a real Debian in QEMU: boot, update, rollback, a release that fails and is left'
 	@echo 'make demo-virtual  the same on a simulated host, in seconds'
 	@echo 'make test          everything that guards the project'
-	@echo 'make lint, unit, machine, deny, fuzz, bench   parts of it, and more'
+	@echo 'make lint, unit, deny, fuzz, bench   parts of it, and more'
 	@echo 'make agent, install DESTDIR=ROOTFS            the static agent, and everything a host needs into a root file system'
 
 requirements:
@@ -18,17 +18,19 @@ requirements:
 programs: requirements
 	cargo build --workspace --bins
 
-# One static program; its target folder is its own, since build scripts and macros must stay dynamic.
+# One static program; its target folder is its own, since build scripts and macros must stay dynamic. Packed relocations
+# and no tables for unwinding, which a program that aborts has no use for, make it smaller.
+AGENT_FLAGS := -C target-feature=+crt-static -C force-unwind-tables=no -C link-arg=-Wl,-z,pack-relative-relocs
 agent: requirements
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile agent --target $(TARGET) -p upright-updater
+	RUSTFLAGS='$(AGENT_FLAGS)' cargo build --profile agent --target $(TARGET) -p upright-updater --no-default-features
 
 demo: programs agent
-	target/debug/demo --agent $(AGENT)
+	target/debug/demo --agent $(AGENT) --work target/demo
 
 demo-virtual: programs
 	target/debug/demo --virtual --work target/demo-virtual
 
-test: lint unit demo-virtual
+test: lint unit demo-virtual demo
 
 lint: requirements
 	cargo fmt --check
@@ -45,12 +47,8 @@ target/interop/ready: tests/interop/requirements.txt
 	target/interop/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-# The VM story.
-machine: programs agent
-	target/debug/demo --agent $(AGENT) --work target/demo
-
 deny:
 	cargo deny check licenses bans sources
 
-install: agent
-	$(MAKE) -C dist install DESTDIR='$(abspath $(DESTDIR))' UPRIGHT='$(abspath $(AGENT))'
+install: programs agent
+	$(MAKE) -C dist install DESTDIR='$(abspath $(DESTDIR))' UPRIGHT='$(abspath $(AGENT))' MANUAL='$(abspath target/debug/upright)'

@@ -28,6 +28,11 @@ impl Changes {
         self.add(path, Added::File { mode, content: content.into() })
     }
 
+    /// A folder, with those that lead to it.
+    pub fn folder(&mut self, path: &str) -> &mut Self {
+        self.add(path, Added::Folder)
+    }
+
     /// A symbolic link.
     pub fn link(&mut self, path: &str, target: &str) -> &mut Self {
         self.add(path, Added::Link(target.to_owned()))

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::Place;
+use crate::programs;
 use crate::rootfs::{Bases, Changes, bases, compose};
 
 /// The OS's name.
@@ -70,6 +71,7 @@ fn host(changes: &mut Changes, place: &Place) -> Result<()> {
             .arg("install")
             .arg(format!("DESTDIR={}", stage.display()))
             .arg(format!("UPRIGHT={}", place.agent.display()))
+            .arg(format!("MANUAL={}", programs::folder()?.join("upright").display()))
             .status()
             .context("cannot run make")?;
         ensure!(made.success(), "make install in dist ended with {made}");
@@ -86,6 +88,8 @@ fn system(changes: &mut Changes, settings: &Settings) -> Result<()> {
     changes.file("usr/share/upright/root.json", 0o644, root);
     changes.file("etc/upright/upright.toml", 0o644, configuration(&settings.url));
     changes.file("etc/motd", 0o644, "");
+    // The journal of a boot that failed is kept, for whoever looks into the disk image.
+    changes.folder("var/log/journal");
     changes.file("etc/systemd/network/50-demo.network", 0o644, "[Match]\nName=en*\n\n[Network]\nDHCP=yes\n");
     let enabled = "etc/systemd/system/multi-user.target.wants/systemd-networkd.service";
     changes.link(enabled, "/lib/systemd/system/systemd-networkd.service");

@@ -92,7 +92,9 @@ impl Told {
         let kept = self.vm.read("cat /etc/demo-local")?;
         ensure!(kept == "kept", "/etc/demo-local holds {kept:?}");
         let history = self.history()?;
-        let row = Row::fetched(&history, "1.1.0", trial_boots(&history, "1.1.0")?, "healthy".to_owned())?;
+        let boots = trial_boots(&history, "1.1.0")?;
+        ensure!(boots == 1, "1.1.0 was healthy, and yet its trial took {boots} boots");
+        let row = Row::fetched(&history, "1.1.0", boots, "healthy".to_owned())?;
         self.teller.say(&format!("1.1.0 is proven healthy; {before} became {after}"));
         row.require_small_delta(self.full_bytes)
     }
@@ -119,6 +121,7 @@ impl Told {
         self.teller.say("1.2.0 boots");
         self.come_up("1.1.0").context("the host did not come back from 1.2.0 by itself")?;
         let boots = (self.vm.boots() - boots) as u64;
+        ensure!(boots == 2, "one boot of 1.2.0 and one of 1.1.0 were to be seen, not {boots}");
         let why = self.vm.read("upright why")?;
         ensure!(
             why.contains("1.2.0") && why.contains("\"app\""),

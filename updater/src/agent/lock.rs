@@ -3,10 +3,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::host::Clock;
 use crate::store::StoreError;
+
+/// How often a lock that is held is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The right to change the record, for as long as this lives.
 #[derive(Debug)]
@@ -31,6 +36,18 @@ pub enum Busy {
 }
 
 impl Lock {
+    /// Takes the lock in `folder`, or says who has it if that is still the case after `patience`: the agent holds it for
+    /// a moment each time it looks for work.
+    pub fn wait(folder: &Path, clock: &dyn Clock, patience: Duration) -> Result<Self, Busy> {
+        let until = clock.monotonic().saturating_add(patience);
+        loop {
+            match Self::take(folder) {
+                Err(Busy::Held { .. }) if clock.monotonic() < until => clock.sleep(ASK_AGAIN),
+                result => return result,
+            }
+        }
+    }
+
     /// Takes the lock in `folder`, or says who has it.
     pub fn take(folder: &Path) -> Result<Self, Busy> {
         let path = folder.join("lock");
@@ -58,7 +75,43 @@ impl Lock {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use jiff::Timestamp;
+
     use super::*;
+
+    /// A clock that moves by sleeping only; the other agent lets go of the lock at the third look.
+    struct Waiting {
+        slept: Mutex<Duration>,
+        others: Mutex<Option<Lock>>,
+    }
+
+    impl Clock for Waiting {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+        fn monotonic(&self) -> Duration {
+            *self.slept.lock().unwrap()
+        }
+        fn sleep(&self, time: Duration) {
+            *self.slept.lock().unwrap() += time;
+            if self.monotonic() >= ASK_AGAIN * 2 {
+                self.others.lock().unwrap().take();
+            }
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_held_for_a_moment_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let others = || Mutex::new(Lock::take(folder.path()).ok());
+        let patient = Waiting { slept: Mutex::default(), others: others() };
+        assert!(Lock::wait(folder.path(), &patient, Duration::from_secs(10)).is_ok());
+        assert_eq!(patient.monotonic(), ASK_AGAIN * 2);
+        let hasty = Waiting { slept: Mutex::default(), others: others() };
+        assert!(matches!(Lock::wait(folder.path(), &hasty, ASK_AGAIN), Err(Busy::Held { .. })));
+    }
 
     #[test]
     fn two_agents_do_not_work_at_once() {

@@ -63,17 +63,9 @@ pub fn run_trial(host: &dyn Host, config: &Config, folder: &Path) -> Result<Tria
     Ok(TrialOutcome::Ended(report))
 }
 
-/// Takes the lock, and waits for it a while.
+/// A verdict must not be lost to an agent that happens to be at work.
 fn patiently(host: &dyn Host, folder: &Path) -> Result<Lock, Busy> {
-    let until = host.clock().monotonic() + PATIENCE;
-    loop {
-        match Lock::take(folder) {
-            Err(Busy::Held { .. }) if host.clock().monotonic() < until => {
-                host.clock().sleep(Duration::from_millis(200));
-            }
-            result => return result,
-        }
-    }
+    Lock::wait(folder, host.clock(), PATIENCE)
 }
 
 impl Agent<'_> {

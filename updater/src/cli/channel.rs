@@ -5,7 +5,7 @@ use upright_manifests::name::ChannelName;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, Lock};
+use crate::agent::Agent;
 
 /// Show or choose the channel that this host follows
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub(super) struct Channel {
 impl Channel {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         if self.default || self.channel.is_some() {
-            let _lock = Lock::take(&context.folder)?;
+            let _lock = context.lock()?;
             let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
             agent.follow(self.channel.clone())?;
         }

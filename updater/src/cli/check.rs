@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, Lock};
+use crate::agent::Agent;
 use crate::policy::Overrides;
 
 /// Ask the update server what there is, without changing anything
@@ -17,7 +17,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let _lock = Lock::take(&context.folder)?;
+        let _lock = context.lock()?;
         let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
         let offer = agent.check(None, Overrides::default())?;
         let told = serde_json::json!({

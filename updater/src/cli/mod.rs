@@ -5,6 +5,7 @@ mod check;
 mod exit;
 mod health;
 mod history;
+#[cfg(feature = "manual")]
 mod manual;
 mod output;
 mod rollback;
@@ -17,10 +18,11 @@ mod why;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Busy, Lock};
 use crate::config::Config;
 use crate::host::{Host, LinuxHost, SimulatedHost};
 use crate::machine::Record;
@@ -63,8 +65,10 @@ enum Command {
     Run(run::Run),
     Health(health::Health),
     ResetState(state::ResetState),
+    #[cfg(feature = "manual")]
     #[command(hide = true)]
     Man(manual::Man),
+    #[cfg(feature = "manual")]
     #[command(hide = true)]
     Completions(manual::Completions),
 }
@@ -82,11 +86,11 @@ pub fn main() -> ExitCode {
 
 impl Cli {
     fn run(self) -> Result<Exit, Failure> {
-        if let Command::Man(command) = &self.command {
-            return command.run();
-        }
-        if let Command::Completions(command) = &self.command {
-            return command.run();
+        #[cfg(feature = "manual")]
+        match &self.command {
+            Command::Man(command) => return command.run(),
+            Command::Completions(command) => return command.run(),
+            _ => {}
         }
         let context = Context::new(self.root.as_deref(), self.config.as_deref(), self.json)?;
         match self.command {
@@ -100,6 +104,7 @@ impl Cli {
             Command::Run(command) => command.run(&context),
             Command::Health(command) => command.run(&context),
             Command::ResetState(command) => command.run(&context),
+            #[cfg(feature = "manual")]
             Command::Man(_) | Command::Completions(_) => Ok(Exit::Done),
         }
     }
@@ -115,6 +120,11 @@ struct Context {
 }
 
 impl Context {
+    /// The right to change this host's state. The agent has it for a moment each time it looks for work.
+    fn lock(&self) -> Result<Lock, Busy> {
+        Lock::wait(&self.folder, self.host.clock(), Duration::from_secs(5))
+    }
+
     fn new(root: Option<&Path>, config: Option<&Path>, json: bool) -> Result<Self, Failure> {
         let below = root.unwrap_or(Path::new("/"));
         let path = config.map_or_else(|| below.join("etc/upright/upright.toml"), Path::to_owned);

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, Lock, RollbackPlan};
+use crate::agent::{Agent, RollbackPlan};
 
 /// Go back to the other slot's release, and reboot into it; a second time goes forward again
 ///
@@ -23,7 +23,7 @@ pub(super) struct Rollback {
 
 impl Rollback {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let _lock = Lock::take(&context.folder)?;
+        let _lock = context.lock()?;
         let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
         let plan = agent.plan_rollback()?;
         if self.dry_run {

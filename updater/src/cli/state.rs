@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, Lock};
+use crate::agent::Agent;
 use crate::store::{RecordFile, StoreError};
 
 /// Set a damaged state file aside and start from what the boot loader says
@@ -19,7 +19,7 @@ pub(super) struct ResetState {
 
 impl ResetState {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let _lock = Lock::take(&context.folder)?;
+        let _lock = context.lock()?;
         let file = RecordFile::in_folder(&context.folder);
         let damaged = matches!(file.load(), Err(StoreError::Damaged { .. } | StoreError::Format { .. }));
         if !damaged && !self.force {

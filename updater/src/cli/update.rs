@@ -5,7 +5,7 @@ use upright_manifests::version::Version;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, Lock, Offer};
+use crate::agent::{Agent, Offer};
 use crate::policy::{Decision, Overrides};
 
 /// Fetch what the channel offers, write it to the slot that is not running, and make it what the next boot takes
@@ -38,7 +38,7 @@ pub(super) struct Update {
 
 impl Update {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let _lock = Lock::take(&context.folder)?;
+        let _lock = context.lock()?;
         let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
         let overrides = Overrides { now: self.now, retry: self.retry, allow_downgrade: self.allow_downgrade };
         let offer = agent.check(self.version.as_ref(), overrides)?;
