@@ -14,38 +14,49 @@ use crate::simulated::{Sizes, install};
 /// The name of the small OS.
 pub const OS: &str = "acme";
 
+/// The port that `upright-build serve` takes.
+const DEFAULT_PORT: u16 = 8080;
+
 /// A workspace with builds of 1.0.0, 1.1.0 and 1.2.0, of which only the first is published, and a server of its repository.
 ///
 /// 1.1.0 changes, adds and removes files; in 1.2.0 the program of the required service `app.service` is missing.
 pub struct Fixture {
-    folder: TempDir,
+    folder: PathBuf,
+    /// Goes away with the fixture, unless someone wants to look at what was made.
+    _temporary: Option<TempDir>,
     /// Serves the repository.
     pub server: Server,
 }
 
 impl Fixture {
-    /// Builds and publishes.
+    /// Builds and publishes in a temporary folder.
     pub fn new() -> Result<Self> {
-        let folder = TempDir::new()?;
-        let workspace = folder.path().join("workspace");
+        let temporary = TempDir::new()?;
+        let fixture = Self::in_folder(temporary.path())?;
+        Ok(Self { _temporary: Some(temporary), ..fixture })
+    }
+
+    /// Builds and publishes in `folder`, which stays.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        let workspace = folder.join("workspace");
         let path = workspace.to_str().context("a path that is UTF-8")?;
         let made = crate::programs::run("upright-build", ["init", path, "--os", OS])?;
         anyhow::ensure!(made.status == 0, "{made:?}");
         shrink(&workspace)?;
         for version in ["1.0.0", "1.1.0", "1.2.0"] {
-            let tree = folder.path().join(version);
-            make_tree(&tree, version)?;
+            let tree = folder.join(version);
+            make_tree(&tree, version, DEFAULT_PORT)?;
             let tree = tree.to_str().context("a path that is UTF-8")?;
             build(&workspace, &["build", tree, "--version", version, "--time", "2026-01-01T00:00:00Z"])?;
         }
         build(&workspace, &["publish", "1.0.0"])?;
         let server = Server::start(&workspace.join("repository"))?;
-        Ok(Self { folder, server })
+        Ok(Self { folder: folder.to_owned(), _temporary: None, server })
     }
 
     /// The publisher's workspace.
     pub fn workspace(&self) -> PathBuf {
-        self.folder.path().join("workspace")
+        self.folder.join("workspace")
     }
 
     /// Runs `upright-build` in the workspace; it must succeed.
@@ -60,16 +71,20 @@ impl Fixture {
 
     /// A new host with more in its configuration and other partition sizes.
     pub fn host_with(&self, name: &str, more: &str, sizes: Sizes) -> Result<PathBuf> {
-        let host = self.folder.path().join(name);
+        let host = self.folder.join(name);
         let workspace = self.workspace();
-        let config = format!(
-            "[repository]\nurl = \"{}\"\n\n[health]\nsettle = \"0s\"\n\n[[health.check]]\nname = \"app\"\n\
-             unit = \"app.service\"\nretries = 0\n\n{more}",
-            self.server.url()
-        );
-        install(&host, &workspace.join("builds/1.0.0"), &workspace.join("root.json"), &config, sizes)?;
+        let config = format!("{}\n{more}", configuration(&self.server.url()));
+        install(&host, &workspace, "1.0.0", &config, sizes)?;
         Ok(host)
     }
+}
+
+/// A host's configuration.
+fn configuration(url: &str) -> String {
+    format!(
+        "[repository]\nurl = \"{url}\"\n\n[health]\nsettle = \"0s\"\n\n[[health.check]]\nname = \"app\"\n\
+         unit = \"app.service\"\nretries = 0\n"
+    )
 }
 
 /// Makes the partitions in the workspace's configuration small.
@@ -82,8 +97,10 @@ fn shrink(workspace: &Path) -> Result<()> {
     Ok(fs::write(&path, text)?)
 }
 
-/// Writes the root file system of a version.
-fn make_tree(tree: &Path, version: &str) -> Result<()> {
+/// Writes the root file system of a version, whose repository is on this port of the machine it runs on.
+pub fn make_tree(tree: &Path, version: &str, port: u16) -> Result<()> {
+    let url = format!("http://127.0.0.1:{port}");
+    file(tree, "etc/upright/upright.toml", configuration(&url).as_bytes())?;
     let newer = version != "1.0.0";
     file(tree, "usr/lib/os-release", b"ID=acme\nNAME=\"Acme OS\"\n")?;
     file(tree, "usr/lib/modules/6.1.0/vmlinuz", &noise(1, 900_000))?;

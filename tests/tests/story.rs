@@ -77,7 +77,12 @@ fn a_host_updates_rolls_back_goes_forward_and_leaves_a_bad_release() -> Result<(
     expect(host, "1.1.0", "1.2.0", "bad")?;
     assert_eq!(fixture.server.sent("payloads") + fixture.server.sent("deltas"), 0);
 
-    // Only at an operator's word.
+    // Only at an operator's word; going back is for leaving a bad release, not for returning to it.
+    let refused = upright(host, &["rollback"])?;
+    assert_eq!(refused.status, 3, "{refused:?}");
+    assert!(refused.stderr.contains("health check \"app\" failed"), "{refused:?}");
+    assert!(refused.stderr.contains("`upright rollback --retry`"), "{refused:?}");
+    expect(host, "1.1.0", "1.2.0", "bad")?;
     let retried = upright(host, &["update", "--retry", "--reboot"])?;
     assert_eq!(retried.status, 0, "{retried:?}");
     assert_eq!(running(host)?.0, "1.2.0");

@@ -10,8 +10,8 @@ use super::{Common, output};
 use crate::input::Source;
 use crate::repo::Error;
 use crate::repo::build::{Base, Build as Record, Made, Order, build};
-use crate::repo::bytes::human;
 use crate::repo::error::chain;
+use upright_manifests::bytes::human;
 
 /// Build an image from a root file system
 #[derive(Debug, clap::Args)]

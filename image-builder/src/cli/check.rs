@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::{Common, output};
-use crate::repo::bytes::human;
 use crate::repo::check::{Report, Source, check};
 use crate::repo::error::Error;
 use crate::repo::workspace::Workspace;
+use upright_manifests::bytes::human;
 
 /// Audit a repository as a host would see it
 #[derive(Debug, clap::Args)]

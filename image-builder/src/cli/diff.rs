@@ -3,8 +3,8 @@
 use upright_manifests::version::Version;
 
 use super::{Common, output};
-use crate::repo::bytes::human;
 use crate::repo::diff::{Change, Diff as Changes, diff};
+use upright_manifests::bytes::human;
 
 /// List the files that differ between two builds
 #[derive(Debug, clap::Args)]

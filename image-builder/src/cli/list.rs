@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::publish::report;
 use super::{Common, output};
-use crate::repo::bytes::human;
 use crate::repo::list::{Listing, Row, list};
+use upright_manifests::bytes::human;
 
 /// List releases, channels and how long the metadata is good
 #[derive(Debug, clap::Args)]

@@ -17,6 +17,7 @@ mod esp;
 mod ext4;
 mod fat;
 mod gpt;
+mod simulated;
 mod slot;
 mod sparse;
 
@@ -34,6 +35,7 @@ use crate::tools::Tool;
 
 pub use error::DiskError;
 use gpt::{MIB, Partition, Type};
+pub use simulated::write_simulated;
 
 /// What goes onto a disk.
 #[derive(Debug, Clone)]
@@ -159,7 +161,8 @@ fn write_raw(plan: &Plan<'_>, path: &Path) -> Result<(), DiskError> {
     table.areas.iter().try_for_each(|(offset, bytes)| target.write(*offset, bytes))?;
     let [esp, root, verity, _, _, var] = table.offsets[..] else { return Err(DiskError::Partitions) };
     esp::write(plan, target, esp)?;
-    slot::write(plan.root, plan.verity, target, root, verity)?;
+    let place = |offset| slot::Place { target, offset };
+    slot::write(plan.root, plan.verity, place(root), place(verity))?;
     ext4::write(plan, target, var)?;
     disk.sync_all().map_err(|source| DiskError::Write { path: path.to_owned(), source })
 }

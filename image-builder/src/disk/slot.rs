@@ -8,17 +8,26 @@ use upright_manifests::verity::{TreeBuilder, TreeError, VerityParams};
 use super::DiskError;
 use super::sparse::Target;
 
+/// Where a partition begins, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// What it is in.
+    pub(super) target: Target<'a>,
+    /// Its offset there.
+    pub(super) offset: u64,
+}
+
 /// Copies `image` to `root` and writes its tree to `hashes`; an error unless the tree is the one of the release.
 pub(super) fn write(
     image: &Path,
     verity: &VerityParams,
-    target: Target<'_>,
-    root: u64,
-    hashes: u64,
+    root: Place<'_>,
+    hashes: Place<'_>,
 ) -> Result<(), DiskError> {
-    let sink = |offset: u64, block: &[u8; BLOCK_SIZE as usize]| target.write(hashes + offset, block);
+    let sink =
+        |offset: u64, block: &[u8; BLOCK_SIZE as usize]| hashes.target.write(hashes.offset + offset, block);
     let mut tree = TreeBuilder::new(verity.salt, verity.data_blocks, sink)?;
-    target.copy(image, root, |bytes| tree.update(bytes).map_err(tree_error))?;
+    root.target.copy(image, root.offset, |bytes| tree.update(bytes).map_err(tree_error))?;
     let (found, _) = tree.finish().map_err(tree_error)?;
     if found.root_hash != verity.root_hash {
         return Err(DiskError::RootHash {
@@ -27,7 +36,7 @@ pub(super) fn write(
             expected: verity.root_hash.to_string(),
         });
     }
-    target.write(hashes, &verity.superblock()?.to_bytes())
+    hashes.target.write(hashes.offset, &verity.superblock()?.to_bytes())
 }
 
 fn tree_error(error: TreeError<DiskError>) -> DiskError {

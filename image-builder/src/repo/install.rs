@@ -1,4 +1,4 @@
-//! A disk image of a build, for a first install.
+//! A disk image or a simulated host of a build, for a first install.
 
 use std::fs;
 use std::path::Path;
@@ -9,17 +9,37 @@ use super::build::{Build, IMAGE, UKI};
 use super::error::{Error, Result, chain};
 use super::workspace::Workspace;
 use crate::disk::{self, DiskError, Format};
-use crate::tree::Store;
+use crate::tree::{Contents, Store, Tree};
 use crate::uki;
 
-/// Writes the disk image of the build of `version` to `out`.
-pub fn install(workspace: &Workspace, version: &Version, format: Format, out: &Path) -> Result<()> {
+/// What `upright.toml` of a simulated host says if the release has none: `upright-build serve` is the repository.
+const CONFIGURATION: &[u8] = b"[repository]\nurl = \"http://127.0.0.1:8080\"\n\n[health]\nsettle = \"0s\"\n";
+
+/// How large a host's configuration may be, in bytes.
+const MAX_SETTING: u64 = 1 << 20;
+
+/// What is installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A disk image in this format.
+    Disk(Format),
+    /// A folder for `upright --root`.
+    Simulated,
+}
+
+/// Writes a host that runs the build of `version` to `out`.
+pub fn install(workspace: &Workspace, version: &Version, target: Target, out: &Path) -> Result<()> {
     let build = Build::require(workspace, version)?;
     let folder = workspace.build(version);
+    let store = Store::open(&workspace.trees()).map_err(|error| Error::Failed(chain(&error)))?;
+    let tree = store.load(&build.commit.to_string()).map_err(|error| Error::Failed(chain(&error)))?.tree;
     let scratch = tempfile::tempdir_in(workspace.builds())
         .map_err(|error| Error::Failed(format!("cannot make a folder in builds/: {error}")))?;
     let loader = scratch.path().join("loader.efi");
-    write_loader(workspace, &build, &loader)?;
+    let format = match target {
+        Target::Disk(format) => format,
+        Target::Simulated => Format::Raw,
+    };
     let plan = disk::Plan {
         os: &build.os,
         version: &build.version,
@@ -32,21 +52,49 @@ pub fn install(workspace: &Workspace, version: &Version, format: Format, out: &P
         sizes: workspace.config.disk.sizes(),
         format,
     };
-    disk::write(&plan, out).map_err(|error| match error {
+    let written = match target {
+        Target::Disk(_) => {
+            write_loader(workspace, &build, &tree, store.objects(), &loader)?;
+            disk::write(&plan, out)
+        }
+        Target::Simulated => disk::write_simulated(&plan, &settings(workspace, &tree, store.objects())?, out),
+    };
+    written.map_err(|error| match error {
         DiskError::Slot { .. } | DiskError::Esp { .. } | DiskError::Size { .. } => Error::refused(format!(
             "{version} does not fit the disk that upright.toml describes: {}",
             chain(&error)
         )),
-        other => Error::Failed(format!("cannot write the disk image {}: {}", out.display(), chain(&other))),
+        other => Error::Failed(format!("cannot write {}: {}", out.display(), chain(&other))),
     })
 }
 
+/// What the agent reads from a host's file system: the release's, or what works with this workspace.
+fn settings(
+    workspace: &Workspace,
+    tree: &Tree,
+    contents: &dyn Contents,
+) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let root_json = workspace.trusted_root();
+    let trusted = fs::read(&root_json).map_err(Error::file("read", &root_json))?;
+    [("usr/share/upright/root.json", trusted), ("etc/upright/upright.toml", CONFIGURATION.to_vec())]
+        .into_iter()
+        .map(|(path, default)| {
+            let found = uki::read_file(tree, contents, path, MAX_SETTING);
+            Ok((path, found.map_err(|error| Error::Failed(chain(&error)))?.unwrap_or(default)))
+        })
+        .collect()
+}
+
 /// systemd-boot as it goes onto the ESP.
-fn write_loader(workspace: &Workspace, build: &Build, out: &Path) -> Result<()> {
-    let store = Store::open(&workspace.trees()).map_err(|error| Error::Failed(chain(&error)))?;
-    let loaded = store.load(&build.commit.to_string()).map_err(|error| Error::Failed(chain(&error)))?;
-    let bytes = uki::read_loader(Some((&loaded.tree, store.objects())), build.arch)
-        .map_err(|error| Error::Failed(chain(&error)))?;
+fn write_loader(
+    workspace: &Workspace,
+    build: &Build,
+    tree: &Tree,
+    contents: &dyn Contents,
+    out: &Path,
+) -> Result<()> {
+    let bytes =
+        uki::read_loader(Some((tree, contents)), build.arch).map_err(|error| Error::Failed(chain(&error)))?;
     fs::write(out, bytes).map_err(Error::file("write", out))?;
     match &workspace.config.secure_boot {
         Some(keys) => uki::sign(out, &workspace.resolve(&keys.key), &workspace.resolve(&keys.certificate))

@@ -4,7 +4,6 @@
 //! that a publish can be cut off at any of its steps in a test. The commands' texts and flags are `cli`'s.
 
 pub mod build;
-pub mod bytes;
 pub mod check;
 pub mod config;
 pub mod diff;

@@ -71,17 +71,28 @@ pub fn read_loader(tree: Option<(&Tree, &dyn Contents)>, arch: Arch) -> Result<V
     read_boot_file(tree, file)
 }
 
+/// The content of a file of the tree, of at most `limit` bytes; none if there is no such file.
+pub fn read_file(
+    tree: &Tree,
+    contents: &dyn Contents,
+    path: &str,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, UkiError> {
+    let Some((path, content)) = lookup(tree, path.as_bytes()) else { return Ok(None) };
+    let reading = |source| UkiError::Content { path: shown(&path), source };
+    let mut bytes = Vec::new();
+    contents.open(&content).map_err(reading)?.take(limit).read_to_end(&mut bytes).map_err(reading)?;
+    Ok(Some(bytes))
+}
+
 fn read_boot_file(tree: Option<(&Tree, &dyn Contents)>, file: &'static str) -> Result<Vec<u8>, UkiError> {
     let path = format!("{BOOT_FILES}/{file}");
-    let mut bytes = Vec::new();
     if let Some((tree, contents)) = tree
-        && let Some((path, content)) = lookup(tree, path.as_bytes())
+        && let Some(bytes) = read_file(tree, contents, &path, MAX_BOOT_FILE)?
     {
-        let reading = |source| UkiError::Content { path: shown(&path), source };
-        let opened = contents.open(&content).map_err(reading)?;
-        opened.take(MAX_BOOT_FILE).read_to_end(&mut bytes).map_err(reading)?;
         return Ok(bytes);
     }
+    let mut bytes = Vec::new();
     let here = Path::new("/").join(&path);
     if !here.exists() {
         let looked_at = format!("{path} in the tree and {}", here.display());

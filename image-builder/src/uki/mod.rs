@@ -24,7 +24,7 @@ use crate::tools::Tool;
 use crate::tree::{Content, Contents, Tree, TreePath};
 
 pub use error::UkiError;
-pub use find::{Kernel, find_kernel, read_loader};
+pub use find::{Kernel, find_kernel, read_file, read_loader};
 
 /// What a UKI is made of beside the tree.
 #[derive(Debug, Clone)]

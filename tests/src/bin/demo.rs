@@ -47,7 +47,7 @@ impl Demo {
             .with_context(|| format!("emptying {}", work.display()))?;
         let teller = Teller::default();
         let summary = if self.simulated {
-            on_a_simulated_host(teller)?
+            on_a_simulated_host(&work, teller)?
         } else {
             let project = std::path::absolute(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
             let agent = std::path::absolute(&self.agent)?;

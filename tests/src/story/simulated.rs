@@ -10,9 +10,9 @@ use super::table::{Row, Summary};
 use crate::fixture::Fixture;
 use crate::programs::{Ran, upright};
 
-/// Tells it in temporary folders.
-pub fn on_a_simulated_host(teller: Teller) -> Result<Summary> {
-    let fixture = Fixture::new().context("building and publishing the releases")?;
+/// Tells it in `work`, where everything stays to be looked at.
+pub fn on_a_simulated_host(work: &Path, teller: Teller) -> Result<Summary> {
+    let fixture = Fixture::in_folder(work).context("building and publishing the releases")?;
     teller.say("1.0.0, 1.1.0 and 1.2.0 are built; 1.0.0 is published");
     let host = fixture.host("host")?;
     let full_bytes = published_bytes(&fixture.workspace())?;

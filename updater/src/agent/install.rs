@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use upright_manifests::bytes::human;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 use upright_manifests::release::Release;
@@ -39,12 +40,12 @@ impl fmt::Display for UpdatePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "would go from {} to {} in slot {}", self.from, self.to, self.slot)?;
         for (way, bytes) in &self.ways {
-            writeln!(f, "  by {way}: fetches at most {bytes} bytes")?;
+            writeln!(f, "  by {way}: fetches at most {}", human(*bytes))?;
         }
         for (way, reason) in &self.without {
             writeln!(f, "  not by {way}: {reason}")?;
         }
-        write!(f, "  writes at most {} bytes", self.writes)
+        write!(f, "  writes at most {}", human(self.writes))
     }
 }
 

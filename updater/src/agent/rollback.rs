@@ -5,7 +5,7 @@ use upright_manifests::name::Slot;
 use upright_manifests::version::Version;
 
 use super::{Agent, AgentError};
-use crate::machine::{Effect, Event, State, step};
+use crate::machine::{Cause, Effect, Event, State, step};
 
 /// What a rollback would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,6 +19,8 @@ pub struct RollbackPlan {
     pub slot: Slot,
     /// Whether it is on trial then, because it was left before.
     pub trial: bool,
+    /// Why it was left, unless an operator did that.
+    pub left: Option<Cause>,
     /// Whether a reboot is needed.
     pub reboot: bool,
 }
@@ -35,15 +37,24 @@ impl Agent<'_> {
                 to: running.clone(),
                 slot: self.booted.slot,
                 trial: false,
+                left: None,
                 reboot: false,
             },
             ref state => {
                 let slot = self.booted.slot.other();
                 let to = next.slots.get(&slot).map_or(running, |installed| &installed.version).clone();
                 let trial = matches!(state, State::Applied { .. });
-                RollbackPlan { from: running.clone(), to, slot, trial, reboot: true }
+                let left = if trial { self.found_bad(slot) } else { None };
+                RollbackPlan { from: running.clone(), to, slot, trial, left, reboot: true }
             }
         })
+    }
+
+    /// Why the release in `slot` was left by this agent, and not by an operator.
+    fn found_bad(&self, slot: Slot) -> Option<Cause> {
+        let holds = self.record.slots.get(&slot)?.root_hash;
+        let bad = self.record.bad.iter().find(|bad| bad.root_hash == holds)?;
+        (bad.reason != Cause::Operator).then(|| bad.reason.clone())
     }
 
     /// Makes the other slot's release what the next boot takes. Says whether a reboot is needed.

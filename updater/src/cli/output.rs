@@ -3,8 +3,9 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use upright_manifests::bytes::human;
 
 use super::Failure;
 use super::exit::Exit;
@@ -74,14 +75,15 @@ impl Reporter for Progress {
         let tenth = done.saturating_mul(10) / total;
         if tenth > self.tenth {
             self.tenth = tenth;
-            eprintln!("  {} of {} ({} %)", HumanBytes(done), HumanBytes(total), tenth * 10);
+            let percent = done.saturating_mul(100) / total;
+            eprintln!("  {} of {} ({percent} %)", human(done), human(total));
         }
     }
 }
 
 fn bar(total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(5));
-    let template = "  {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    let template = "  {bar:30} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

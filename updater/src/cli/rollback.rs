@@ -16,6 +16,10 @@ pub(super) struct Rollback {
     #[arg(long)]
     dry_run: bool,
 
+    /// Go to a release that this host left because it was not healthy
+    #[arg(long)]
+    retry: bool,
+
     /// Leave the reboot to somebody else
     #[arg(long)]
     no_reboot: bool,
@@ -26,6 +30,13 @@ impl Rollback {
         let _lock = context.lock()?;
         let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
         let plan = agent.plan_rollback()?;
+        if let (Some(cause), false) = (&plan.left, self.retry) {
+            let RollbackPlan { to, slot, .. } = &plan;
+            let line = format!(
+                "slot {slot} holds {to}, which this host left: {cause}; `upright rollback --retry` tries it again"
+            );
+            return Err(Failure::new(Exit::Refused, line));
+        }
         if self.dry_run {
             output::print(context.json, &plan, || format!("would go {}", describe(&plan)))?;
             return Ok(Exit::Done);
@@ -40,7 +51,7 @@ impl Rollback {
 }
 
 fn describe(plan: &RollbackPlan) -> String {
-    let RollbackPlan { from, to, slot, trial, reboot } = plan;
+    let RollbackPlan { from, to, slot, trial, reboot, .. } = plan;
     let trial = if *trial { ", on trial until its health checks have passed" } else { "" };
     let reboot =
         if *reboot { "; the next boot starts it" } else { "; it runs already, and the switch is taken back" };

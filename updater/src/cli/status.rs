@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
+use upright_manifests::bytes::human;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{Arch, ChannelName, OsName, Slot};
 use upright_manifests::version::Version;
@@ -14,6 +15,7 @@ use super::{Context, output};
 use crate::boot::{Entry, Trust};
 use crate::host::Booted;
 use crate::machine::{Cause, Record, State};
+use crate::policy::Decision;
 
 /// Show what runs, what the other slot holds, and what the agent is doing
 #[derive(Debug, Args)]
@@ -31,7 +33,7 @@ struct Report {
     slots: Vec<SlotReport>,
     state: State,
     last_contact: Option<Timestamp>,
-    decision: Option<crate::policy::Decision>,
+    decision: Option<Decision>,
     failure: Option<(Timestamp, String)>,
 }
 
@@ -67,9 +69,13 @@ impl Status {
             repository: context.config.repository.url.clone(),
             booted: booted.slot,
             slots: Slot::ALL.map(|slot| slot_report(slot, &record, &booted, &trust)).into(),
+            // What was decided to be taken is in the state's line once it is on its way.
+            decision: record
+                .decided
+                .map(|(_, decision)| decision)
+                .filter(|decision| record.state == State::Idle || !matches!(decision, Decision::Take { .. })),
             state: record.state,
             last_contact: record.last_contact,
-            decision: record.decided.map(|(_, decision)| decision),
             failure: record.failure,
         };
         output::print(context.json, &report, || describe(&report))?;
@@ -151,7 +157,7 @@ fn state(state: &State) -> String {
         State::Idle => "idle".to_owned(),
         State::Fetching { target, .. } => format!("about to install {}", target.version),
         State::Applying { target, slot, progress, .. } => {
-            format!("writing {} to slot {slot} ({} bytes fetched)", target.version, progress.fetched)
+            format!("writing {} to slot {slot} ({} fetched)", target.version, human(progress.fetched))
         }
         State::Applied { target, slot } => {
             format!("{} is written to slot {slot}, not switched to yet", target.version)

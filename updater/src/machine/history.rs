@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use upright_manifests::bytes::human;
 use upright_manifests::version::Version;
 
 use super::event::{HealthReport, WayTaken};
@@ -85,7 +86,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Applied { way } => {
-                write!(f, "applied by {} ({} bytes fetched, {} ms)", way.way, way.fetched, way.milliseconds)
+                write!(f, "applied by {} ({} fetched, {} ms)", way.way, human(way.fetched), way.milliseconds)
             }
             Self::NotApplied { reason } => write!(f, "not applied: {reason}"),
             Self::Proven { boots: 1, .. } => write!(f, "proven healthy on its first boot"),

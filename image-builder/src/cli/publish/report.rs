@@ -2,8 +2,8 @@
 
 use upright_manifests::channel::{Channel, Wave};
 
-use crate::repo::bytes::human;
 use crate::repo::publish::{Dropped, Outcome, Plan};
+use upright_manifests::bytes::human;
 
 /// A plan, for `--dry-run`.
 pub(in crate::cli) fn plan(plan: &Plan) -> String {

@@ -13,13 +13,13 @@ use super::record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UkiFile, U
 use super::{failure, layout};
 use crate::erofs::{self, Layout};
 use crate::input::{self, Source};
-use crate::repo::bytes::human;
 use crate::repo::error::{Error, Result};
 use crate::repo::files::{Files as _, OnDisk};
 use crate::repo::progress::Progress;
 use crate::repo::workspace::Workspace;
 use crate::tree::{CommitInfo, Store, Tree};
 use crate::uki;
+use upright_manifests::bytes::human;
 
 /// Where hosts look for the root of trust.
 const SHIPPED_ROOT: &[u8] = b"usr/share/upright/root.json";

@@ -10,9 +10,9 @@ use upright_manifests::release::{Blob, PartedBlob, Release};
 use upright_manifests::verity::{BlockHasher, Discard, TreeBuilder};
 
 use super::{Report, Source};
-use crate::repo::bytes::human;
 use crate::repo::error::{Error, Result};
 use crate::repo::progress::Progress;
+use upright_manifests::bytes::human;
 
 /// The longest chunk index that is read, in bytes.
 const MAX_INDEX: u64 = 256 << 20;

@@ -19,12 +19,12 @@ use super::prove::{Images, Target, prove};
 use crate::erofs::Layout;
 use crate::payload::Parted;
 use crate::repo::build::{Build, IMAGE, UKI, layout};
-use crate::repo::bytes::human;
 use crate::repo::error::{Error, Result, chain};
 use crate::repo::files::{Files, STAGING, make_folder, place, replace};
 use crate::repo::progress::Progress;
 use crate::repo::workspace::Workspace;
 use crate::{chunks, delta, payload};
+use upright_manifests::bytes::human;
 
 /// The record's file in a build's folder.
 const RECORD: &str = "encoded.json";

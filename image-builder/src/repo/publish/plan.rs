@@ -11,10 +11,10 @@ use upright_manifests::version::Version;
 
 use super::fit;
 use crate::repo::build::Build;
-use crate::repo::bytes::human;
 use crate::repo::config::Config;
 use crate::repo::error::{Error, Result};
 use crate::repo::published::PublishedRelease;
+use upright_manifests::bytes::human;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
