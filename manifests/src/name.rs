@@ -182,6 +182,18 @@ impl Slot {
     }
 }
 
+impl FromStr for Slot {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|slot| slot.as_str() == text).ok_or_else(|| ParseNameError {
+            text: text.chars().take(80).collect(),
+            kind: "a slot",
+            expected: "a or b",
+        })
+    }
+}
+
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

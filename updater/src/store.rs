@@ -188,6 +188,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_newer_agent_added_does_not_lock_out_the_older_one_it_is_rolled_back_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RecordFile::in_folder(folder.path());
+        let record = serde_json::json!({
+            "state": { "state": "idle", "mood": "good" },
+            "slots": { "a": { "version": "1.0", "root_hash": Digest::of(b""), "proven": true, "warm": 1 } },
+            "decided": ["2026-01-01T00:00:00Z", { "decision": "ask-a-friend" }],
+            "history": [{
+                "time": "2026-01-01T00:00:00Z", "version": "1.1", "by": "x",
+                "outcome": { "event": "rolled-back", "cause": { "cause": "intuition", "depth": 3 } },
+            }, { "time": "2026-01-01T00:00:00Z", "version": "1.1", "outcome": { "event": "praised", "by": "y" } }],
+            "friends": [],
+        });
+        let sha256 = Digest::of(record.to_string().as_bytes());
+        let envelope = Envelope { format: FORMAT, sha256, record };
+        fs::write(file.path(), serde_json::to_vec(&envelope).unwrap()).unwrap();
+        let read = file.load().unwrap().unwrap();
+        assert_eq!((read.slots.len(), read.decided, read.history.len()), (1, None, 2));
+        file.save(&Record { history: read.history, ..Record::default() }).unwrap();
+        file.load().unwrap();
+    }
+
+    #[test]
     fn a_newer_format_is_not_guessed_at() {
         let folder = tempfile::tempdir().unwrap();
         let file = RecordFile::in_folder(folder.path());

@@ -6,7 +6,7 @@ use crate::BLOCK_SIZE;
 /// Hashes a block holds.
 pub(super) const PER_BLOCK: u64 = BLOCK_SIZE / HASH_SIZE;
 /// Length of a hash in bytes.
-pub(super) const HASH_SIZE: u64 = 32;
+pub const HASH_SIZE: u64 = 32;
 
 /// The largest number of data blocks a tree may cover: 4 PiB, far from where offsets overflow.
 pub const MAX_DATA_BLOCKS: u64 = 1 << 40;

@@ -22,7 +22,7 @@ use crate::digest::{Digest, Digester};
 use crate::name::OsName;
 use crate::uuid::Uuid;
 
-pub use geometry::{Geometry, Level, MAX_DATA_BLOCKS};
+pub use geometry::{Geometry, HASH_SIZE, Level, MAX_DATA_BLOCKS};
 pub use superblock::{SUPERBLOCK_SIZE, Superblock};
 pub use tree::{BLOCK, BlockHasher, Discard, TreeBuilder, TreeError, TreeSink};
 

@@ -1,5 +1,8 @@
 //! Asking the repository what there is, and deciding about it.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use upright_manifests::channel::Channel;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{Arch, ChannelName, OsName};
@@ -47,18 +50,25 @@ impl Agent<'_> {
         let result = self.ask(wanted, overrides);
         let now = self.now();
         self.amend(|record| match &result {
-            Ok(offer) => {
+            Ok((offer, good_until)) => {
+                record.good_until = Some(good_until.clone());
                 record.decided = Some((now, offer.decision.clone()));
                 record.last_contact = Some(now);
                 record.failure = record.failure.take().filter(|_| record.state.target().is_some());
             }
             Err(error) => record.failure = Some((now, error.to_string())),
         })?;
-        result
+        result.map(|(offer, _)| offer)
     }
 
-    fn ask(&self, wanted: Option<&Version>, overrides: Overrides) -> Result<Offer, AgentError> {
+    /// The offer, and until when the metadata that vouches for it is good.
+    fn ask(
+        &self,
+        wanted: Option<&Version>,
+        overrides: Overrides,
+    ) -> Result<(Offer, BTreeMap<String, Timestamp>), AgentError> {
         let mut session = self.refresh()?;
+        let good_until = session.status().into_iter().map(|role| (role.role, role.expires)).collect();
         let os = self.os().clone();
         let channel = session.channel(&os, Arch::HERE, self.channel())?;
         let (release, manifest) = session.release(&os, Arch::HERE, wanted.unwrap_or(&channel.version))?;
@@ -75,9 +85,9 @@ impl Agent<'_> {
         let decision = choose(&facts, &channel, &release, self.now(), overrides);
         if let Decision::TakeFirst { floor, .. } = &decision {
             let (release, manifest) = session.release(&os, Arch::HERE, floor)?;
-            return Ok(Offer { decision, release, manifest, channel });
+            return Ok((Offer { decision, release, manifest, channel }, good_until));
         }
-        Ok(Offer { decision, release, manifest, channel })
+        Ok((Offer { decision, release, manifest, channel }, good_until))
     }
 
     /// Fresh, trusted metadata.

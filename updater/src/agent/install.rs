@@ -12,7 +12,7 @@ use upright_manifests::version::Version;
 
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer};
-use crate::apply::{ApplyError, Job, Partitions, Room, install, preflight, root_hash_of, ways};
+use crate::apply::{Job, Partitions, Room, audit, install, preflight, ways};
 use crate::fetch::{Fetcher, Patience};
 use crate::host::{Access, BlockDevice, Part};
 use crate::machine::{Effect, Event, Progress, State, Target};
@@ -91,7 +91,7 @@ impl Agent<'_> {
                 Effect::Prepare(_) => self.prepare(&offer.release),
                 Effect::Install(_, slot) => self.write(&offer.release, slot, reporter),
                 Effect::Switch(target, slot) => {
-                    self.verify_slot(&target, slot).and_then(|()| self.switch(&target, slot))
+                    self.require_written(&target, slot).and_then(|()| self.switch(&target, slot))
                 }
                 _ => return Ok(()),
             };
@@ -160,26 +160,28 @@ impl Agent<'_> {
         self.take(Event::Applied(way))
     }
 
-    /// Makes sure that a slot whose boot entry is there already still holds its release.
-    pub(super) fn verify_slot(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
-        // What has no entry yet was read back a moment ago.
-        if self.trust(&self.entry(target, slot))?.is_none() {
-            return Ok(());
+    /// The same for a release that is about to be switched to; what has no boot entry yet was read back a moment ago.
+    pub(super) fn require_written(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
+        match self.trust(&self.entry(target, slot))? {
+            None => Ok(()),
+            Some(_) => self.require_whole(&target.version, target.root_hash, slot),
         }
+    }
+
+    /// Makes sure that a slot still holds its release, all of which can be read: nobody is sent to a system that does not
+    /// come up.
+    pub(super) fn require_whole(
+        &self,
+        version: &Version,
+        root_hash: Digest,
+        slot: Slot,
+    ) -> Result<(), AgentError> {
         let opened = self.open_slot(slot, Access::Read)?;
         let params = tree_on(opened.verity.as_ref())
             .map_err(AgentError::system(format!("read the hash tree of slot {slot}")))?;
-        let found = root_hash_of(opened.root.as_ref(), &params, &mut |_| ())?;
-        match found == target.root_hash {
+        match audit(opened.root.as_ref(), opened.verity.as_ref(), &params, &mut |_| ())?.is_whole(root_hash) {
             true => Ok(()),
-            false => Err(ApplyError::ReadBack {
-                slot,
-                version: target.version.clone(),
-                way: "an earlier update".to_owned(),
-                expected: target.root_hash,
-                found,
-            }
-            .into()),
+            false => Err(AgentError::Damaged { slot, version: version.clone() }),
         }
     }
 
@@ -212,7 +214,7 @@ fn keep(
 }
 
 /// Salt and size of the tree on a verity partition.
-fn tree_on(verity: &dyn BlockDevice) -> std::io::Result<VerityParams> {
+pub(super) fn tree_on(verity: &dyn BlockDevice) -> std::io::Result<VerityParams> {
     let mut block = vec![0; upright_manifests::verity::BLOCK];
     verity.read_at(&mut block, 0)?;
     let bytes = block.first_chunk::<SUPERBLOCK_SIZE>().ok_or(std::io::ErrorKind::InvalidData)?;

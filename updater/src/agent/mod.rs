@@ -7,10 +7,13 @@ mod perform;
 mod rollback;
 mod service;
 mod trial;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use upright_manifests::name::Slot;
+use upright_manifests::version::Version;
 
 use crate::apply::ApplyError;
 use crate::boot::{Entry, Trust};
@@ -27,6 +30,7 @@ pub use perform::Reporter;
 pub use rollback::RollbackPlan;
 pub use service::serve;
 pub use trial::{TrialError, TrialOutcome, run_trial};
+pub use verify::SlotAudit;
 
 /// The agent on one host.
 pub struct Agent<'h> {
@@ -56,6 +60,17 @@ pub enum AgentError {
     /// The release could not be installed.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// A slot that was to be gone to is damaged.
+    #[error(
+        "slot {slot} does not hold {version} as it was signed, so this host stays with what runs; `upright verify {slot}` says what is \
+         damaged, and the next update writes it anew"
+    )]
+    Damaged {
+        /// The slot.
+        slot: Slot,
+        /// The release it should hold.
+        version: Version,
+    },
     /// The boot loader's state cannot be read or written.
     #[error("cannot {what}: {source}")]
     System {
@@ -107,13 +122,16 @@ impl<'h> Agent<'h> {
         &self.booted
     }
 
-    /// The time: a clock that is behind the image that runs is wrong, as one that starts in 1970.
+    /// The time. A clock that is behind the image that runs, as one that starts in 1970, is wrong, and so is one that is behind the
+    /// last contact with the server. That contact was not later than the metadata it brought was good for, so a clock
+    /// that was years ahead then cannot have left its mark.
     pub(super) fn now(&self) -> Timestamp {
         let clock = self.host.clock().now();
-        let latest = match self.host.machine().image_time() {
-            Some(image) if image > clock => {
-                tracing::warn!(%clock, %image, "the clock is behind the image that runs; taking the image's time");
-                image
+        let known = self.host.machine().image_time().into_iter().chain(self.record.last_contact).max();
+        let latest = match known {
+            Some(known) if known > clock => {
+                tracing::warn!(%clock, %known, "the clock is wrong: it was later already; taking the later time");
+                known
             }
             _ => clock,
         };

@@ -60,10 +60,17 @@ impl Agent<'_> {
     /// Makes the other slot's release what the next boot takes. Says whether a reboot is needed.
     pub fn roll_back(&mut self) -> Result<bool, AgentError> {
         let seen = self.observe()?;
+        let next = step(self.record.clone(), Event::RollbackAsked(seen.clone()), self.now())?;
+        let away = self.booted.slot.other();
+        if let (State::RollingBack { slot, .. }, Some(other)) = (&next.state, self.record.slots.get(&away))
+            && *slot == self.booted.slot
+        {
+            self.require_whole(&other.version, other.root_hash, away)?;
+        }
         self.take(Event::RollbackAsked(seen))?;
         match self.record.state.effect() {
             Effect::Switch(target, slot) => {
-                self.verify_slot(&target, slot)?;
+                self.require_written(&target, slot)?;
                 self.switch(&target, slot)?;
                 Ok(true)
             }

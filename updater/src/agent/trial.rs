@@ -7,7 +7,7 @@ use super::{Agent, AgentError, Busy, Lock};
 use crate::config::Config;
 use crate::health::{examine, gather};
 use crate::host::Host;
-use crate::machine::{Event, HealthReport, State};
+use crate::machine::{Event, HealthReport, Installed, State, Verdict};
 
 /// How a trial went.
 #[derive(Debug)]
@@ -58,6 +58,9 @@ pub fn run_trial(host: &dyn Host, config: &Config, folder: &Path) -> Result<Tria
     if agent.record.state != before {
         return Ok(TrialOutcome::NoTrial);
     }
+    if report.verdict == Verdict::Unhealthy {
+        agent.look_at_the_way_back()?;
+    }
     agent.take(Event::Checked(report.clone()))?;
     agent.end_trial()?;
     Ok(TrialOutcome::Ended(report))
@@ -69,6 +72,22 @@ fn patiently(host: &dyn Host, folder: &Path) -> Result<Lock, Busy> {
 }
 
 impl Agent<'_> {
+    /// A system that runs, unhealthy as it is, beats one that does not come up: a way back that is damaged is none.
+    fn look_at_the_way_back(&mut self) -> Result<(), AgentError> {
+        let slot = self.booted.slot.other();
+        let Some(Installed { version, root_hash, .. }) = self.record.slots.get(&slot).cloned() else {
+            return Ok(());
+        };
+        match self.require_whole(&version, root_hash, slot) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let reason = error.to_string();
+                tracing::error!(%slot, %reason, "the way back is lost");
+                self.take(Event::Lost { slot, reason })
+            }
+        }
+    }
+
     /// Tells the boot loader about a verdict, and reboots if the release that runs was found bad.
     pub(super) fn end_trial(&mut self) -> Result<(), AgentError> {
         match self.record.state {

@@ -13,8 +13,10 @@
 //! | `hints` | which blocks the hash tree of a slot says it holds |
 //! | `target`, `first` | the root partition being written, and the block that is written last |
 //! | `readback`, `tree` | reading back the image, and the hash tree that is made meanwhile |
+//! | `audit` | comparing a slot with its hash tree at any later time |
 //! | `uki` | composing, staging and comparing the UKI |
 
+mod audit;
 mod chunks;
 mod delta;
 mod error;
@@ -29,6 +31,7 @@ mod tree;
 mod uki;
 mod ways;
 
+pub use audit::{Audit, audit, files_in};
 pub use error::{ApplyError, WayError};
 pub use install::{Job, install};
 pub use preflight::{Room, preflight};

@@ -36,7 +36,17 @@ pub fn root_hash_of(
     observe: &mut dyn FnMut(u64),
 ) -> Result<Digest, ApplyError> {
     let sink = |_: u64, _: &[u8; BLOCK]| Ok(());
-    read(device, None, params, sink, observe).map(|(root_hash, _)| root_hash)
+    read_tree(device, params, sink, observe).map(|(root_hash, _)| root_hash)
+}
+
+/// The same, with the tree's blocks for `sink`.
+pub(super) fn read_tree<S: TreeSink<Error = io::Error>>(
+    device: &dyn BlockDevice,
+    params: &VerityParams,
+    sink: S,
+    observe: &mut dyn FnMut(u64),
+) -> Result<(Digest, S), ApplyError> {
+    read(device, None, params, sink, observe)
 }
 
 /// Reads the root partition back and compares it with what was signed. Only then the image gets its first block, and the verity

@@ -126,7 +126,7 @@ impl From<AgentError> for Failure {
                 Exit::Host
             }
             AgentError::Apply(error) if error.is_temporary() => Exit::Unreachable,
-            AgentError::Apply(_) => Exit::NotTrusted,
+            AgentError::Apply(_) | AgentError::Damaged { .. } => Exit::NotTrusted,
         };
         Self::new(exit, error.to_string())
     }

@@ -13,6 +13,7 @@ mod run;
 mod state;
 mod status;
 mod update;
+mod verify;
 mod why;
 
 use std::io::IsTerminal;
@@ -58,6 +59,7 @@ enum Command {
     Status(status::Status),
     Check(check::Check),
     Update(update::Update),
+    Verify(verify::Verify),
     Rollback(rollback::Rollback),
     Channel(channel::Channel),
     History(history::History),
@@ -97,6 +99,7 @@ impl Cli {
             Command::Status(command) => command.run(&context),
             Command::Check(command) => command.run(&context),
             Command::Update(command) => command.run(&context),
+            Command::Verify(command) => command.run(&context),
             Command::Rollback(command) => command.run(&context),
             Command::Channel(command) => command.run(&context),
             Command::History(command) => command.run(&context),

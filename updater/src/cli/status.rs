@@ -1,5 +1,6 @@
 //! `upright status`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::Args;
@@ -33,6 +34,8 @@ struct Report {
     slots: Vec<SlotReport>,
     state: State,
     last_contact: Option<Timestamp>,
+    /// Until when the metadata of the last contact is good, by role.
+    metadata_good_until: BTreeMap<String, Timestamp>,
     decision: Option<Decision>,
     failure: Option<(Timestamp, String)>,
 }
@@ -76,6 +79,7 @@ impl Status {
                 .filter(|decision| record.state == State::Idle || !matches!(decision, Decision::Take { .. })),
             state: record.state,
             last_contact: record.last_contact,
+            metadata_good_until: record.good_until.unwrap_or_default(),
             failure: record.failure,
         };
         output::print(context.json, &report, || describe(&report))?;
@@ -141,6 +145,10 @@ fn describe(report: &Report) -> String {
     match report.last_contact {
         Some(time) => drop(writeln!(text, "last contact with the server: {time:.0}")),
         None => drop(writeln!(text, "last contact with the server: never")),
+    }
+    // The first to expire is what counts: hosts take nothing then.
+    if let Some((role, time)) = report.metadata_good_until.iter().min_by_key(|(_, time)| **time) {
+        let _ = writeln!(text, "metadata good until: {time:.0} ({role})");
     }
     if let Some(decision) = &report.decision {
         let _ = writeln!(text, "decision: {decision}");

@@ -113,11 +113,8 @@ impl Machine for Files {
             fs::read_to_string(&path)
                 .map_err(|source| BootedError::Read { path: path.display().to_string(), source })
         };
-        let slot = match read("slot")?.trim() {
-            "a" => Slot::A,
-            "b" => Slot::B,
-            other => return Err(BootedError::Slot(other.to_owned())),
-        };
+        let text = read("slot")?;
+        let slot = text.trim().parse().map_err(|_| BootedError::Slot(text.trim().to_owned()))?;
         parse(&read("cmdline")?, slot)
     }
 

@@ -45,6 +45,13 @@ pub enum Event {
     Checked(HealthReport),
     /// The boot loader knows that the release is good.
     Committed,
+    /// The slot that is not running does not hold its release any more.
+    Lost {
+        /// The slot.
+        slot: Slot,
+        /// Why, in one line.
+        reason: String,
+    },
     /// An operator wants the other slot's release.
     RollbackAsked(Observation),
 }

@@ -12,7 +12,6 @@ use super::record::{Cause, Record};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct HistoryEntry {
     /// When.
     pub time: Timestamp,
@@ -66,6 +65,9 @@ pub enum Outcome {
     },
     /// It was switched to again at an operator's word; its slot held it already.
     SwitchedBack,
+    /// What a newer agent wrote, before it was rolled back.
+    #[serde(other)]
+    Unknown,
 }
 
 impl HistoryEntry {
@@ -104,6 +106,7 @@ impl fmt::Display for Outcome {
                 None => write!(f, "not healthy, but no other slot holds a release to go back to"),
             },
             Self::SwitchedBack => write!(f, "switched to again by an operator"),
+            Self::Unknown => write!(f, "what this version of upright has no word for"),
         }
     }
 }

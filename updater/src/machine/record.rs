@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{ChannelName, Slot};
 use upright_manifests::version::Version;
@@ -14,8 +14,11 @@ use super::history::HistoryEntry;
 use crate::policy::Decision;
 
 /// Everything the agent remembers.
+///
+/// A rollback of the system is one of the agent, too: what a newer one wrote must be read by an older one. Fields, outcomes
+/// and causes may therefore be added, and are passed over by those who do not know them; a new state, or another
+/// meaning, needs a new number of the format.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Record {
     /// What it is in the middle of.
     pub state: State,
@@ -28,7 +31,7 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<ChannelName>,
     /// The last decision about the channel's release, and when it was made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_known")]
     pub decided: Option<(Timestamp, Decision)>,
     /// Why the last attempt to check or to update failed, and when; none after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,14 +39,22 @@ pub struct Record {
     /// When the update server last answered with trusted metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_contact: Option<Timestamp>,
+    /// Until when the metadata of that answer is good, by role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good_until: Option<BTreeMap<String, Timestamp>>,
     /// What happened, oldest first, at most [`HistoryEntry::MOST`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
 }
 
+/// A decision that only a newer agent knows is none.
+fn if_known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(Timestamp, Decision)>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).ok())
+}
+
 /// A release that is being installed or tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Target {
     /// Its version.
     pub version: Version,
@@ -56,7 +67,6 @@ pub struct Target {
 
 /// What a slot holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Installed {
     /// The release's version.
     pub version: Version,
@@ -97,6 +107,9 @@ pub enum Cause {
     TrialsUsedUp,
     /// An operator rolled it back.
     Operator,
+    /// What a newer agent wrote, before it was rolled back.
+    #[serde(other)]
+    Unknown,
 }
 
 impl fmt::Display for Cause {
@@ -110,13 +123,13 @@ impl fmt::Display for Cause {
                 )
             }
             Self::Operator => write!(f, "an operator rolled it back"),
+            Self::Unknown => write!(f, "for a reason this version of upright has no word for"),
         }
     }
 }
 
 /// How far the writing of a slot got, durably.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Progress {
     /// The way in use, by its name; empty before the first.
     pub way: String,

@@ -102,6 +102,11 @@ pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, 
             record.decided = None;
             State::Idle
         }
+        (state, Event::Lost { slot, reason }) => {
+            record.slots.remove(&slot);
+            record.failure = Some((now, reason));
+            state
+        }
         (state, Event::RollbackAsked(seen)) => roll_back(&mut record, state, &seen, now)?,
         (state, event) => return Err(StepError::Unexpected { state: state.name(), event: name(&event) }),
     };
@@ -315,6 +320,7 @@ fn name(event: &Event) -> &'static str {
         Event::Switched { .. } => "a switch",
         Event::Checked(_) => "the end of the health checks",
         Event::Committed => "a commit",
+        Event::Lost { .. } => "the loss of a slot",
         Event::RollbackAsked(_) => "a rollback",
     }
 }

@@ -1,12 +1,13 @@
 //! Simulated systemd units: one is active if the program that its file in the booted image starts is in that image.
 
 use jiff::Timestamp;
-use upright_manifests::erofs::{ErofsError, ReadAt, Reader};
+use upright_manifests::erofs::{ErofsError, Reader};
 use upright_manifests::name::Slot;
 
 use super::Files;
 use crate::health::Probed;
 use crate::host::{Access, BlockDevice, Part, Slots};
+use crate::slot::Image;
 
 /// Where units are in an image.
 const FOLDERS: [&str; 3] = ["etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
@@ -17,11 +18,11 @@ const MAX_UNIT: usize = 64 << 10;
 /// Looks at a unit of the image in `slot`.
 pub(super) fn look(files: &Files, slot: Slot, unit: &str) -> Probed {
     let failed = |message: String| Probed { message, ..Probed::default() };
-    let image = files
+    let found = files
         .open(slot, Part::Root, Access::Read)
         .map_err(|error| error.to_string())
-        .and_then(|device| Reader::open(Blocks(device)).map_err(|error| error.to_string()));
-    match image.and_then(|image| program_of(&image, unit).map_err(|error| error.to_string())) {
+        .and_then(|device| program_of(device.as_ref(), unit).map_err(|error| error.to_string()));
+    match found {
         Err(error) => failed(format!("slot {slot} cannot be read: {error}")),
         Ok(None) => failed(format!("{unit} is not in the image, or starts nothing")),
         Ok(Some((program, false))) => {
@@ -39,12 +40,13 @@ pub(super) fn look(files: &Files, slot: Slot, unit: &str) -> Probed {
 /// When the image in `slot` was built.
 pub(super) fn image_time(files: &Files, slot: Slot) -> Option<Timestamp> {
     let device = files.open(slot, Part::Root, Access::Read).ok()?;
-    let image = Reader::open(Blocks(device)).ok()?;
+    let image = Reader::open(Image(device.as_ref())).ok()?;
     Timestamp::from_second(image.superblock().time).ok()
 }
 
 /// The program that a unit starts, and whether it is there.
-fn program_of(image: &Reader<Blocks>, unit: &str) -> Result<Option<(String, bool)>, ErofsError> {
+fn program_of(device: &dyn BlockDevice, unit: &str) -> Result<Option<(String, bool)>, ErofsError> {
+    let image = Reader::open(Image(device))?;
     for folder in FOLDERS {
         let Some(node) = image.lookup(format!("{folder}/{unit}").as_bytes())? else { continue };
         let mut bytes = vec![0; MAX_UNIT];
@@ -56,17 +58,4 @@ fn program_of(image: &Reader<Blocks>, unit: &str) -> Result<Option<(String, bool
         return Ok(Some((program.to_owned(), there)));
     }
     Ok(None)
-}
-
-/// A slot's root partition as the EROFS reader wants it.
-struct Blocks(Box<dyn BlockDevice>);
-
-impl ReadAt for Blocks {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-        self.0.read_at(buffer, offset)
-    }
 }

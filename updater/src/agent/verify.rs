@@ -1,0 +1,88 @@
+//! Checks at any time that a slot holds what was signed for it.
+
+use serde::Serialize;
+use upright_manifests::digest::Digest;
+use upright_manifests::name::Slot;
+use upright_manifests::version::Version;
+
+use super::install::tree_on;
+use super::{Agent, AgentError, Reporter};
+use crate::apply::{audit, files_in};
+use crate::host::{Access, Host, Part};
+use crate::machine::Record;
+
+/// What a slot was found to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SlotAudit {
+    /// The slot.
+    pub slot: Slot,
+    /// Whether it runs.
+    pub booted: bool,
+    /// The release it should hold.
+    pub version: Version,
+    /// The release's dm-verity root hash: for the slot that runs what its UKI has on the command line, for the other
+    /// what was signed when it was installed.
+    pub root_hash: Digest,
+    /// The root hash of what it holds.
+    pub found: Digest,
+    /// The image's size in bytes.
+    pub size: u64,
+    /// How many blocks of 4096 bytes the kernel refuses to read, since they are not what the hash tree says.
+    pub damaged_blocks: u64,
+    /// The numbers of the first of them.
+    pub blocks: Vec<u64>,
+    /// The files that they are part of, if that can be told.
+    pub files: Vec<String>,
+    /// A block of the hash tree that is damaged itself.
+    pub damaged_tree: Option<u64>,
+}
+
+impl SlotAudit {
+    /// Whether the slot holds its release, and all of it can be read.
+    pub fn holds(&self) -> bool {
+        self.found == self.root_hash && self.damaged_blocks == 0 && self.damaged_tree.is_none()
+    }
+}
+
+impl Agent<'_> {
+    /// Reads all of `slot` past the page cache; none if nothing is known to be in it. Nothing is changed, and no lock is needed.
+    pub fn audit(
+        host: &dyn Host,
+        record: &Record,
+        slot: Slot,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Option<SlotAudit>, AgentError> {
+        let booted = host.machine().booted()?;
+        let (version, root_hash) = match record.slots.get(&slot) {
+            _ if slot == booted.slot => (booted.version, booted.root_hash),
+            Some(installed) => (installed.version.clone(), installed.root_hash),
+            None => return Ok(None),
+        };
+        let open = |part| {
+            let opened = host.slots().open(slot, part, Access::Read);
+            opened.map_err(AgentError::system(format!("open the partitions of slot {slot}")))
+        };
+        let (root, verity) = (open(Part::Root)?, open(Part::Verity)?);
+        let params = tree_on(verity.as_ref())
+            .map_err(AgentError::system(format!("read the hash tree of slot {slot}")))?;
+        let size = params.data_blocks.saturating_mul(upright_manifests::BLOCK_SIZE);
+        reporter.step(&format!("reading slot {slot}"));
+        let seen = audit(root.as_ref(), verity.as_ref(), &params, &mut |done| reporter.bytes(done, size))?;
+        // The names are a courtesy; where the damage is in the file system's own blocks there are none.
+        let files = if seen.blocks.is_empty() { None } else { files_in(root.as_ref(), &seen.blocks).ok() };
+        let name = |path: &Vec<u8>| format!("/{}", String::from_utf8_lossy(path).escape_debug());
+        Ok(Some(SlotAudit {
+            slot,
+            booted: slot == booted.slot,
+            version,
+            root_hash,
+            found: seen.found,
+            size,
+            damaged_blocks: seen.damaged,
+            blocks: seen.blocks,
+            files: files.iter().flatten().map(name).collect(),
+            damaged_tree: seen.tree,
+        }))
+    }
+}

@@ -1,0 +1,87 @@
+//! `upright verify`.
+
+use clap::Args;
+use upright_manifests::bytes::human;
+use upright_manifests::name::Slot;
+
+use super::exit::{Exit, Failure};
+use super::{Context, output};
+use crate::agent::{Agent, SlotAudit};
+
+/// How many files and blocks a line names.
+const NAMED: usize = 3;
+
+/// Read the slots from their partitions and compare them with what was signed
+///
+/// The kernel does so for each block that is read, with dm-verity; this reads all of them. Exits with 4 if a slot does not hold
+/// what it should.
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// This slot alone: a or b
+    slot: Option<Slot>,
+}
+
+impl Verify {
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let record = context.record()?;
+        let mut audits = Vec::new();
+        for slot in Slot::ALL.into_iter().filter(|slot| self.slot.is_none_or(|asked| asked == *slot)) {
+            let mut progress = output::Progress::new(context.json);
+            audits.extend(Agent::audit(context.host.as_ref(), &record, slot, &mut progress)?);
+        }
+        if let (Some(slot), true) = (self.slot, audits.is_empty()) {
+            return Err(Failure::new(
+                Exit::Refused,
+                format!("slot {slot} holds no release, so there is nothing to verify"),
+            ));
+        }
+        output::print(context.json, &audits, || audits.iter().map(describe).collect())?;
+        let damaged: Vec<&SlotAudit> = audits.iter().filter(|audit| !audit.holds()).collect();
+        match damaged.iter().find(|audit| audit.booted).or(damaged.first()) {
+            None => Ok(Exit::Done),
+            // The audits say it in JSON already.
+            Some(_) if context.json => Ok(Exit::NotTrusted),
+            Some(audit) => Err(Failure::new(Exit::NotTrusted, advice(audit))),
+        }
+    }
+}
+
+fn describe(audit: &SlotAudit) -> String {
+    let SlotAudit { slot, version, .. } = audit;
+    let mark = if audit.booted { "*" } else { " " };
+    let verdict = match audit.holds() {
+        true => format!("as it was signed ({})", human(audit.size)),
+        false => damage(audit),
+    };
+    format!("{mark} slot {slot}  {version:12}  {verdict}\n")
+}
+
+fn damage(audit: &SlotAudit) -> String {
+    let blocks: Vec<String> = audit.blocks.iter().take(NAMED).map(u64::to_string).collect();
+    let files: Vec<&str> = audit.files.iter().take(NAMED).map(String::as_str).collect();
+    let more = |all: usize| if all > NAMED { ", ..." } else { "" };
+    let place = match files.is_empty() {
+        true => "the file system's own data".to_owned(),
+        false => format!("{}{}", files.join(", "), more(audit.files.len())),
+    };
+    match (audit.damaged_blocks, audit.damaged_tree) {
+        (0, Some(block)) => format!("DAMAGED: block {block} of the hash tree"),
+        (0, None) => format!("OTHER CONTENT: its root hash is {}", audit.found),
+        (_, _) if audit.found == audit.root_hash => "DAMAGED: the lowest level of the hash tree".to_owned(),
+        (count, _) => {
+            let blocks = format!("{}{}", blocks.join(", "), more(audit.blocks.len()));
+            format!("DAMAGED: {count} of {} blocks ({blocks}) in {place}", audit.size / 4096)
+        }
+    }
+}
+
+fn advice(audit: &SlotAudit) -> String {
+    let SlotAudit { slot, version, .. } = audit;
+    let next = match audit.booted {
+        true => {
+            "the kernel refuses to read what is damaged; `upright rollback` leaves it, and the next update writes it anew"
+        }
+        false => "it is no way back until the next update has written it anew",
+    };
+    format!("slot {slot} does not hold {version} as it was signed: {next}; look at the disk's health")
+}
