@@ -9,7 +9,8 @@ help:
 	@echo 'make demo          a real Debian in QEMU: boot, update, rollback, a release that fails and is left'
 	@echo 'make demo-virtual  the same on a simulated host, in seconds'
 	@echo 'make test          everything that guards the project'
-	@echo 'make lint, unit, deny, fuzz, bench   parts of it, and more'
+	@echo 'make bench         builds, installs and updates measured beside those of others, on real Debian trees'
+	@echo 'make lint, unit, deny, fuzz   parts of it, and more'
 	@echo 'make agent, install DESTDIR=ROOTFS            the static agent, and everything a host needs into a root file system'
 
 requirements:
@@ -49,6 +50,13 @@ target/interop/ready: tests/interop/requirements.txt
 
 deny:
 	cargo deny check licenses bans sources
+
+# Figures and docs/benchmarks/, beside what Debian has for the same job: an hour or two of CPU the first time, and what still
+# holds is not measured again. TREES=DIR takes A.tar, B.tar and C.tar from there.
+bench: agent
+	@tests/install-requirements bench
+	cargo build --release -p upright-image-builder -p upright-tests --bin upright-build --bin bench
+	target/release/bench --agent $(AGENT) $(if $(TREES),--trees '$(abspath $(TREES))') --write-docs
 
 install: programs agent
 	$(MAKE) -C dist install DESTDIR='$(abspath $(DESTDIR))' UPRIGHT='$(abspath $(AGENT))' MANUAL='$(abspath target/debug/upright)'

@@ -1,5 +1,6 @@
 //! Harness for tests that need both sides: root file systems, virtual machines, servers, simulated hosts.
 
+pub mod bench;
 pub mod fixture;
 pub mod programs;
 pub mod rootfs;

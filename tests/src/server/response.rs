@@ -1,7 +1,8 @@
 //! Answers requests, well or as badly as a [`Fault`] asks for.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path};
 use std::time::Duration;
 
@@ -48,7 +49,12 @@ impl Shared {
             return Answer::page(405);
         }
         let inside = Path::new(&request.path).components().all(|part| matches!(part, Component::Normal(_)));
-        let Some(mut file) = inside.then(|| fs::read(self.root.join(&request.path)).ok()).flatten() else {
+        let path = self.root.join(&request.path);
+        if let (true, Some(range), None) = (inside, request.range, fault) {
+            // Of a large file, only what is asked for.
+            return Answer::part_of(&path, range).unwrap_or_else(|_| Answer::page(404));
+        }
+        let Some(mut file) = inside.then(|| fs::read(&path).ok()).flatten() else {
             return Answer::page(404);
         };
         match fault {
@@ -114,11 +120,29 @@ impl Answer {
         let size = file.len() as u64;
         let end = last.map_or(size, |last| last.saturating_add(1).min(size));
         match file.get(first as usize..end as usize) {
-            Some(body @ [_, ..]) => {
-                let range = format!("{first}-{}/{size}", end - 1);
-                Self { status: 206, range: Some(range), body: body.to_vec() }
-            }
-            _ => Self { range: Some(format!("*/{size}")), ..Self::page(416) },
+            Some(body @ [_, ..]) => Self::found(first, body.to_vec(), size),
+            _ => Self::not_in(size),
         }
+    }
+
+    fn part_of(path: &Path, (first, last): (u64, Option<u64>)) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        let end = last.map_or(size, |last| last.saturating_add(1).min(size));
+        if first >= end {
+            return Ok(Self::not_in(size));
+        }
+        let mut body = vec![0; (end - first) as usize];
+        file.read_exact_at(&mut body, first)?;
+        Ok(Self::found(first, body, size))
+    }
+
+    fn found(first: u64, body: Vec<u8>, size: u64) -> Self {
+        let last = first + body.len() as u64 - 1;
+        Self { status: 206, range: Some(format!("{first}-{last}/{size}")), body }
+    }
+
+    fn not_in(size: u64) -> Self {
+        Self { range: Some(format!("*/{size}")), ..Self::page(416) }
     }
 }
