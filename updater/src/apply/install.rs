@@ -69,7 +69,8 @@ pub fn install(
     let resumed = progress.durable > 0 || progress.segments.is_some();
     let first = First::conceal(job.target, resumed, &job.release.root.verity)
         .map_err(|source| ApplyError::Device { what: "clear the slot's superblocks".to_owned(), source })?;
-    let mut work = Work { job, first, before: progress.fetched, progress, keep, reporter };
+    let held_release = first.hint().is_some();
+    let mut work = Work { job, first, held_release, before: progress.fetched, progress, keep, reporter };
     let mut failed = Vec::new();
     for (way, _) in &plan.ways[next..] {
         match work.attempt(way)? {
@@ -97,6 +98,8 @@ pub fn install(
 struct Work<'w, 'j> {
     job: &'w Job<'j>,
     first: First<'j>,
+    /// Whether the slot held a whole release, as far as its hash tree tells.
+    held_release: bool,
     /// Bytes that were fetched by runs before this one.
     before: u64,
     progress: Progress,
@@ -173,7 +176,7 @@ impl Work<'_, '_> {
         &mut self,
         work: impl FnOnce(&First<'_>, &mut Target<'_>, &mut Observer<'_>) -> Result<(), WayError>,
     ) -> Result<(), WayError> {
-        let (job, first, before) = (self.job, &self.first, self.before);
+        let (job, first, held, before) = (self.job, &self.first, self.held_release, self.before);
         let (progress, keep) = (&mut self.progress, &mut *self.keep);
         let (durable, written) = (progress.durable, progress.written);
         let mut checkpoint = |noted: Noted| {
@@ -181,7 +184,7 @@ impl Work<'_, '_> {
             progress.fetched = before + job.fetcher.fetched();
             keep(progress).map_err(io::Error::other)
         };
-        let mut target = Target::new(job.target, first, durable, &mut checkpoint);
+        let mut target = Target::new(job.target, first, durable, held, &mut checkpoint);
         let mut observer = Observer { reporter: self.reporter, total: job.release.root.size };
         let result = work(first, &mut target, &mut observer);
         let now = target.written();

@@ -1,6 +1,7 @@
 //! The root partition being written.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::digest::Digest;
@@ -36,6 +37,8 @@ pub(super) struct Target<'a> {
     at: Partitions<'a>,
     first: &'a First<'a>,
     buffer: AlignedBuffer,
+    /// Where the slot held a release: for what the device holds already.
+    held: Option<AlignedBuffer>,
     /// How much of the buffer is in use.
     filled: usize,
     /// Where the buffer starts in the image; a multiple of the block size.
@@ -49,16 +52,19 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// A target of which everything before `durable` is there already.
+    /// A target of which everything before `durable` is there already. If it `held_release`, what it holds is read before it is
+    /// written, and blocks that have the right content already are left alone.
     pub(super) fn new(
         at: Partitions<'a>,
         first: &'a First<'a>,
         durable: u64,
+        held_release: bool,
         checkpoint: Checkpoint<'a>,
     ) -> Self {
         let buffer = AlignedBuffer::new(WRITE);
+        let held = held_release.then(|| AlignedBuffer::new(WRITE));
         let (filled, unnoted, written) = (0, 0, 0);
-        Self { at, first, buffer, filled, flushed: durable, durable, unnoted, written, checkpoint }
+        Self { at, first, buffer, held, filled, flushed: durable, durable, unnoted, written, checkpoint }
     }
 
     /// Everything before this is on stable storage.
@@ -164,15 +170,27 @@ impl<'a> Target<'a> {
             self.first.set(&self.buffer[..BLOCK]);
             start = BLOCK;
         }
-        if start < whole {
-            self.at.root.write_at(&self.buffer[start..whole], self.flushed + start as u64)?;
+        let runs = if start < whole { self.runs_to_write(start..whole) } else { Vec::new() };
+        for run in runs {
+            self.at.root.write_at(&self.buffer[run.clone()], self.flushed + run.start as u64)?;
+            self.written += run.len() as u64;
         }
         self.buffer.copy_within(whole..self.filled, 0);
         self.filled -= whole;
         self.flushed += whole as u64;
-        self.written += whole as u64;
         self.unnoted += whole as u64;
         Ok(())
+    }
+
+    /// The runs of blocks in `range` of the buffer that the device does not hold yet; all of it where that cannot be told.
+    fn runs_to_write(&mut self, range: Range<usize>) -> Vec<Range<usize>> {
+        let at = self.flushed + range.start as u64;
+        let Some(held) = &mut self.held else { return vec![range] };
+        match self.at.root.read_at(&mut held[range.clone()], at) {
+            Ok(()) => differing(&self.buffer, held, range),
+            // Writing heals what a disk cannot read any more; the read-back tells.
+            Err(_) => vec![range],
+        }
     }
 
     /// Reads what the block at `offset` has from its byte `keep` on into the buffer's first block.
@@ -203,6 +221,22 @@ impl<'a> Target<'a> {
     }
 }
 
+/// The runs of blocks in `range`, which are whole blocks, that are not the same in both.
+fn differing(new: &[u8], held: &[u8], range: Range<usize>) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for start in range.step_by(BLOCK) {
+        let block = start..start + BLOCK;
+        if new[block.clone()] == held[block.clone()] {
+            continue;
+        }
+        match runs.last_mut() {
+            Some(run) if run.end == start => run.end = block.end,
+            _ => runs.push(block),
+        }
+    }
+    runs
+}
+
 impl Write for Target<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let part = bytes.len().min(WRITE - self.filled);
@@ -216,5 +250,23 @@ impl Write for Target<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_that_differ_are_one_run() {
+        let held = vec![0; 6 * BLOCK];
+        let mut new = held.clone();
+        for block in [0, 2, 3, 5] {
+            new[block * BLOCK + 7] = 1;
+        }
+        let run = |blocks: Range<usize>| blocks.start * BLOCK..blocks.end * BLOCK;
+        assert_eq!(differing(&new, &held, run(0..6)), [run(0..1), run(2..4), run(5..6)]);
+        assert_eq!(differing(&new, &held, run(3..5)), [run(3..4)]);
+        assert!(differing(&held, &held, run(0..6)).is_empty());
     }
 }
