@@ -7,7 +7,7 @@ use upright_manifests::digest::Digest;
 
 use super::edit::{Edit, What, push};
 use super::encode::DeltaError;
-use super::segments::{self, Bytes, Images};
+use super::segments::{self, Bytes, Images, Stretch};
 use crate::payload::Parted;
 
 /// Bytes of a UKI that stand in the root image too.
@@ -47,6 +47,7 @@ pub fn compose(
         end = part.at + part.length;
     }
     push(&mut edits, Edit { what: What::Literal, length: uki.len() as u64 - end });
+    let stretch = Stretch { start: 0, end: uki.len() as u64, edits };
     let head = Head {
         kind: Kind::Uki,
         memory: 0,
@@ -56,5 +57,5 @@ pub fn compose(
         segments: Vec::new(),
     };
     let images = Images { base: None, root: Some(root), target: Bytes::Memory(uki) };
-    segments::write(head, &edits, images, level, out, &|_| {})
+    segments::write(head, &[stretch], images, level, out, &|_| {})
 }

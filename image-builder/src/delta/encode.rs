@@ -9,11 +9,12 @@ use upright_manifests::delta::{Head, Input, Kind, PackError, Source};
 use upright_manifests::digest::Digest;
 
 use super::edit::{Edit, What, push};
+use super::file::{Files, Made};
 use super::old::Old;
 use super::pairing::Candidates;
 use super::pieces::{self, Content, Piece};
-use super::segments::{self, Bytes, Images};
-use crate::erofs::Layout;
+use super::segments::{self, Bytes, Images, Stretch};
+use crate::erofs::{Layout, Run};
 use crate::parallel;
 use crate::payload::Parted;
 
@@ -52,6 +53,8 @@ pub struct Stats {
     pub literal: u64,
     /// Zeros.
     pub zero: u64,
+    /// Compressed as it was before.
+    pub rebuilt: u64,
 }
 
 /// Why a delta could not be made.
@@ -98,66 +101,100 @@ pub fn encode(
 ) -> Result<(Parted, Stats), DeltaError> {
     pieces::check(source.layout, source.image)?;
     pieces::check(target.layout, target.image)?;
-    let candidates = Candidates::new(source.layout);
+    let (old, new) = (Candidates::new(source.layout), Candidates::new(target.layout));
+    let files = Files { source, target, old, new };
     let pieces = pieces::of(target.layout);
     let matched = AtomicU64::new(0);
-    let edits = parallel::map(&pieces, |piece| {
-        let edits = edits(&candidates, source, target, piece);
+    let made = parallel::map(&pieces, |piece| {
+        let made = edits(&files, piece);
         let length = piece.run.blocks * BLOCK_SIZE;
         done(matched.fetch_add(length, Ordering::Relaxed) + length);
-        edits
+        made
     })?;
-    let mut all = Vec::new();
-    edits.into_iter().flatten().for_each(|edit| push(&mut all, edit));
     let size = |side: Side<'_>| side.layout.blocks * BLOCK_SIZE;
+    let input = |at, side: Side<'_>| Input { source: at, size: size(side), id: side.root_hash };
+    let mut inputs = vec![input(Source::Base, source)];
+    if made.iter().any(|made| made.late) {
+        inputs.push(input(Source::Root, target));
+    }
+    let stretches = stretches(&pieces, independent(&pieces, made));
     let head = Head {
         kind: Kind::Root,
         memory: 0,
         target_size: size(target),
         target_id: target.root_hash,
-        inputs: vec![Input { source: Source::Base, size: size(source), id: source.root_hash }],
+        inputs,
         segments: Vec::new(),
     };
-    let images = Images { base: Some(source.image), root: None, target: Bytes::File(target.image) };
-    let parted = segments::write(head, &all, images, options.level, out, &|packed| {
+    let images =
+        Images { base: Some(source.image), root: Some(target.image), target: Bytes::File(target.image) };
+    let parted = segments::write(head, &stretches, images, options.level, out, &|packed| {
         done(matched.load(Ordering::Relaxed) + packed);
     })?;
-    Ok((parted, Stats::of(&all)))
+    Ok((parted, Stats::of(&stretches)))
 }
 
 /// How to make one piece of the target.
-fn edits(
-    candidates: &Candidates<'_>,
-    source: Side<'_>,
-    target: Side<'_>,
-    piece: &Piece<'_>,
-) -> Result<Vec<Edit>, DeltaError> {
-    let literal = Edit { what: What::Literal, length: piece.run.blocks * BLOCK_SIZE };
-    let old = match piece.content {
-        Content::Zero => return Ok(vec![Edit { what: What::Zero, ..literal }]),
-        Content::Metadata => source.layout.metadata.clone(),
-        Content::File(file) => match (candidates.same(file), candidates.base(file)) {
-            (Some(same), _) => {
-                return Ok(vec![Edit { what: What::Copy(Source::Base, same.start * BLOCK_SIZE), ..literal }]);
-            }
-            (None, Some(base)) => vec![pieces::run_of(base)],
-            (None, None) => return Ok(vec![literal]),
-        },
+fn edits(files: &Files<'_>, piece: &Piece<'_>) -> Result<Made, DeltaError> {
+    let length = piece.run.blocks * BLOCK_SIZE;
+    let edits = match piece.content {
+        Content::Zero => vec![Edit { what: What::Zero, length }],
+        Content::Metadata => {
+            let new = Bytes::File(files.target.image).read(piece.run.start * BLOCK_SIZE, length)?;
+            Old::read(Source::Base, files.source.image, &files.source.layout.metadata)?.edits(&new)
+        }
+        Content::File(file) => return files.edits(file),
     };
-    let new = Bytes::File(target.image).read(piece.run.start * BLOCK_SIZE, literal.length)?;
-    let old = Old::read(source.image, &old)?;
-    Ok(old.edits(&new))
+    Ok(Made { edits, late: false })
+}
+
+/// Late pieces cannot be made from each other: those that would be are brought along.
+fn independent(pieces: &[Piece<'_>], mut made: Vec<Made>) -> Vec<Made> {
+    let bytes = |run: Run| run.start * BLOCK_SIZE..(run.start + run.blocks) * BLOCK_SIZE;
+    let late = pieces.iter().zip(&made).filter(|(_, made)| made.late);
+    let late: Vec<_> = late.map(|(piece, _)| bytes(piece.run)).collect();
+    for (piece, made) in pieces.iter().zip(&mut made) {
+        let takes = |range: &std::ops::Range<u64>| made.edits.iter().any(|edit| edit.takes(range));
+        if made.late && late.iter().any(takes) {
+            let edit = Edit { what: What::Literal, length: piece.run.blocks * BLOCK_SIZE };
+            *made = Made { edits: vec![edit], late: false };
+        }
+    }
+    made
+}
+
+/// The edits in the order they are followed in, as stretches of the target; those that take what others make come last.
+fn stretches(pieces: &[Piece<'_>], made: Vec<Made>) -> Vec<Stretch> {
+    let (mut first, mut last): (Vec<Stretch>, Vec<Stretch>) = Default::default();
+    for (piece, made) in pieces.iter().zip(made) {
+        let start = piece.run.start * BLOCK_SIZE;
+        let stretches = if made.late { &mut last } else { &mut first };
+        match stretches.last_mut() {
+            Some(stretch) if stretch.end == start => {
+                stretch.end += piece.run.blocks * BLOCK_SIZE;
+                made.edits.into_iter().for_each(|edit| push(&mut stretch.edits, edit));
+            }
+            _ => stretches.push(Stretch {
+                start,
+                end: start + piece.run.blocks * BLOCK_SIZE,
+                edits: made.edits,
+            }),
+        }
+    }
+    first.append(&mut last);
+    first
 }
 
 impl Stats {
-    fn of(edits: &[Edit]) -> Self {
+    fn of(stretches: &[Stretch]) -> Self {
         let mut stats = Self::default();
-        for edit in edits {
+        for edit in stretches.iter().flat_map(|stretch| &stretch.edits) {
             *match edit.what {
                 What::Copy(..) => &mut stats.copied,
                 What::Add(..) => &mut stats.added,
                 What::Literal => &mut stats.literal,
                 What::Zero => &mut stats.zero,
+                What::Rebuild(_) => &mut stats.rebuilt,
             } += edit.length;
         }
         stats

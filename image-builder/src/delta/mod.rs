@@ -7,6 +7,8 @@
 mod compose;
 mod edit;
 mod encode;
+mod file;
+mod inner;
 mod matching;
 mod old;
 mod pairing;

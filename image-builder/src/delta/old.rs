@@ -14,20 +14,37 @@ use crate::erofs::Run;
 /// Equal bytes in a row that are copied and not added: what an edit costs, about.
 const COPY: usize = 192;
 
-/// Runs of a source, one after the other.
+/// Bytes of a source, one stretch after the other.
+#[derive(Debug, Default)]
 pub(super) struct Old {
-    bytes: Vec<u8>,
-    runs: Vec<Run>,
+    pub(super) bytes: Vec<u8>,
+    stretches: Vec<Stretch>,
+}
+
+/// Bytes that are next to each other in a source.
+#[derive(Debug)]
+struct Stretch {
+    source: Source,
+    offset: u64,
+    length: u64,
 }
 
 impl Old {
     /// Reads runs of an image.
-    pub(super) fn read(image: &File, runs: &[Run]) -> Result<Self, DeltaError> {
-        let mut bytes = Vec::new();
+    pub(super) fn read(source: Source, image: &File, runs: &[Run]) -> Result<Self, DeltaError> {
+        let mut old = Self::default();
         for run in runs {
-            bytes.extend(Bytes::File(image).read(run.start * BLOCK_SIZE, run.blocks * BLOCK_SIZE)?);
+            let (offset, length) = (run.start * BLOCK_SIZE, run.blocks * BLOCK_SIZE);
+            old.bytes.extend(Bytes::File(image).read(offset, length)?);
+            old.stretches.push(Stretch { source, offset, length });
         }
-        Ok(Self { bytes, runs: runs.to_vec() })
+        Ok(old)
+    }
+
+    /// What the parts of a rebuild hold.
+    pub(super) fn plain(bytes: Vec<u8>) -> Self {
+        let stretch = Stretch { source: Source::Plain, offset: 0, length: bytes.len() as u64 };
+        Self { bytes, stretches: vec![stretch] }
     }
 
     /// How to make `new`.
@@ -62,21 +79,19 @@ impl Old {
         self.locate(found.old + from, at - from, What::Add, edits);
     }
 
-    /// Appends edits for `length` bytes at `at`, one for each run they are in.
+    /// Appends edits for `length` bytes at `at`, one for each stretch they are in.
     fn locate(&self, at: usize, length: usize, what: fn(Source, u64) -> What, edits: &mut Vec<Edit>) {
         let (mut skip, mut left) = (at as u64, length as u64);
-        for run in &self.runs {
-            let size = run.blocks * BLOCK_SIZE;
+        for stretch in &self.stretches {
             if left == 0 {
                 break;
             }
-            if skip >= size {
-                skip -= size;
+            if skip >= stretch.length {
+                skip -= stretch.length;
                 continue;
             }
-            let part = left.min(size - skip);
-            let offset = run.start * BLOCK_SIZE + skip;
-            push(edits, Edit { what: what(Source::Base, offset), length: part });
+            let part = left.min(stretch.length - skip);
+            push(edits, Edit { what: what(stretch.source, stretch.offset + skip), length: part });
             left -= part;
             skip = 0;
         }

@@ -1,13 +1,14 @@
 //! Cuts edits into segments, packs them on all cores and writes the delta.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::FileExt;
 
-use upright_manifests::delta::{Head, PackError, Segment, SegmentWriter, Source, head_bytes};
+use upright_manifests::delta::{Head, MAX_MEMORY, PackError, Segment, SegmentWriter, Source, head_bytes};
 use upright_manifests::digest::Digest;
 
-use super::edit::{Edit, What};
+use super::edit::{Edit, Rebuilt, What};
 use super::encode::DeltaError;
 use crate::parallel;
 use crate::payload::{PartWriter, Parted};
@@ -18,6 +19,11 @@ const MOST_TARGET: u64 = 128 << 20;
 const MOST_LITERAL: u64 = 12 << 20;
 /// Added bytes in a segment at most.
 const MOST_ADDED: u64 = 48 << 20;
+
+/// Bytes that a segment with a heavy rebuild brings along beside it, at most.
+const FEW: u64 = 64 << 10;
+/// Memory in bytes that a rebuild may take beside others and much else.
+const HEAVY: u64 = 8 << 20;
 
 /// Where bytes are read from.
 #[derive(Clone, Copy)]
@@ -57,10 +63,18 @@ impl Images<'_> {
         let image = match source {
             Source::Base => self.base,
             Source::Root => self.root,
+            Source::Plain => None,
         };
         let missing = || DeltaError::Read { offset, length, error: io::ErrorKind::NotFound.into() };
         Bytes::File(image.ok_or_else(missing)?).read(offset, length)
     }
+}
+
+/// Bytes of the target that are next to each other, and how they are made.
+pub(super) struct Stretch {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) edits: Vec<Edit>,
 }
 
 /// A segment to be packed.
@@ -70,28 +84,37 @@ struct Plan {
     edits: Vec<Edit>,
 }
 
-/// A packed segment: where it starts in the target, how many bytes it makes, and its own bytes.
-type Packed = (u64, u64, Vec<u8>);
+/// A packed segment.
+struct Packed {
+    /// Where it starts in the target.
+    start: u64,
+    /// How many bytes of it it makes.
+    length: u64,
+    bytes: Vec<u8>,
+    /// What applying it takes.
+    memory: u64,
+}
 
 /// Writes the delta of `edits` into the empty file `out`; `head` lacks its segments and the memory they take. `done` hears
 /// how many bytes of the target are packed.
 pub(super) fn write(
     mut head: Head,
-    edits: &[Edit],
+    stretches: &[Stretch],
     images: Images<'_>,
     level: i32,
     out: &File,
     done: &dyn Fn(u64),
 ) -> Result<Parted, DeltaError> {
-    let plans = plan(edits);
+    let plans: Vec<Plan> = stretches.iter().flat_map(plan).collect();
     // How many segments there are, and so how long the head is, is known when all are packed.
     let mut spool = tempfile::tempfile().map_err(DeltaError::Write)?;
-    let mut made = 0;
+    let (mut made, mut most) = (0, 0);
     parallel::ordered(
         plans.len(),
         |number| pack(&plans[number], images, level),
         |packed| {
-            for (start, length, bytes) in packed {
+            for Packed { start, length, bytes, memory } in packed {
+                most = most.max(memory + bytes.len() as u64);
                 head.segments.push(Segment {
                     offset: 0,
                     packed: bytes.len() as u32,
@@ -106,8 +129,10 @@ pub(super) fn write(
             Ok(())
         },
     )?;
-    let longest = head.segments.iter().map(|segment| segment.packed).max();
-    head.memory = Head::memory_for(longest.unwrap_or_default());
+    head.memory = u32::try_from(most).unwrap_or(u32::MAX);
+    if head.memory > MAX_MEMORY {
+        return Err(PackError::Memory(most).into());
+    }
     assemble(&head, &mut spool, out).map_err(DeltaError::Write)
 }
 
@@ -122,32 +147,24 @@ fn assemble(head: &Head, spool: &mut File, out: &File) -> io::Result<Parted> {
     writer.finish(&head.to_bytes())
 }
 
-fn plan(edits: &[Edit]) -> Vec<Plan> {
+fn plan(stretch: &Stretch) -> Vec<Plan> {
     let mut plans = Vec::new();
-    let mut plan = Plan { start: 0, edits: Vec::new() };
-    let (mut target, mut literal, mut added) = (0, 0, 0);
-    for &edit in edits {
-        let mut rest = edit;
-        while rest.length > 0 {
-            let room = match rest.what {
-                What::Literal => MOST_LITERAL - literal,
-                What::Add(..) => MOST_ADDED - added,
-                What::Copy(..) | What::Zero => MOST_TARGET,
-            };
-            let part = rest.length.min(room).min(MOST_TARGET - target);
-            plan.edits.push(Edit { length: part, ..rest });
-            match rest.what {
-                What::Literal => literal += part,
-                What::Add(..) => added += part,
-                What::Copy(..) | What::Zero => {}
-            }
-            target += part;
-            rest = rest.after(part);
-            if target == MOST_TARGET || literal == MOST_LITERAL || added == MOST_ADDED {
-                let next = Plan { start: plan.start + target, edits: Vec::new() };
-                plans.push(std::mem::replace(&mut plan, next));
-                (target, literal, added) = (0, 0, 0);
-            }
+    let mut plan = Plan { start: stretch.start, edits: Vec::new() };
+    let mut sum = Sum::default();
+    let mut edits: VecDeque<Edit> = stretch.edits.iter().cloned().collect();
+    while let Some(edit) = edits.pop_front() {
+        let mut length = sum.room(&edit);
+        if length == 0 {
+            let next = Plan { start: plan.start + sum.target, edits: Vec::new() };
+            plans.push(std::mem::replace(&mut plan, next));
+            sum = Sum::default();
+            length = sum.room(&edit);
+        }
+        let part = Edit { length, ..edit.clone() };
+        sum.add(&part);
+        plan.edits.push(part);
+        if length < edit.length {
+            edits.push_front(edit.after(length));
         }
     }
     if !plan.edits.is_empty() {
@@ -156,27 +173,87 @@ fn plan(edits: &[Edit]) -> Vec<Plan> {
     plans
 }
 
+/// What a segment holds so far, in bytes.
+#[derive(Default)]
+struct Sum {
+    target: u64,
+    literal: u64,
+    added: u64,
+    /// Whether there is a rebuild that takes much memory.
+    heavy: bool,
+}
+
+impl Sum {
+    /// How much of an edit finds room: nothing, a part or all of it.
+    fn room(&self, edit: &Edit) -> u64 {
+        let (literal, added) = brought(edit);
+        let crowded = if is_heavy(edit) {
+            self.heavy || self.literal + self.added > FEW
+        } else {
+            self.heavy && self.literal + self.added + literal + added > FEW
+        };
+        let room = match edit.what {
+            _ if crowded && self.target > 0 => 0,
+            What::Rebuild(_) if self.target == 0 => return edit.length,
+            What::Rebuild(_) if self.literal + literal > MOST_LITERAL || self.added + added > MOST_ADDED => 0,
+            What::Rebuild(_) if self.target + edit.length > MOST_TARGET => 0,
+            What::Literal => MOST_LITERAL.saturating_sub(self.literal),
+            What::Add(..) => MOST_ADDED.saturating_sub(self.added),
+            What::Copy(..) | What::Zero | What::Rebuild(_) => MOST_TARGET,
+        };
+        edit.length.min(room).min(MOST_TARGET.saturating_sub(self.target))
+    }
+
+    fn add(&mut self, edit: &Edit) {
+        let (literal, added) = brought(edit);
+        // What a heavy rebuild brings is its own.
+        if is_heavy(edit) {
+            self.heavy = true;
+        } else {
+            self.literal += literal;
+            self.added += added;
+        }
+        self.target += edit.length;
+    }
+}
+
+/// Whether an edit takes so much memory that it gets a segment of its own, but for little beside it.
+fn is_heavy(edit: &Edit) -> bool {
+    matches!(&edit.what, What::Rebuild(rebuilt) if rebuilt.rebuild.memory().is_none_or(|memory| memory > HEAVY))
+}
+
+/// The bytes of literals and of differences that an edit brings along.
+fn brought(edit: &Edit) -> (u64, u64) {
+    match &edit.what {
+        What::Literal => (edit.length, 0),
+        What::Add(..) => (0, edit.length),
+        What::Copy(..) | What::Zero => (0, 0),
+        What::Rebuild(rebuilt) => (rebuilt.literal.len() as u64, rebuilt.difference.len() as u64),
+    }
+}
+
 /// Packs a segment, as two where it is too large for a reader.
 fn pack(plan: &Plan, images: Images<'_>, level: i32) -> Result<Vec<Packed>, DeltaError> {
     let mut writer = SegmentWriter::new(plan.start);
     let mut at = plan.start;
     for edit in &plan.edits {
-        match edit.what {
+        match &edit.what {
             What::Zero => writer.zero(edit.length),
-            What::Copy(source, offset) => writer.copy(source, offset, edit.length),
+            What::Copy(source, offset) => writer.copy(*source, *offset, edit.length),
             What::Literal => writer.literal(&images.target.read(at, edit.length)?),
             What::Add(source, offset) => {
                 let mut difference = images.target.read(at, edit.length)?;
-                let old = images.source(source, offset, edit.length)?;
+                let old = images.source(*source, *offset, edit.length)?;
                 difference.iter_mut().zip(old).for_each(|(new, old)| *new = new.wrapping_sub(old));
-                writer.add(source, offset, &difference);
+                writer.add(*source, *offset, &difference);
             }
+            What::Rebuild(rebuilt) => rebuild(&mut writer, rebuilt),
         }
         at += edit.length;
     }
-    let length = writer.length();
+    let (length, memory) = (writer.length(), writer.memory());
     match writer.pack(level) {
-        Ok(packed) => Ok(vec![(plan.start, length, packed)]),
+        Ok(bytes) => Ok(vec![Packed { start: plan.start, length, bytes, memory }]),
         Err(PackError::TooLarge(size)) => {
             let (first, second) = halves(plan);
             if first.edits.is_empty() || second.edits.is_empty() {
@@ -190,21 +267,47 @@ fn pack(plan: &Plan, images: Images<'_>, level: i32) -> Result<Vec<Packed>, Delt
     }
 }
 
+fn rebuild(writer: &mut SegmentWriter, rebuilt: &Rebuilt) {
+    writer.rebuild(&rebuilt.rebuild);
+    let (mut literal, mut difference) = (&rebuilt.literal[..], &rebuilt.difference[..]);
+    for edit in &rebuilt.edits {
+        let length = edit.length as usize;
+        match edit.what {
+            What::Zero => writer.zero(edit.length),
+            What::Copy(source, offset) => writer.copy(source, offset, edit.length),
+            What::Literal => writer.literal(take(&mut literal, length)),
+            What::Add(source, offset) => writer.add(source, offset, take(&mut difference, length)),
+            What::Rebuild(_) => {}
+        }
+    }
+}
+
+fn take<'a>(bytes: &mut &'a [u8], length: usize) -> &'a [u8] {
+    let (taken, rest) = bytes.split_at(length.min(bytes.len()));
+    *bytes = rest;
+    taken
+}
+
 /// Two plans of about as many bytes to bring along each.
 fn halves(plan: &Plan) -> (Plan, Plan) {
-    let weight = |edit: &Edit| match edit.what {
-        What::Literal | What::Add(..) => edit.length,
-        What::Copy(..) | What::Zero => 0,
+    let weight = |edit: &Edit| {
+        let (literal, added) = brought(edit);
+        literal + added
     };
     let mut left = plan.edits.iter().map(weight).sum::<u64>() / 2;
     let mut first = Plan { start: plan.start, edits: Vec::new() };
     let mut second = Plan { start: plan.start, edits: Vec::new() };
     for edit in &plan.edits {
         let weight = weight(edit);
-        let part = if weight == 0 && left > 0 { edit.length } else { edit.length.min(left) };
-        left -= part.min(weight);
+        let whole = weight == 0 || matches!(edit.what, What::Rebuild(_));
+        let part = match whole {
+            true if left > 0 => edit.length,
+            true => 0,
+            false => edit.length.min(left),
+        };
+        left = left.saturating_sub(if whole { weight } else { part });
         if part > 0 {
-            first.edits.push(Edit { length: part, ..*edit });
+            first.edits.push(Edit { length: part, ..edit.clone() });
             second.start += part;
         }
         if part < edit.length {

@@ -1,12 +1,12 @@
 //! What publishers rely on: whatever the images, the delta makes exactly the target.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::delta::{Applier, Head, Kind, Source, Sources};
+use upright_manifests::delta::{Applier, Head, Kind, Recipe, Source, Sources};
 use upright_manifests::digest::Digest;
 
 use super::*;
@@ -73,13 +73,18 @@ fn apply(delta: &[u8], parted: &crate::payload::Parted, sources: &Files<'_>) -> 
     assert_eq!(Digest::of(head), parted.head_sha256);
     let head = Head::parse(head).unwrap();
     assert_eq!(head.file_size(), parted.size);
-    let mut made = Vec::new();
+    let image = tempfile::tempfile().unwrap();
+    image.set_len(head.target_size).unwrap();
+    // What is made is there to be read when the segments after it are applied.
+    let root = if head.kind == Kind::Root { Some(&image) } else { sources.root };
+    let sources = Files { base: sources.base, root };
     for (number, segment) in head.segments.iter().enumerate() {
-        assert_eq!(segment.start, made.len() as u64);
         let packed = &delta[segment.range().start as usize..segment.range().end as usize];
-        Applier::new(&head, sources).apply(number, packed, &mut made).unwrap();
+        let mut made = Vec::new();
+        Applier::new(&head, &sources).apply(number, packed, &mut made).unwrap();
+        image.write_all_at(&made, segment.start).unwrap();
     }
-    (head, made)
+    (head, read(&image))
 }
 
 fn round_trip(before: &[Content], after: &[Content]) -> (u64, Stats) {
@@ -157,6 +162,72 @@ fn a_segment_too_large_for_a_reader_becomes_several() {
     assert!(size > 9 << 20);
 }
 
+/// A file as gzip makes it, but for its checksum.
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3];
+    let mut packer = Recipe::Deflate(9).packer(plain.len() as u64, &mut file).unwrap();
+    packer.write_all(plain).unwrap();
+    packer.finish().unwrap();
+    file.extend([0; 4]);
+    file.extend((plain.len() as u32).to_le_bytes());
+    file
+}
+
+/// An initrd as `mkinitramfs` makes it.
+fn initrd(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, content) in files.iter().chain(&[("TRAILER!!!", &b""[..])]) {
+        let (size, name_size) = (content.len(), name.len() + 1);
+        archive.extend(format!("070701{:0>48}{size:08x}{:0>32}{name_size:08x}{:08x}{name}", 0, 0, 0).bytes());
+        archive.push(0);
+        archive.resize(archive.len().next_multiple_of(4), 0);
+        archive.extend(*content);
+        archive.resize(archive.len().next_multiple_of(4), 0);
+    }
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.set_parameter(zstd::zstd_safe::CParameter::NbWorkers(1)).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.set_pledged_src_size(Some(archive.len() as u64)).unwrap();
+    encoder.write_all(&archive).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn compressed_files_cost_what_changed_in_what_they_hold() {
+    let (manual, mut changed) = (noise(1, 90_000), noise(1, 90_000));
+    changed.splice(100..110, *b"another thing");
+    let (size, stats) = round_trip(&[file("a.gz", &gzip(&manual))], &[file("a.gz", &gzip(&changed))]);
+    assert!(size < 500, "{size} bytes, {stats:?}");
+    assert!(stats.rebuilt > 80_000, "{stats:?}");
+    // Without an old one it costs what it holds, or stays as it is.
+    let (size, _) = round_trip(&[file("b", b"other")], &[file("a.gz", &gzip(&changed))]);
+    assert!(size < 91_000, "{size} bytes");
+}
+
+#[test]
+fn an_initrd_is_put_together_from_the_files_of_its_image() {
+    let (shell, driver, changed) = (noise(1, 3_000_000), noise(2, 1_500_000), noise(3, 2_000_000));
+    let archive =
+        initrd(&[("bin/sh", &shell), ("lib/d.ko", &driver), ("init", b"#!/bin/sh"), ("x", &changed[5..])]);
+    let before = [file("usr/bin/sh", &shell)];
+    let after = [
+        file("boot/initrd.img", &archive),
+        file("usr/bin/sh", &shell),
+        file("usr/lib/d.ko", &driver),
+        file("usr/x", &changed),
+    ];
+    let (size, stats) = round_trip(&before, &after);
+    assert!(stats.rebuilt > 6_000_000, "{stats:?}");
+    // The driver and the changed file are new, once.
+    assert!(size < 3_510_000, "{size} bytes, {stats:?}");
+    // An archive in which there is another is brought along: neither is there when the other is made.
+    let outer = initrd(&[("initrd.img", &archive), ("bin/sh", &shell)]);
+    round_trip(
+        &before,
+        &[file("boot/outer", &outer), file("initrd.img", &archive), file("usr/bin/sh", &shell)],
+    );
+}
+
 #[test]
 fn a_layout_of_another_image_is_refused() {
     let (image_file, layout) = image(&[file("a", &[1; 9000]), file("b", &[2; 9000])]);
@@ -204,7 +275,12 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
         (0u32..3, 0usize..5000, 0usize..9000)
             .prop_map(|(seed, skip, length)| { noise(seed, skip + length).split_off(skip) }),
     ];
-    prop::collection::vec(piece, 0..5).prop_map(|pieces| [&b"."[..], &pieces.concat()].concat())
+    let plain = prop::collection::vec(piece, 0..5).prop_map(|pieces| [&b"."[..], &pieces.concat()].concat());
+    (plain, 0..6).prop_map(|(plain, kind)| match kind {
+        0 => gzip(&plain),
+        1 => initrd(&[("b/2.0", &plain), ("init", b"#!/bin/sh")]),
+        _ => plain,
+    })
 }
 
 fn contents() -> impl Strategy<Value = Vec<Content>> {

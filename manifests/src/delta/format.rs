@@ -11,19 +11,31 @@
 //!     16    4  memory an applier takes, bytes
 //!     20    4  number of segments               codec   0 as it is, 1 one zstd frame (RFC 8878)
 //!     24    8  target size in bytes             stream  0 tags, 1 lengths, 2 positions, 3 difference,
-//!     32   32  target identity                          4 literal
+//!     32   32  target identity                          4 literal, 5 recipes
 //!     64  48s  per source: id (1), zero (7),
 //!              size (8), identity (32)          tag     operation in the low 4 bits, source in the high
-//!    ...  40n  per segment: packed length (4),          0 literal, 1 copy, 2 add, 3 zero
-//!              bytes of target it makes (4),
-//!              SHA-256 of the packed bytes (32)
+//!    ...  48n  per segment: packed length (4),          0 literal, 1 copy, 2 add, 3 zero, 4 rebuild
+//!              bytes of target it makes (4), where
+//!              they start (8), SHA-256 of the packed
+//!              bytes (32)
 //! ```
 //!
 //! Numbers are little-endian; lengths and positions in their streams are LEB128. Each operation makes `length` bytes of
 //! the target: *literal* takes them from the literal stream, *copy* from the source, *add* adds
 //! the difference stream to the source byte by byte, *zero* makes zeros. A position is the distance from where the
 //! last copy or add from that source ended (in a segment's first: from the segment's own place in the target),
-//! zigzag-coded. Identity is the dm-verity root hash of a root image, the SHA-256 of a UKI.
+//! zigzag-coded. *Rebuild* makes its bytes by compressing what the operations that follow make, of which there are as many as make
+//! `plain` bytes; its recipe is
+//!
+//! ```text
+//! codec (1)      0 deflate: level (1)   1 LZ4 block: level (1)
+//!                2 zstd: level (1), flags (1: 1 last section, 2 checksum, 4 content size known), prefix, content size
+//! plain          how many bytes the operations make
+//! parts          how many there are; for each:
+//!                codec (1), source (1), position, packed length, plain length
+//! ```
+//!
+//! with numbers as above. What its parts unpack to, one after the other, is source 2 until it ends. Identity is the dm-verity root hash of a root image, the SHA-256 of a UKI.
 
 use crate::digest::Digest;
 
@@ -36,9 +48,15 @@ pub const MAX_SEGMENT_PACKED: u32 = 4 << 20;
 /// The most bytes of the target a segment may make.
 pub const MAX_SEGMENT_TARGET: u32 = 256 << 20;
 
-/// The most memory that applying any delta takes, in bytes: a packed segment, the windows of all streams and the cache of
-/// what was read from the sources.
-pub const MAX_MEMORY: u32 = 26 << 20;
+/// The most memory that applying any delta takes, in bytes: a packed segment, the windows of all streams, what a rebuild
+/// takes and the cache of what was read from the sources.
+pub const MAX_MEMORY: u32 = 56 << 20;
+
+/// The most bytes of content that a rebuild has in memory, what its parts unpack to included.
+pub const MAX_PLAIN: u64 = 32 << 20;
+
+/// The most parts of a rebuild.
+pub const MAX_PARTS: u64 = 64;
 
 /// The feature bits this program knows: none so far.
 pub const FEATURES: u32 = 0;
@@ -49,20 +67,28 @@ pub(super) const FIXED: usize = 64;
 pub(super) const SOURCE_ENTRY: usize = 48;
 pub(super) const SEGMENT_ENTRY: usize = 48;
 pub(super) const STREAM_ENTRY: usize = 10;
-pub(super) const STREAMS: usize = 5;
-/// The largest zstd window of each stream, as a power of two: 15 MiB in all.
-pub(super) const WINDOW_LOGS: [u32; STREAMS] = [20, 20, 20, 22, 23];
+pub(super) const STREAMS: usize = 6;
+/// The largest zstd window of each stream, as a power of two: 16 MiB in all.
+pub(super) const WINDOW_LOGS: [u32; STREAMS] = [20, 20, 20, 22, 23, 20];
 pub(super) const TAGS: usize = 0;
 pub(super) const LENGTHS: usize = 1;
 pub(super) const POSITIONS: usize = 2;
 pub(super) const DIFFERENCE: usize = 3;
 pub(super) const LITERAL: usize = 4;
+pub(super) const RECIPES: usize = 5;
 pub(super) const STORED: u8 = 0;
 pub(super) const ZSTD: u8 = 1;
 pub(super) const OP_LITERAL: u8 = 0;
 pub(super) const OP_COPY: u8 = 1;
 pub(super) const OP_ADD: u8 = 2;
 pub(super) const OP_ZERO: u8 = 3;
+pub(super) const OP_REBUILD: u8 = 4;
+pub(super) const CODEC_DEFLATE: u8 = 0;
+pub(super) const CODEC_LZ4: u8 = 1;
+pub(super) const CODEC_ZSTD: u8 = 2;
+pub(super) const LAST: u8 = 1;
+pub(super) const CHECKSUM: u8 = 2;
+pub(super) const CONTENT: u8 = 4;
 
 /// What a delta makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +107,13 @@ pub enum Source {
     /// The root image of the release that the delta leads to. A delta that makes that image reads from it only what the segments
     /// before have made.
     Root,
+    /// What the parts of the rebuild that is under way unpack to. Never an input.
+    Plain,
 }
 
 impl Source {
     /// All sources, in the order of their ids.
-    pub const ALL: [Self; 2] = [Self::Base, Self::Root];
+    pub const ALL: [Self; 3] = [Self::Base, Self::Root, Self::Plain];
 
     pub(super) fn id(self) -> u8 {
         self as u8

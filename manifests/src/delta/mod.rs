@@ -12,15 +12,19 @@ mod apply;
 mod cache;
 mod format;
 mod reader;
+mod rebuild;
+mod recipes;
+mod run;
 mod streams;
 mod writer;
 
 pub use apply::{Applier, SegmentError, Sources};
 pub use format::{
-    FEATURES, Head, Input, Kind, MAX_HEAD_BYTES, MAX_MEMORY, MAX_SEGMENT_PACKED, MAX_SEGMENT_TARGET, Segment,
-    Source, head_bytes,
+    FEATURES, Head, Input, Kind, MAX_HEAD_BYTES, MAX_MEMORY, MAX_PARTS, MAX_PLAIN, MAX_SEGMENT_PACKED,
+    MAX_SEGMENT_TARGET, Segment, Source, head_bytes,
 };
 pub use reader::HeadError;
+pub use rebuild::{MAX_LEVEL, Packer, Packing, Part, Rebuild, Recipe, Zstd};
 pub use writer::{PackError, SegmentWriter};
 
 #[cfg(test)]

@@ -79,7 +79,8 @@ fn inputs(wire: &mut Wire<'_>, count: usize) -> Result<Vec<Input>, HeadError> {
     let mut inputs: Vec<Input> = Vec::with_capacity(count);
     for _ in 0..count {
         let id = wire.u8()?;
-        let source = Source::from_id(id).ok_or(HeadError::Impossible("source"))?;
+        let source = Source::from_id(id).filter(|source| *source != Source::Plain);
+        let source = source.ok_or(HeadError::Impossible("source"))?;
         wire.take(7)?;
         let input = Input { source, size: wire.u64()?, id: wire.array()?.into() };
         if inputs.last().is_some_and(|last| last.source >= source) || input.size > i64::MAX as u64 {

@@ -43,7 +43,7 @@ impl<'a> Stream<'a> {
                 let unpack = |_| SegmentError::Unpack { stream: kind };
                 let mut decoder =
                     zstd::stream::read::Decoder::with_buffer(packed).map_err(unpack)?.single_frame();
-                decoder.window_log_max(WINDOW_LOGS[kind]).map_err(unpack)?;
+                decoder.window_log_max(window_log(kind, length as usize)).map_err(unpack)?;
                 Bytes::Zstd(decoder)
             }
             _ => return Err(SegmentError::Malformed("codec")),
@@ -100,10 +100,19 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Opens the streams of a segment; a stream that is not there is empty.
-pub(super) fn open(packed: &[u8]) -> Result<[Stream<'_>; STREAMS], SegmentError> {
+/// The streams of a segment.
+pub(super) struct Streams<'a> {
+    /// The memory they take, in bytes.
+    pub(super) memory: u64,
+    /// In the order of their numbers; a stream that is not there is empty.
+    pub(super) each: [Stream<'a>; STREAMS],
+}
+
+/// Opens the streams of a segment.
+pub(super) fn open(packed: &[u8]) -> Result<Streams<'_>, SegmentError> {
     let short = |_| SegmentError::Malformed("stream table");
-    let mut streams = std::array::from_fn(|_| Stream::empty());
+    let mut each = std::array::from_fn(|_| Stream::empty());
+    let mut memory = 0;
     let mut wire = Wire::new(packed);
     let count = usize::from(wire.u8().map_err(short)?);
     let mut table = Wire::new(wire.take(count * STREAM_ENTRY).map_err(short)?);
@@ -115,7 +124,21 @@ pub(super) fn open(packed: &[u8]) -> Result<[Stream<'_>; STREAMS], SegmentError>
             return Err(SegmentError::Malformed("stream"));
         }
         next = kind + 1;
-        streams[kind] = Stream::open(kind, codec, length, wire.take(packed as usize).map_err(short)?)?;
+        memory += stream_memory(kind, length as usize);
+        each[kind] = Stream::open(kind, codec, length, wire.take(packed as usize).map_err(short)?)?;
     }
-    if wire.is_empty() { Ok(streams) } else { Err(SegmentError::Malformed("length")) }
+    if wire.is_empty() { Ok(Streams { memory, each }) } else { Err(SegmentError::Malformed("length")) }
 }
+
+/// The window of a stream of `length` bytes, as a power of two: all of it, but for its kind's limit.
+pub(super) fn window_log(kind: usize, length: usize) -> u32 {
+    length.checked_next_power_of_two().map_or(31, usize::ilog2).clamp(10, WINDOW_LOGS[kind])
+}
+
+/// What unpacking a stream of `length` bytes takes, in bytes.
+pub(super) fn stream_memory(kind: usize, length: usize) -> u64 {
+    (1 << window_log(kind, length)) + DECODER
+}
+
+/// What a zstd decoder takes beside its window: its tables, two blocks of 128 KiB and our buffer.
+const DECODER: u64 = 480 << 10;

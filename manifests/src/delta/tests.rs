@@ -1,6 +1,6 @@
 //! What a host relies on: a segment makes exactly what its operations say, or an error.
 
-use std::io;
+use std::io::{self, Write};
 
 use proptest::prelude::*;
 
@@ -29,6 +29,8 @@ enum Op {
     Zero(u16),
     Copy(Source, u32, u16),
     Add(Source, u32, Vec<u8>),
+    /// A deflate stream that holds these bytes, out of what another holds.
+    Rebuild(Vec<u8>),
 }
 
 fn images() -> Images {
@@ -39,7 +41,32 @@ fn images() -> Images {
         };
         std::iter::repeat_with(next).take(200_000).collect::<Vec<u8>>()
     };
-    Images { base: noise(1), root: noise(2) }
+    let mut base = noise(1);
+    let packed = pack(Recipe::Deflate(6), PACKED_CONTENT);
+    base[PACKED_AT..PACKED_AT + packed.len()].copy_from_slice(&packed);
+    Images { base, root: noise(2) }
+}
+
+/// The base image has a deflate stream here.
+const PACKED_AT: usize = 150_001;
+const PACKED_CONTENT: &[u8] = b"what the host knows already, and what the publisher need not bring along";
+
+fn packed_part() -> Part {
+    let packed = pack(Recipe::Deflate(6), PACKED_CONTENT).len() as u64;
+    let plain = PACKED_CONTENT.len() as u64;
+    Part { packing: Packing::Deflate, source: Source::Base, offset: PACKED_AT as u64, packed, plain }
+}
+
+fn pack(recipe: Recipe, plain: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    let mut packer = recipe.packer(plain.len() as u64, &mut packed).unwrap();
+    packer.write_all(plain).unwrap();
+    packer.finish().unwrap();
+    packed
+}
+
+fn rebuild(recipe: Recipe, plain: &[u8], length: usize, parts: Vec<Part>) -> Rebuild {
+    Rebuild { recipe, plain: plain.len() as u64, length: length as u64, parts }
 }
 
 fn source() -> impl Strategy<Value = Source> {
@@ -53,6 +80,7 @@ fn op() -> impl Strategy<Value = Op> {
         (1u16..).prop_map(Op::Zero),
         (source(), 0u32..130_000, 1u16..).prop_map(|(source, at, length)| Op::Copy(source, at, length)),
         (source(), 0u32..130_000, bytes()).prop_map(|(source, at, bytes)| Op::Add(source, at, bytes)),
+        bytes().prop_map(Op::Rebuild),
     ]
 }
 
@@ -81,6 +109,14 @@ fn build(kind: Kind, ops: &[Op], images: &Images) -> (Head, Vec<u8>, Vec<u8>) {
                 let from = &image(source)[*at as usize..];
                 target.extend(bytes.iter().zip(from).map(|(a, b)| a.wrapping_add(*b)));
             }
+            Op::Rebuild(bytes) => {
+                let plain = [&bytes[..], &PACKED_CONTENT[5..45]].concat();
+                let packed = pack(Recipe::Deflate(9), &plain);
+                writer.rebuild(&rebuild(Recipe::Deflate(9), &plain, packed.len(), vec![packed_part()]));
+                writer.literal(bytes);
+                writer.add(Source::Plain, 5, &[0; 40]);
+                target.extend(packed);
+            }
         }
     }
     let packed = writer.pack(3).unwrap();
@@ -91,7 +127,7 @@ fn head(kind: Kind, packed: &[u8], length: usize, images: &Images) -> Head {
     let input = |source, image: &Vec<u8>| Input { source, size: image.len() as u64, id: Digest::of(image) };
     Head {
         kind,
-        memory: Head::memory_for(packed.len() as u32),
+        memory: MAX_MEMORY,
         target_size: length as u64,
         target_id: Digest::of(b"target"),
         inputs: vec![input(Source::Base, &images.base), input(Source::Root, &images.root)],
@@ -169,6 +205,69 @@ fn segments_may_come_in_any_order_and_read_what_those_before_made() {
     assert_eq!(made, [vec![7; 3192], vec![0; 904]].concat());
     let refused = Applier::new(&bad, &images).apply(1, &outside, &mut made);
     assert!(matches!(refused, Err(SegmentError::Malformed("position"))));
+}
+
+#[test]
+fn compressed_bytes_are_made_again_whatever_they_are_compressed_with() {
+    let images = images();
+    let plain = &images.base[1000..90_000];
+    let zstd = Zstd { level: 9, prefix: 0, last: true, checksum: true, content: Some(plain.len() as u64) };
+    for recipe in [Recipe::Deflate(6), Recipe::Lz4(9), Recipe::Zstd(zstd)] {
+        let packed = pack(recipe, plain);
+        let mut writer = SegmentWriter::new(0);
+        writer.literal(b"header");
+        writer.rebuild(&rebuild(recipe, plain, packed.len(), Vec::new()));
+        writer.copy(Source::Base, 1000, 60_000);
+        writer.literal(&plain[60_000..]);
+        writer.literal(b"trailer");
+        let memory = writer.memory();
+        let target = [b"header", &packed[..], b"trailer"].concat();
+        assert_eq!(writer.length(), target.len() as u64);
+        let segment = writer.pack(3).unwrap();
+        let mut head = head(Kind::Uki, &segment, target.len(), &images);
+        head.memory = memory as u32 + segment.len() as u32;
+        assert_eq!(apply(&head, &segment, &images).unwrap(), target);
+        head.memory -= 1;
+        assert!(matches!(apply(&head, &segment, &images), Err(SegmentError::Memory(1))));
+    }
+}
+
+#[test]
+fn a_rebuild_that_cannot_be_is_refused() {
+    let images = images();
+    let refused = |change: fn(&mut Rebuild), inner: fn(&mut SegmentWriter)| {
+        let mut writer = SegmentWriter::new(0);
+        let mut rebuild = rebuild(Recipe::Deflate(9), b"12345", 7, vec![packed_part()]);
+        change(&mut rebuild);
+        writer.rebuild(&rebuild);
+        inner(&mut writer);
+        let packed = writer.pack(3).unwrap();
+        let head = head(Kind::Root, &packed, rebuild.length as usize, &images);
+        apply(&head, &packed, &images).unwrap_err().to_string()
+    };
+    let five: fn(&mut SegmentWriter) = |writer| writer.literal(b"12345");
+    type Change = fn(&mut Rebuild);
+    type Inner = fn(&mut SegmentWriter);
+    let table: [(Change, Inner, &str); 9] = [
+        (|_| {}, |writer| writer.zero(4), "end of a stream"),
+        (|_| {}, |writer| writer.zero(6), "length of an operation"),
+        (|_| {}, |writer| writer.copy(Source::Plain, 68, 5), "position"),
+        (|rebuild| rebuild.length = 6, five, "more comes out"),
+        (|rebuild| rebuild.length = 8, five, "end of a rebuild"),
+        (|rebuild| rebuild.recipe = Recipe::Lz4(10), five, "recipe"),
+        (|rebuild| rebuild.parts[0].plain -= 1, five, "invalid data"),
+        (|rebuild| rebuild.parts[0].source = Source::Root, five, "position"),
+        (|rebuild| rebuild.parts[0].plain = 1 << 40, five, "recipe"),
+    ];
+    for (change, inner, expected) in table {
+        let error = refused(change, inner);
+        assert!(error.contains(expected), "{error}, not {expected}");
+    }
+    let nested: fn(&mut SegmentWriter) = |writer| {
+        writer.rebuild(&rebuild(Recipe::Deflate(9), b"12345", 5, Vec::new()));
+        writer.literal(b"12345");
+    };
+    assert!(refused(|_| {}, nested).contains("operation"));
 }
 
 /// What version 1 wrote once must be read for ever.

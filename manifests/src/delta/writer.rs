@@ -5,6 +5,9 @@ use zstd::zstd_safe::CParameter;
 
 use super::cache::CACHE_BYTES;
 use super::format::*;
+use super::rebuild::Rebuild;
+use super::recipes::{self, Expected};
+use super::streams::{stream_memory, window_log};
 
 impl Head {
     /// The head's bytes: what stands in front of the segments.
@@ -35,16 +38,7 @@ impl Head {
         }
         out
     }
-
-    /// What applying takes, for [`Head::memory`], when the longest segment has `packed` bytes.
-    pub fn memory_for(packed: u32) -> u32 {
-        let windows: u32 = WINDOW_LOGS.iter().map(|log| (1 << log) + DECODER).sum();
-        windows + CACHE_BYTES + packed
-    }
 }
-
-/// What a zstd decoder takes beside its window: its tables, two blocks of 128 KiB and our buffer.
-const DECODER: u32 = 480 << 10;
 
 /// Why a segment could not be packed.
 #[derive(Debug, thiserror::Error)]
@@ -55,14 +49,21 @@ pub enum PackError {
     /// Larger than a reader accepts.
     #[error("delta segment has {0} bytes, more than the {MAX_SEGMENT_PACKED} allowed")]
     TooLarge(usize),
+    /// Takes more memory than a host may be asked for.
+    #[error("applying the delta takes {0} bytes of memory, more than the {MAX_MEMORY} allowed")]
+    Memory(u64),
 }
 
 /// A segment in the making. Operations that continue the one before become part of it.
 #[derive(Debug, Clone)]
 pub struct SegmentWriter {
     streams: [Vec<u8>; STREAMS],
-    expected: [u64; Source::ALL.len()],
+    expected: Expected,
     length: u64,
+    /// What the operations of a rebuild have still to make.
+    plain: u64,
+    /// What the rebuild that takes most takes.
+    rebuilding: u64,
     last: Option<Op>,
 }
 
@@ -76,7 +77,14 @@ struct Op {
 impl SegmentWriter {
     /// An empty segment that makes the target from byte `start` on.
     pub fn new(start: u64) -> Self {
-        Self { streams: Default::default(), expected: [start; Source::ALL.len()], length: 0, last: None }
+        Self {
+            streams: Default::default(),
+            expected: [start; Source::ALL.len()],
+            length: 0,
+            plain: 0,
+            rebuilding: 0,
+            last: None,
+        }
     }
 
     /// How many bytes of the target it makes.
@@ -106,6 +114,24 @@ impl SegmentWriter {
         self.streams[DIFFERENCE].extend(difference);
     }
 
+    /// Compresses what the operations that follow make, as many of them as make all of its content.
+    pub fn rebuild(&mut self, rebuild: &Rebuild) {
+        self.push(OP_REBUILD, 0, rebuild.length);
+        self.flush();
+        recipes::put(rebuild, &mut self.expected, &mut self.streams[RECIPES]);
+        self.expected[usize::from(Source::Plain.id())] = 0;
+        self.plain = rebuild.plain;
+        self.rebuilding = self.rebuilding.max(rebuild.memory().unwrap_or(u64::from(u32::MAX)));
+    }
+
+    /// What applying it takes, in bytes, beside its own bytes.
+    pub fn memory(&mut self) -> u64 {
+        self.flush();
+        let used = self.streams.iter().enumerate().filter(|(_, stream)| !stream.is_empty());
+        let streams: u64 = used.map(|(kind, stream)| stream_memory(kind, stream.len())).sum();
+        u64::from(CACHE_BYTES) + streams + self.rebuilding
+    }
+
     /// The segment's stored bytes, compressed at a zstd level.
     pub fn pack(mut self, level: i32) -> Result<Vec<u8>, PackError> {
         self.flush();
@@ -113,7 +139,8 @@ impl SegmentWriter {
         let mut table = vec![used as u8];
         let mut body: Vec<u8> = Vec::new();
         for (kind, stream) in self.streams.iter().enumerate().filter(|(_, stream)| !stream.is_empty()) {
-            let packed = compress(stream, level, WINDOW_LOGS[kind]).map_err(PackError::Compress)?;
+            let packed =
+                compress(stream, level, window_log(kind, stream.len())).map_err(PackError::Compress)?;
             let (codec, bytes) = if packed.len() < stream.len() { (ZSTD, &packed) } else { (STORED, stream) };
             table.extend([kind as u8, codec]);
             table.extend((stream.len() as u32).to_le_bytes());
@@ -131,7 +158,12 @@ impl SegmentWriter {
         if length == 0 {
             return;
         }
-        self.length += length;
+        // What goes into a rebuild counts once, as what comes out.
+        let inside = self.plain > 0;
+        match self.plain {
+            0 => self.length += length,
+            plain => self.plain = plain.saturating_sub(length),
+        }
         let reads = tag & 0xf == OP_COPY || tag & 0xf == OP_ADD;
         match &mut self.last {
             Some(last) if last.tag == tag && (!reads || last.offset + last.length == offset) => {
@@ -141,6 +173,9 @@ impl SegmentWriter {
                 self.flush();
                 self.last = Some(Op { tag, offset, length });
             }
+        }
+        if inside && self.plain == 0 {
+            self.flush();
         }
     }
 
@@ -159,8 +194,6 @@ impl SegmentWriter {
 
 fn compress(bytes: &[u8], level: i32, window_log: u32) -> std::io::Result<Vec<u8>> {
     let mut compressor = zstd::bulk::Compressor::new(level)?;
-    // Only ever narrows: a level's own window is smaller for short input.
-    let needed = bytes.len().next_power_of_two().ilog2().max(10);
-    compressor.set_parameter(CParameter::WindowLog(window_log.min(needed)))?;
+    compressor.set_parameter(CParameter::WindowLog(window_log))?;
     compressor.compress(bytes)
 }

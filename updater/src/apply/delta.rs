@@ -142,7 +142,7 @@ impl Sources for Images<'_> {
                 Ok(())
             }
             (Source::Base, Some(base)) => base.read_at(offset, buffer),
-            (Source::Base, None) => Err(io::Error::other("the delta has no base here")),
+            (Source::Base | Source::Plain, _) => Err(io::Error::other("the delta has no base here")),
         }
     }
 }

@@ -53,6 +53,7 @@ impl Sources for Images<'_> {
         let image = match source {
             Source::Base => self.base.ok_or_else(|| io::Error::other("there is no image to start from"))?,
             Source::Root => self.root,
+            Source::Plain => return Err(io::ErrorKind::Unsupported.into()),
         };
         image.read_exact_at(buffer, offset)
     }

@@ -1,0 +1,240 @@
+//! deflate streams (RFC 1951) as GNU gzip makes them: how it looks for matches and where it ends blocks.
+//!
+//! gzip's choices follow from a window of 64 KiB that it slides by half, what is left behind the end of its input in there
+//! included, so the window is kept just as it keeps it. The trees are made by [`super::trees`].
+
+use super::trees::{Block, Symbol};
+
+const WINDOW: usize = 32 << 10;
+const MIN_MATCH: usize = 3;
+const MAX_MATCH: usize = 258;
+/// What must be ahead while more can be had.
+const MIN_AHEAD: usize = MAX_MATCH + MIN_MATCH + 1;
+const MAX_DISTANCE: usize = WINDOW - MIN_AHEAD;
+/// A match of three bytes that is further away costs more than the bytes.
+const TOO_FAR: usize = 4096;
+const HASH_MASK: usize = (1 << 15) - 1;
+
+/// The memory it takes beside its input and output: the window and where its content is, and the symbols of a block.
+pub(super) const MEMORY: u64 = 2 << 20;
+/// How often it is looked at whether a block should end.
+const LOOK: usize = 4096;
+
+/// The least and the highest level of gzip whose search is known here.
+pub(super) const LEVELS: std::ops::RangeInclusive<u8> = 4..=9;
+
+/// How hard a level searches.
+struct Effort {
+    /// Matches of this length are good enough to search less for a better one.
+    good: usize,
+    /// Matches of this length are taken without a look at the next byte.
+    lazy: usize,
+    /// Matches of this length end a search.
+    nice: usize,
+    /// Places looked at.
+    chain: usize,
+}
+
+impl Effort {
+    fn of(level: u8) -> Self {
+        let (good, lazy, nice, chain) = match level {
+            ..=4 => (4, 4, 16, 16),
+            5 => (8, 16, 32, 32),
+            6 => (8, 16, 128, 128),
+            7 => (8, 32, 128, 256),
+            8 => (32, 128, 258, 1024),
+            _ => (32, 258, 258, 4096),
+        };
+        Self { good, lazy, nice, chain }
+    }
+}
+
+/// The deflate stream of `plain` at one of the [`LEVELS`].
+pub(super) fn deflate(plain: &[u8], level: u8) -> Vec<u8> {
+    let mut search = Search::new(plain, Effort::of(level));
+    let mut block = Block::default();
+    // Whether the byte before waits for what the search finds here.
+    let mut waiting = false;
+    let mut found = Found { length: MIN_MATCH - 1, start: 0 };
+    while search.ahead > 0 {
+        let last = found;
+        found.length = MIN_MATCH - 1;
+        if let Some(head) = search.insert()
+            && last.length < search.effort.lazy
+        {
+            found = search.longest(head, last);
+        }
+        let mut full = false;
+        if last.length >= MIN_MATCH && found.length <= last.length {
+            let distance = search.at - 1 - last.start;
+            full = block.push(Symbol::Match { distance, length: last.length });
+            full |= search.should_end(&block);
+            search.skip(last.length);
+            (waiting, found.length) = (false, MIN_MATCH - 1);
+            if full {
+                search.end_block(&mut block, false);
+            }
+        } else {
+            if waiting {
+                full = block.push(Symbol::Literal(search.window[search.at - 1]));
+                full |= search.should_end(&block);
+            }
+            if full {
+                search.end_block(&mut block, false);
+            }
+            waiting = true;
+            search.at += 1;
+            search.ahead -= 1;
+        }
+        search.fill(&mut found.start);
+    }
+    if waiting {
+        block.push(Symbol::Literal(search.window[search.at - 1]));
+    }
+    search.end_block(&mut block, true);
+    block.into_bytes()
+}
+
+#[derive(Clone, Copy)]
+struct Found {
+    length: usize,
+    start: usize,
+}
+
+/// gzip's window and what it finds matches with.
+struct Search<'a> {
+    effort: Effort,
+    input: &'a [u8],
+    window: Vec<u8>,
+    heads: Vec<u16>,
+    previous: Vec<u16>,
+    hash: usize,
+    at: usize,
+    ahead: usize,
+    block_start: isize,
+    ended: bool,
+}
+
+impl<'a> Search<'a> {
+    fn new(input: &'a [u8], effort: Effort) -> Self {
+        let (window, heads, previous) = (vec![0; 2 * WINDOW + MAX_MATCH], vec![0; 1 << 15], vec![0; WINDOW]);
+        let (hash, at, ahead, block_start, ended) = (0, 0, 0, 0, false);
+        let mut search = Self { effort, input, window, heads, previous, hash, at, ahead, block_start, ended };
+        search.read(2 * WINDOW);
+        search.fill(&mut 0);
+        search.hash = (usize::from(search.window[0]) << 5) ^ usize::from(search.window[1]);
+        search
+    }
+
+    /// Takes up to `room` bytes of the input.
+    fn read(&mut self, room: usize) {
+        let (taken, rest) = self.input.split_at(room.min(self.input.len()));
+        self.input = rest;
+        let end = self.at + self.ahead;
+        self.window[end..end + taken.len()].copy_from_slice(taken);
+        self.ahead += taken.len();
+        if taken.is_empty() {
+            self.ended = true;
+            let rest = &mut self.window[end..];
+            let cleared = rest.len().min(MIN_MATCH - 1);
+            rest[..cleared].fill(0);
+        }
+    }
+
+    /// Makes sure that enough is ahead; a match that starts at `found` moves with the window.
+    fn fill(&mut self, found: &mut usize) {
+        while self.ahead < MIN_AHEAD && !self.ended {
+            let room = 2 * WINDOW - self.ahead - self.at;
+            if self.at < WINDOW + MAX_DISTANCE {
+                self.read(room);
+                continue;
+            }
+            self.window.copy_within(WINDOW..2 * WINDOW, 0);
+            *found = found.wrapping_sub(WINDOW);
+            self.at -= WINDOW;
+            self.block_start -= WINDOW as isize;
+            for place in self.heads.iter_mut().chain(&mut self.previous) {
+                *place = place.saturating_sub(WINDOW as u16);
+            }
+            self.read(room + WINDOW);
+        }
+    }
+
+    /// Remembers this place; gives the last one of the same hash that a match can start at.
+    fn insert(&mut self) -> Option<usize> {
+        self.hash = ((self.hash << 5) ^ usize::from(self.window[self.at + 2])) & HASH_MASK;
+        let head = self.heads[self.hash];
+        self.previous[self.at % WINDOW] = head;
+        self.heads[self.hash] = self.at as u16;
+        let head = usize::from(head);
+        (head != 0 && self.at - head <= MAX_DISTANCE && self.at + MIN_AHEAD <= 2 * WINDOW).then_some(head)
+    }
+
+    /// Passes the rest of a match of `length` bytes that started at the byte before.
+    fn skip(&mut self, length: usize) {
+        for _ in 0..length - 2 {
+            self.at += 1;
+            self.insert();
+        }
+        self.at += 1;
+        self.ahead -= length - 1;
+    }
+
+    /// The longest match, if it is longer than the `last` one, from the place `head` on.
+    fn longest(&self, head: usize, last: Found) -> Found {
+        let mut best = last;
+        let limit = self.at.saturating_sub(MAX_DISTANCE);
+        let scan = &self.window[self.at..self.at + MAX_MATCH];
+        let mut chain = self.effort.chain;
+        if last.length >= self.effort.good {
+            chain >>= 2;
+        }
+        let mut place = head;
+        loop {
+            let there = &self.window[place..place + MAX_MATCH];
+            if there[best.length - 1..=best.length] == scan[best.length - 1..=best.length]
+                && there[..2] == scan[..2]
+            {
+                let length = common(there, scan);
+                if length > best.length {
+                    best = Found { length, start: place };
+                    if length >= self.effort.nice {
+                        break;
+                    }
+                }
+            }
+            place = usize::from(self.previous[place % WINDOW]);
+            chain -= 1;
+            if place <= limit || chain == 0 {
+                break;
+            }
+        }
+        best.length = best.length.min(self.ahead);
+        if best.length == MIN_MATCH && self.at.wrapping_sub(best.start) > TOO_FAR {
+            best.length -= 1;
+        }
+        best
+    }
+
+    /// Whether what the block holds so far compresses so well that it may as well end.
+    fn should_end(&self, block: &Block) -> bool {
+        block.symbols().is_multiple_of(LOOK)
+            && block.matches() < block.symbols() / 2
+            && block.most_bytes() < (self.at as isize - self.block_start).unsigned_abs() / 2
+    }
+
+    fn end_block(&mut self, block: &mut Block, last: bool) {
+        let length = (self.at as isize - self.block_start).unsigned_abs();
+        let start = usize::try_from(self.block_start).ok();
+        block.end(length, start.map(|start| &self.window[start..self.at]), last);
+        self.block_start = self.at as isize;
+    }
+}
+
+/// Length of the common start.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    let (a8, _) = a.as_chunks::<8>();
+    let (b8, _) = b.as_chunks::<8>();
+    let words = a8.iter().zip(b8).take_while(|(a, b)| a == b).count() * 8;
+    words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count()
+}
