@@ -23,7 +23,6 @@ pub const FORMAT: u32 = 1;
 
 /// A channel's pointer at a release, with its rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Channel {
     /// [`FORMAT`].
     pub format: u32,
@@ -59,7 +58,6 @@ pub struct Channel {
 /// that it is another host's turn to go first each time. Shares are cumulative: a host belongs to the
 /// first wave whose share is above its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Wave {
     /// The share of the fleet up to and including this wave, in hundredths of a percent: 1 to 10000.
     pub share: u16,
@@ -69,7 +67,6 @@ pub struct Wave {
 
 /// A weekly maintenance window in UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Window {
     /// The days it opens on, `mon` to `sun`; none means every day.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -203,6 +200,10 @@ mod tests {
     fn a_channel_file_round_trips() {
         let bytes = channel().to_bytes().unwrap();
         assert_eq!(Channel::parse(&bytes), Ok(channel()));
+        // What a newer publisher adds does not stop older hosts.
+        let mut newer: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        newer["motto"] = "onwards".into();
+        assert_eq!(Channel::parse(newer.to_string().as_bytes()), Ok(channel()));
     }
 
     #[test]

@@ -20,7 +20,6 @@ pub const FORMAT: u32 = 1;
 
 /// One version of an OS for one architecture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Release {
     /// [`FORMAT`].
     pub format: u32,
@@ -49,7 +48,6 @@ pub struct Release {
 
 /// A file in the repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Blob {
     /// Where it is, relative to the repository's root.
     pub path: RepoPath,
@@ -62,7 +60,6 @@ pub struct Blob {
 /// A file in the repository that starts with a head describing the independent parts that follow, so
 /// that each part can be checked before it is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct PartedBlob {
     /// Where it is, relative to the repository's root.
     pub path: RepoPath,
@@ -78,7 +75,6 @@ pub struct PartedBlob {
 
 /// The root file system image: EROFS under dm-verity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RootImage {
     /// Length of the image in bytes, a multiple of [`BLOCK_SIZE`].
     pub size: u64,
@@ -94,7 +90,6 @@ pub struct RootImage {
 
 /// The unified kernel image (UAPI.5), composed from parts of the root image and what its delta adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Uki {
     /// Its length in bytes.
     pub size: u64,
@@ -106,7 +101,6 @@ pub struct Uki {
 
 /// A delta that turns the root image of another release into this one's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct DeltaEdge {
     /// The release it starts from.
     pub from: Version,

@@ -29,7 +29,6 @@ pub use tree::{BLOCK, BlockHasher, Discard, TreeBuilder, TreeError, TreeSink};
 /// What makes a dm-verity tree over an image: SHA-256, version 1, blocks of 4096 bytes for data and hashes,
 /// superblock at the start of the hash device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct VerityParams {
     /// The hash of the tree's top block; what the kernel's command line names.
     pub root_hash: Digest,
