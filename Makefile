@@ -3,11 +3,12 @@
 TARGET := x86_64-unknown-linux-gnu
 AGENT := target/$(TARGET)/agent/upright
 
-.PHONY: help requirements programs agent demo demo-virtual test lint deny unit bench fuzz install
+.PHONY: help requirements programs agent demo demo-secure demo-virtual test lint deny unit bench fuzz install
 
 help:
 	@echo 'make demo          a real Debian in QEMU: boot, update, rollback, a release that fails and is left'
 	@echo 'make demo-virtual  the same on a simulated host, in seconds'
+	@echo 'make demo-secure   Secure Boot and dm-verity in QEMU: what is not signed does not start, a flipped bit is not read'
 	@echo 'make test          everything that guards the project'
 	@echo 'make bench         builds, installs and updates measured beside those of others, on real Debian trees'
 	@echo 'make lint, unit, deny, fuzz   parts of it, and more'
@@ -28,10 +29,13 @@ agent: requirements
 demo: programs agent
 	target/debug/demo --agent $(AGENT) --work target/demo
 
+demo-secure: programs agent
+	target/debug/demo --secure-boot --agent $(AGENT) --work target/demo-secure
+
 demo-virtual: programs
 	target/debug/demo --virtual --work target/demo-virtual
 
-test: lint unit demo-virtual demo
+test: lint unit demo-virtual demo demo-secure
 
 lint: requirements
 	cargo fmt --check

@@ -97,6 +97,9 @@ pub struct Uki {
     pub sha256: Digest,
     /// The delta (`manifests::delta`) that makes it out of the release's own root image.
     pub compose: PartedBlob,
+    /// The SHA-256 of the certificates (DER) whose keys signed it for Secure Boot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Digest>,
 }
 
 /// A delta that turns the root image of another release into this one's.

@@ -204,6 +204,9 @@ pub struct Boot {
     /// Where the ESP is mounted; looked for at `/efi`, `/boot/efi` and `/boot` if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub esp: Option<PathBuf>,
+    /// Whether to take a release although its signer's certificate is not in the firmware's database, as with one that is issued
+    /// by an authority that is.
+    pub any_signer: bool,
 }
 
 /// Bounds on what an update may use.

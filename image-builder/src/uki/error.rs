@@ -100,6 +100,14 @@ pub enum UkiError {
         /// What went wrong.
         source: io::Error,
     },
+    /// The certificate for Secure Boot cannot be used.
+    #[error("cannot use the certificate {path}: {reason}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The signing program failed.
     #[error("cannot sign the UKI: {0}")]
     Sign(#[from] ToolError),

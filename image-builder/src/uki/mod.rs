@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use base64ct::{Base64, Encoding};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{Arch, OsName};
 use upright_manifests::uuid::Uuid;
@@ -120,6 +121,18 @@ pub fn sign(path: &Path, key: &Path, certificate: &Path) -> Result<(), UkiError>
     ];
     Tool::Sbsign.run(arguments, &[])?;
     fs::rename(&signed, path).map_err(|source| UkiError::Write { path: path.to_owned(), source })
+}
+
+/// The SHA-256 of the first certificate (DER) in a PEM file: what the firmware keeps in its signature database.
+pub fn certificate_digest(path: &Path) -> Result<Digest, UkiError> {
+    let unusable = |reason: &str| UkiError::Certificate { path: path.to_owned(), reason: reason.to_owned() };
+    let text = fs::read_to_string(path).map_err(|source| UkiError::Read { path: path.to_owned(), source })?;
+    let begin = "-----BEGIN CERTIFICATE-----";
+    let body = text.split_once(begin).and_then(|(_, rest)| rest.split_once("-----END CERTIFICATE-----"));
+    let (body, _) = body.ok_or_else(|| unusable("it has no `-----BEGIN CERTIFICATE-----`; expected PEM"))?;
+    let body: String = body.split_whitespace().collect();
+    let der = Base64::decode_vec(&body).map_err(|_| unusable("its Base64 is damaged"))?;
+    Ok(Digest::of(&der))
 }
 
 fn pad(out: &mut impl Write, at: &mut u64, to: u64) -> io::Result<()> {

@@ -120,6 +120,7 @@ impl Shop {
                 verity: tree.finish().unwrap().0,
             },
             uki: UkiFile {
+                certificate: None,
                 size: uki.len() as u64,
                 sha256: Digest::of(uki),
                 kernel: "6.1".into(),

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::Place;
+use crate::fixture::noise;
 use crate::programs;
 use crate::rootfs::{Bases, Changes, bases, compose};
 
@@ -21,6 +22,9 @@ pub(super) const SERVICE: &str = "app.service";
 
 /// Where the OS keeps its own files.
 const OWN: &str = "usr/share/demo";
+
+/// Length of the file at [`data`].
+pub(super) const DATA_BYTES: usize = 16 << 10;
 
 /// Units that a machine without a screen, a package manager or people does without: each costs a start under TCG.
 const MASKED: [&str; 13] = [
@@ -124,10 +128,17 @@ fn application(changes: &mut Changes, version: &str) {
     };
     changes.file("usr/lib/demo/app", 0o755, script);
     changes.file(&format!("{OWN}/changed"), 0o644, format!("{version}\n"));
+    // Whole blocks of its own in the image.
+    changes.file(&data(), 0o644, noise(1, DATA_BYTES));
     match version {
         "1.0.0" => changes.file(&format!("{OWN}/removed"), 0o644, "gone in 1.1.0\n"),
         _ => changes.file(&format!("{OWN}/added"), 0o644, "new in 1.1.0\n"),
     };
+}
+
+/// The path of a file with [`DATA_BYTES`] of [`noise`].
+pub(super) fn data() -> String {
+    format!("{OWN}/data")
 }
 
 /// What tells the releases apart in the guest: commands, each with what it must print.

@@ -1,19 +1,16 @@
 //! The story on a real Debian in a virtual machine.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::debian::{self, SERVICE, Settings};
+use super::guest::Guest;
 use super::publisher::Publisher;
 use super::table::{Row, Summary};
 use super::{Place, Teller};
-use crate::vm::{Accelerator, BOOT_TIME, Machine, Vm};
-
-/// How long the agent or the health checks may take to come to a decision.
-const VERDICT_TIME: Duration = Duration::from_secs(300);
+use crate::vm::{Accelerator, BOOT_TIME, Machine};
 
 /// The exit code of what policy speaks against.
 const REFUSED: i32 = 3;
@@ -30,13 +27,13 @@ pub fn on_a_machine(place: &Place, teller: Teller) -> Result<Summary> {
     publisher.disk("1.0.0", &disk).context("writing the disk image")?;
 
     let accelerator = Accelerator::detect();
-    let machine = Machine { disk, folder: place.work.clone(), memory: 1024, accelerator };
+    let machine = Machine { disk, folder: place.work.clone(), memory: 1024, secure_boot: false, accelerator };
     let host = match accelerator {
         Accelerator::Kvm => "qemu with kvm",
         Accelerator::Tcg => "qemu with tcg",
     };
     teller.say(&format!("1.0.0: the disk image boots ({host})"));
-    let mut told = Told { vm: machine.start()?, publisher, teller, full_bytes };
+    let mut told = Told { guest: Guest { vm: machine.start()?, teller }, publisher, full_bytes };
     let rows = told
         .tell()
         .with_context(|| format!("the serial line's log is {}", machine.serial_log().display()))?;
@@ -56,9 +53,8 @@ fn build_all(place: &Place, publisher: &Publisher, settings: &Settings, teller: 
 
 /// A machine that runs, and who publishes for it.
 struct Told {
-    vm: Vm,
+    guest: Guest,
     publisher: Publisher,
-    teller: Teller,
     full_bytes: u64,
 }
 
@@ -73,65 +69,66 @@ impl Told {
     }
 
     fn first_boot(&mut self) -> Result<Row> {
-        self.come_up("1.0.0")?;
+        self.guest.come_up("1.0.0")?;
         let way = "disk image".to_owned();
         let verdict = "runs".to_owned();
         Ok(Row { way, verdict, ..Row::in_its_slot("1.0.0", "") })
     }
 
     fn unattended_update(&mut self) -> Result<Row> {
-        let before = self.vm.read("openssl version")?;
+        let before = self.guest.vm.read("openssl version")?;
         // What an administrator changed in /etc must come along.
-        self.vm.read("echo kept > /etc/demo-local")?;
+        self.guest.vm.read("echo kept > /etc/demo-local")?;
         self.publisher.publish("1.1.0")?;
-        self.teller.say("1.1.0 is published; the agent is left to itself");
-        self.come_up("1.1.0")?;
-        self.wait_until_proven("1.1.0")?;
-        let after = self.vm.read("openssl version")?;
+        self.guest.teller.say("1.1.0 is published; the agent is left to itself");
+        self.guest.come_up("1.1.0")?;
+        self.guest.wait_until_proven("1.1.0")?;
+        let after = self.guest.vm.read("openssl version")?;
         ensure!(before != after, "OpenSSL is still {before}");
-        let kept = self.vm.read("cat /etc/demo-local")?;
+        let kept = self.guest.vm.read("cat /etc/demo-local")?;
         ensure!(kept == "kept", "/etc/demo-local holds {kept:?}");
-        let history = self.history()?;
+        let history = self.guest.history()?;
         let boots = trial_boots(&history, "1.1.0")?;
         ensure!(boots == 1, "1.1.0 was healthy, and yet its trial took {boots} boots");
         let row = Row::fetched(&history, "1.1.0", boots, "healthy".to_owned())?;
-        self.teller.say(&format!("1.1.0 is proven healthy; {before} became {after}"));
+        self.guest.teller.say(&format!("1.1.0 is proven healthy; {before} became {after}"));
         row.require_small_delta(self.full_bytes)
     }
 
     fn rollback_and_forward(&mut self) -> Result<(Row, Row)> {
-        self.teller.say("an operator types `upright rollback`");
-        self.vm.start("upright rollback")?;
-        self.come_up("1.0.0")?;
-        let refused = self.vm.run("upright update")?;
+        self.guest.teller.say("an operator types `upright rollback`");
+        self.guest.vm.start("upright rollback")?;
+        self.guest.come_up("1.0.0")?;
+        let refused = self.guest.vm.run("upright update")?;
         ensure!(refused.code == REFUSED, "1.1.0 was rolled back, and yet `upright update` says: {refused:?}");
-        self.teller.say("and once more, to go forward again");
-        self.vm.start("upright rollback")?;
-        self.come_up("1.1.0")?;
-        self.wait_until_proven("1.1.0")?;
+        self.guest.teller.say("and once more, to go forward again");
+        self.guest.vm.start("upright rollback")?;
+        self.guest.come_up("1.1.0")?;
+        self.guest.wait_until_proven("1.1.0")?;
         let back = Row::in_its_slot("1.0.0", "an operator went back to it");
         Ok((back, Row::in_its_slot("1.1.0", "an operator went forward to it; healthy")))
     }
 
     fn failing_release(&mut self) -> Result<Row> {
         self.publisher.publish("1.2.0")?;
-        self.teller.say("1.2.0 is published; the agent is left to itself");
-        let boots = self.vm.boots();
-        self.vm.wait_for_boots(1, 2 * BOOT_TIME).context("the agent did not reboot into 1.2.0")?;
-        self.teller.say("1.2.0 boots");
-        self.come_up("1.1.0").context("the host did not come back from 1.2.0 by itself")?;
-        let boots = (self.vm.boots() - boots) as u64;
+        self.guest.teller.say("1.2.0 is published; the agent is left to itself");
+        let boots = self.guest.vm.boots();
+        self.guest.vm.wait_for_boots(1, 2 * BOOT_TIME).context("the agent did not reboot into 1.2.0")?;
+        self.guest.teller.say("1.2.0 boots");
+        self.guest.come_up("1.1.0").context("the host did not come back from 1.2.0 by itself")?;
+        let boots = (self.guest.vm.boots() - boots) as u64;
         ensure!(boots == 2, "one boot of 1.2.0 and one of 1.1.0 were to be seen, not {boots}");
-        let why = self.vm.read("upright why")?;
+        let why = self.guest.vm.read("upright why")?;
         ensure!(
             why.contains("1.2.0") && why.contains("\"app\""),
             "`upright why` does not name the check: {why}"
         );
-        self.teller
+        self.guest
+            .teller
             .say(&format!("1.2.0 was left after {boots} boots: {}", why.lines().next().unwrap_or_default()));
         self.require_not_tried_again()?;
         let verdict = format!("left: {SERVICE} failed its check; not tried again");
-        Row::fetched(&self.history()?, "1.2.0", boots, verdict)?.require_small_delta(self.full_bytes)
+        Row::fetched(&self.guest.history()?, "1.2.0", boots, verdict)?.require_small_delta(self.full_bytes)
     }
 
     /// The agent has asked again and refused, and an operator who does not insist is refused, too.
@@ -139,70 +136,15 @@ impl Told {
         let refused = |status: &Value| {
             status["decision"]["version"] == "1.2.0" && status["decision"]["because"] == "bad"
         };
-        self.wait_for_status("the agent's refusal of 1.2.0", refused)?;
-        let refused = self.vm.run("upright update")?;
+        self.guest.wait_for_status("the agent's refusal of 1.2.0", refused)?;
+        let refused = self.guest.vm.run("upright update")?;
         ensure!(refused.code == REFUSED, "`upright update` is willing to try 1.2.0 again: {refused:?}");
-        let history = self.history()?;
+        let history = self.guest.history()?;
         let entries = history.as_array().into_iter().flatten();
         let is_it = |entry: &&Value| entry["version"] == "1.2.0" && entry["outcome"]["event"] == "applied";
         ensure!(entries.filter(is_it).count() == 1, "1.2.0 was tried again: {history}");
         self.publisher.check()
     }
-
-    /// Waits for the next boot and logs in; it must be that of `version`, from a verified root, with its files and service.
-    fn come_up(&mut self, version: &str) -> Result<()> {
-        self.vm.wait_for_boots(1, 2 * BOOT_TIME)?;
-        self.vm.log_in()?;
-        let status = self.status()?;
-        let booted = slot(&status, true)["version"].clone();
-        ensure!(booted == version, "{booted} runs instead of {version}: {status}");
-        for (command, expected) in debian::marks(version) {
-            let said = self.vm.read(&format!("{command} || true"))?;
-            ensure!(said == expected, "{command:?} says {said:?} on {version}, expected {expected:?}");
-        }
-        self.teller.say(&format!(
-            "{version} runs from slot {}",
-            slot(&status, true)["slot"].as_str().unwrap_or("?")
-        ));
-        Ok(())
-    }
-
-    fn wait_until_proven(&mut self, version: &str) -> Result<()> {
-        let is_proven =
-            |status: &Value| status["state"]["state"] == "idle" && slot(status, true)["verdict"] == "proven";
-        self.wait_for_status(&format!("{version} to be proven"), is_proven)?;
-        self.vm.read("systemctl is-active boot-complete.target").map(drop)
-    }
-
-    fn wait_for_status(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<()> {
-        let until = Instant::now() + VERDICT_TIME;
-        loop {
-            let status = self.status()?;
-            if holds(&status) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < until, "waited {} s for {what}: {status}", VERDICT_TIME.as_secs());
-        }
-    }
-
-    fn status(&mut self) -> Result<Value> {
-        self.json("upright status --json")
-    }
-
-    fn history(&mut self) -> Result<Value> {
-        self.json("upright history --json")
-    }
-
-    fn json(&mut self, command: &str) -> Result<Value> {
-        let text = self.vm.read(command)?;
-        serde_json::from_str(&text).with_context(|| format!("{command:?} printed no JSON:\n{text}"))
-    }
-}
-
-/// The slot that runs, or the other one.
-fn slot(status: &Value, booted: bool) -> &Value {
-    let slots = status["slots"].as_array().map(Vec::as_slice).unwrap_or_default();
-    slots.iter().find(|slot| slot["booted"] == booted).unwrap_or(&Value::Null)
 }
 
 /// How many boots a release's trial took until it was proven.

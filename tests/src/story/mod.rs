@@ -1,8 +1,10 @@
 //! The main job told step by step, on a real Debian in a machine and on a simulated host; every step is asserted.
 
 mod debian;
+mod guest;
 mod machine;
 mod publisher;
+mod secure;
 mod simulated;
 mod table;
 
@@ -11,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 pub use machine::on_a_machine;
+pub use secure::under_secure_boot;
 pub use simulated::on_a_simulated_host;
 pub use table::{Row, Summary};
 

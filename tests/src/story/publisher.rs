@@ -50,6 +50,39 @@ impl Publisher {
         Ok(Self { workspace, server, port })
     }
 
+    /// Signs the UKIs of what is built from now on.
+    pub(super) fn sign_for_secure_boot(&self, key: &Path, certificate: &Path) -> Result<()> {
+        let section = format!(
+            "[secure-boot]\nkey = \"{}\"\ncertificate = \"{}\"\n\n",
+            key.display(),
+            certificate.display()
+        );
+        self.edit(|text| text.replacen("[roles.root]", &format!("{section}[roles.root]"), 1))
+    }
+
+    /// Signs no more UKIs.
+    pub(super) fn sign_no_more(&self) -> Result<()> {
+        self.edit(|text| {
+            let lines = text.lines().filter(|line| {
+                !line.starts_with("[secure-boot]")
+                    && !line.starts_with("certificate =")
+                    && !line.starts_with("key =")
+            });
+            lines.map(|line| format!("{line}\n")).collect()
+        })
+    }
+
+    fn edit(&self, change: impl FnOnce(String) -> String) -> Result<()> {
+        let path = self.workspace.join("upright.toml");
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        fs::write(&path, change(text)).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// The folder of a build.
+    pub(super) fn build_folder(&self, version: &str) -> PathBuf {
+        self.workspace.join("builds").join(version)
+    }
+
     /// The TUF root that hosts ship with.
     pub(super) fn root_json(&self) -> PathBuf {
         self.workspace.join("root.json")

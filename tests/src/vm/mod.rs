@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 pub use accelerator::Accelerator;
 pub use console::Console;
@@ -24,6 +24,8 @@ pub struct Machine {
     pub folder: PathBuf,
     /// Its memory in MiB.
     pub memory: u32,
+    /// Whether its firmware starts only what is signed with the key of [`secure_boot_key`].
+    pub secure_boot: bool,
     /// What runs it.
     pub accelerator: Accelerator,
 }
@@ -46,7 +48,8 @@ impl Machine {
     pub fn start(&self) -> Result<Vm> {
         fs::create_dir_all(&self.folder).with_context(|| format!("creating {}", self.folder.display()))?;
         let vars = self.folder.join("firmware-vars.fd");
-        fs::copy(firmware::VARS, &vars).with_context(|| format!("copying {}", firmware::VARS))?;
+        let delivered = if self.secure_boot { firmware::SECURE_VARS } else { firmware::VARS };
+        fs::copy(delivered, &vars).with_context(|| format!("copying {delivered}"))?;
         let create = |path: &Path| File::create(path).with_context(|| format!("creating {}", path.display()));
         let log = create(&self.serial_log())?;
         let mut qemu = self
@@ -66,10 +69,20 @@ impl Machine {
         // A driver that is killed must not leave a machine behind.
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         command.args(self.accelerator.arguments());
-        command.args(["-machine", "q35", "-smp", "2", "-m", &self.memory.to_string()]);
+        let (board, code) = match self.secure_boot {
+            true => ("q35,smm=on", firmware::SECURE_CODE),
+            false => ("q35", firmware::CODE),
+        };
+        command.args(["-machine", board, "-smp", "2", "-m", &self.memory.to_string()]);
+        // Only the firmware, in system management mode, may write its variables.
+        let locked = format!(
+            "driver=cfi.pflash01,property=secure,value={}",
+            if self.secure_boot { "on" } else { "off" }
+        );
+        command.args(["-global", &locked]);
         command.args(["-nodefaults", "-display", "none", "-serial", "chardev:console"]);
         command.args(["-chardev", "stdio,id=console,signal=off"]);
-        command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", firmware::CODE)]);
+        command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
         command.args(["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
         let format = if self.disk.extension().is_some_and(|name| name == "qcow2") { "qcow2" } else { "raw" };
         command.args(["-drive", &format!("if=none,id=disk,format={format},file={}", self.disk.display())]);
@@ -79,6 +92,19 @@ impl Machine {
         command.args(["-device", "virtio-rng-pci"]);
         command
     }
+}
+
+/// Writes the private key that [`Machine::secure_boot`] trusts into `folder`; gives the paths of key and certificate.
+pub fn secure_boot_key(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+    let key = folder.join("secure-boot.key");
+    let passphrase = format!("pass:{}", firmware::SECURE_BOOT_PASSPHRASE);
+    let opened = Command::new("openssl")
+        .args(["rsa", "-in", firmware::SECURE_BOOT_KEY, "-passin", &passphrase, "-out"])
+        .arg(&key)
+        .output()
+        .context("cannot run openssl")?;
+    ensure!(opened.status.success(), "openssl: {}", String::from_utf8_lossy(&opened.stderr));
+    Ok((key, firmware::SECURE_BOOT_CERTIFICATE.into()))
 }
 
 impl Vm {

@@ -12,7 +12,7 @@ use upright_manifests::version::Version;
 
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer};
-use crate::apply::{Job, Partitions, Room, audit, install, preflight, ways};
+use crate::apply::{Job, Partitions, Room, audit, check_signer, install, preflight, ways};
 use crate::fetch::{Fetcher, Patience};
 use crate::host::{Access, BlockDevice, Part};
 use crate::machine::{Effect, Event, Progress, State, Target};
@@ -114,6 +114,11 @@ impl Agent<'_> {
             .map_err(AgentError::system("see how much room the ESP has"))?;
         let room = Room { root: opened.root.size(), verity: opened.verity.size(), esp };
         preflight(release, room, slot.as_str())?;
+        let accepted = self.host.machine().accepted_signers();
+        let accepted = accepted.map_err(AgentError::system("read the firmware's variables"))?;
+        if let Some(accepted) = accepted {
+            check_signer(release, &accepted, self.config.boot.any_signer)?;
+        }
         self.take(Event::Accepted { slot })
     }
 

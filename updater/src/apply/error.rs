@@ -32,6 +32,17 @@ pub enum ApplyError {
         /// What is missing, in bytes.
         missing: u64,
     },
+    /// The firmware would not start it; nothing was erased.
+    #[error(
+        "{version} would not start here: this machine enforces Secure Boot, and {reason}; nothing was changed; build it with \
+         [secure-boot] in upright.toml and a key whose certificate is enrolled here"
+    )]
+    Unsigned {
+        /// The release.
+        version: Version,
+        /// What is wrong with its signature.
+        reason: &'static str,
+    },
     /// A partition cannot be read or written.
     #[error("cannot {what}: {source}")]
     Device {

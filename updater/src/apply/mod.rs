@@ -34,7 +34,7 @@ mod ways;
 pub use audit::{Audit, audit, files_in};
 pub use error::{ApplyError, WayError};
 pub use install::{Job, install};
-pub use preflight::{Room, preflight};
+pub use preflight::{Room, check_signer, preflight};
 pub use readback::{Partitions, root_hash_of};
 pub use tree::check_tree;
 pub use uki::{compare_staged, stage};

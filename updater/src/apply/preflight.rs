@@ -1,5 +1,8 @@
 //! Whether a release fits, before anything is erased.
 
+use std::collections::BTreeSet;
+
+use upright_manifests::digest::Digest;
 use upright_manifests::release::Release;
 
 use super::error::ApplyError;
@@ -13,6 +16,18 @@ pub struct Room {
     pub verity: u64,
     /// The ESP, once everything but the running release's entry is gone.
     pub esp: u64,
+}
+
+/// An error unless the firmware, which takes signatures with the certificates in `accepted`, would start the release. With
+/// `any`, it is assumed to take the signer's whoever that is.
+pub fn check_signer(release: &Release, accepted: &BTreeSet<Digest>, any: bool) -> Result<(), ApplyError> {
+    let signers = &release.uki.certificates;
+    let reason = match signers.iter().any(|signer| any || accepted.contains(signer)) {
+        true => return Ok(()),
+        false if signers.is_empty() => "its UKI is not signed",
+        false => "its UKI is signed with a key whose certificate is not among the firmware's",
+    };
+    Err(ApplyError::Unsigned { version: release.version.clone(), reason })
 }
 
 /// An error that names the first place where `release` does not fit.

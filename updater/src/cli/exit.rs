@@ -121,7 +121,7 @@ impl From<AgentError> for Failure {
             AgentError::Fetch(error) if error.is_local() => Exit::Host,
             AgentError::Fetch(error) if error.is_temporary() => Exit::Unreachable,
             AgentError::Fetch(_) => Exit::NotTrusted,
-            AgentError::Apply(ApplyError::NoRoom { .. }) => Exit::Refused,
+            AgentError::Apply(ApplyError::NoRoom { .. } | ApplyError::Unsigned { .. }) => Exit::Refused,
             AgentError::Apply(ApplyError::Device { .. } | ApplyError::Store(_) | ApplyError::Tree { .. }) => {
                 Exit::Host
             }

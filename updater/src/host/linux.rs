@@ -1,5 +1,6 @@
 //! A Linux machine: partitions by label, systemd-boot on the ESP, `/proc` and `/sys`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -8,11 +9,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 
 use super::booted::{Booted, BootedError, parse};
 use super::clock::SystemClock;
-use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc};
+use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc, secure_boot};
 use crate::boot::BootLoader;
 use crate::boot::systemd_boot::SystemdBoot;
 use crate::config::{Config, Probe};
@@ -131,6 +133,10 @@ impl Machine for LinuxMachine {
     fn image_time(&self) -> Option<Timestamp> {
         let meta = fs::metadata("/usr/lib/os-release").ok()?;
         Timestamp::from_second(meta.mtime()).ok()
+    }
+
+    fn accepted_signers(&self) -> io::Result<Option<BTreeSet<Digest>>> {
+        secure_boot::accepted(Path::new("/sys/firmware/efi/efivars"))
     }
 
     fn boot_id(&self) -> io::Result<String> {

@@ -4,11 +4,13 @@
 //! button. The same agent code therefore runs on a server, on a virtual host made of plain files
 //! (`upright --root DIR`) and against a fake that misbehaves on request.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 
 use crate::boot::BootLoader;
@@ -18,6 +20,7 @@ mod booted;
 mod clock;
 mod etc;
 mod linux;
+mod secure_boot;
 mod simulated;
 
 pub use booted::{Booted, BootedError};
@@ -149,4 +152,7 @@ pub trait Machine {
     fn carry_configuration(&self, from: Slot, to: Slot) -> io::Result<()>;
     /// Restarts the machine. On a real one the call returns when the restart is under way.
     fn reboot(&self) -> io::Result<()>;
+    /// The SHA-256 of each certificate (DER) whose signatures the firmware takes on boot entries; none if it takes what is not
+    /// signed, too.
+    fn accepted_signers(&self) -> io::Result<Option<BTreeSet<Digest>>>;
 }

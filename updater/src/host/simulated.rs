@@ -4,6 +4,7 @@
 //! DIR/dev/root-a  root-a-verity  root-b  root-b-verity    the slots, files of the partitions' size
 //! DIR/esp/                                                the ESP, with the UKIs as on a real one
 //! DIR/etc/upright/upright.toml  DIR/etc/machine-id
+//! DIR/efivars/                                            the firmware's variables, if it is to enforce Secure Boot
 //! DIR/var/lib/upright/                                    the agent's state
 //! DIR/run/cmdline  DIR/run/slot  DIR/run/boot_id          the boot that "runs"
 //! ```
@@ -13,18 +14,20 @@
 //! command line. Units are simulated too: one is active if the program that its file in the booted image starts is in that
 //! image.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 
 use super::booted::{Booted, BootedError, parse};
 use super::clock::SystemClock;
 use super::linux::label;
-use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc};
+use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc, secure_boot};
 use crate::boot::BootLoader;
 use crate::boot::systemd_boot::SystemdBoot;
 use crate::config::{Config, Probe};
@@ -120,6 +123,10 @@ impl Machine for Files {
 
     fn image_time(&self) -> Option<Timestamp> {
         units::image_time(self, self.booted().ok()?.slot)
+    }
+
+    fn accepted_signers(&self) -> io::Result<Option<BTreeSet<Digest>>> {
+        secure_boot::accepted(&self.0.join("efivars"))
     }
 
     fn boot_id(&self) -> io::Result<String> {

@@ -30,7 +30,7 @@ fn release(version: &str) -> Release {
         floor: None,
         commit: None,
         root: RootImage { size: 4096, sha256: digest, verity, full: parted.clone(), chunks: blob },
-        uki: Uki { size: 1, sha256: digest, compose: parted },
+        uki: Uki { size: 1, sha256: digest, compose: parted, certificates: Vec::new() },
         deltas: Vec::new(),
     }
 }

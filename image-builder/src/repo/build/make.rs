@@ -195,14 +195,19 @@ fn write_uki(
         kernel: order.kernel.as_deref(),
     };
     let built = uki::write(&stored.tree, stored.store.objects(), &plan, out).map_err(failure::uki)?;
-    if let Some(keys) = &config.secure_boot {
-        uki::sign(out, &workspace.resolve(&keys.key), &workspace.resolve(&keys.certificate))
-            .map_err(failure::uki)?;
-    }
+    let certificate = match &config.secure_boot {
+        None => None,
+        Some(keys) => {
+            let certificate = workspace.resolve(&keys.certificate);
+            uki::sign(out, &workspace.resolve(&keys.key), &certificate).map_err(failure::uki)?;
+            Some(uki::certificate_digest(&certificate).map_err(failure::uki)?)
+        }
+    };
     let bytes = fs::read(out).map_err(Error::file("read", out))?;
     Ok(UkiFile {
         size: bytes.len() as u64,
         sha256: Digest::of(&bytes),
+        certificate,
         kernel: built.kernel,
         parts: built.parts.iter().map(|part| place(&image.layout, part)).collect::<Result<_>>()?,
     })

@@ -71,6 +71,9 @@ pub struct UkiFile {
     pub size: u64,
     /// Its SHA-256.
     pub sha256: Digest,
+    /// The SHA-256 of the certificate (DER) whose key signed it for Secure Boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Digest>,
     /// The version of the kernel in it.
     pub kernel: String,
     /// Which of its bytes stand in the root image too, ascending.

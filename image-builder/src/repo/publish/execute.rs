@@ -88,7 +88,12 @@ fn manifest(build: &Build, floor: Option<Version>, objects: super::objects::Obje
             full: objects.full,
             chunks: objects.chunks,
         },
-        uki: Uki { size: build.uki.size, sha256: build.uki.sha256, compose: objects.compose },
+        uki: Uki {
+            size: build.uki.size,
+            sha256: build.uki.sha256,
+            compose: objects.compose,
+            certificates: build.uki.certificate.into_iter().collect(),
+        },
         deltas: Vec::new(),
     }
 }

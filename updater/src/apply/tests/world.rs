@@ -276,6 +276,7 @@ impl Published {
                 size: uki.len() as u64,
                 sha256: Digest::of(&uki),
                 compose: parted("compose", &compose, compose_head),
+                certificates: Vec::new(),
             },
             deltas: vec![DeltaEdge {
                 from: "1".parse().unwrap(),
