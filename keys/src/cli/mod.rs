@@ -2,6 +2,7 @@
 
 mod combine;
 mod files;
+mod manual;
 mod new;
 mod show;
 mod sign;
@@ -39,6 +40,10 @@ enum Command {
     Sign(sign::Sign),
     SignRequest(sign_request::SignRequest),
     Combine(combine::Combine),
+    #[command(hide = true)]
+    Man(manual::Man),
+    #[command(hide = true)]
+    Completions(manual::Completions),
 }
 
 /// The command line's definition, for help, man pages and completions.
@@ -54,6 +59,8 @@ pub fn main() -> ExitCode {
         Command::Sign(sign) => sign.run(),
         Command::SignRequest(request) => request.run(),
         Command::Combine(combine) => combine.run(),
+        Command::Man(man) => man.run(),
+        Command::Completions(completions) => completions.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -90,7 +90,7 @@ fn flipped_bit(guest: &mut Guest, publisher: &Publisher) -> Result<()> {
     let read = guest.vm.run(&format!("cat {path} > /dev/null"))?;
     ensure!(read.code != 0 && read.text.contains("Input/output error"), "a damaged block was read: {read:?}");
     let verified = guest.vm.run("upright verify")?;
-    let line = verified.text.lines().find(|line| line.contains("slot b"));
+    let line = verified.text.lines().find(|line| line.contains("* slot b"));
     let named = line.is_some_and(|line| line.contains("DAMAGED: 1 of") && line.contains(&path));
     ensure!(verified.code == 4 && named, "`upright verify` does not name the damage: {verified:?}");
     guest
