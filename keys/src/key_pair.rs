@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::pkcs8::KeypairBytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use pkcs8::der::pem::LineEnding;
-use pkcs8::pkcs5::{pbes2, scrypt};
+use pkcs8::pkcs5::{EncryptionScheme, pbes2, scrypt};
 use pkcs8::{
     DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, SecretDocument,
 };
@@ -24,6 +24,12 @@ use crate::signer::{SignError, Signer};
 
 /// The largest key file that is read, in bytes.
 const MAX_FILE: u64 = 16 << 10;
+
+/// The most memory that opening a key file takes, all lanes of scrypt together, in bytes: 16 times openssl's default.
+const MAX_SCRYPT: u64 = 256 << 20;
+
+/// The most iterations of PBKDF2 that opening a key file takes: a thousand times openssl's default.
+const MAX_ITERATIONS: u64 = 2_048_000;
 
 /// An ed25519 key pair in memory; the secret is wiped when dropped.
 pub struct KeyPair {
@@ -64,6 +70,12 @@ pub enum KeyFileError {
     /// The passphrase does not open the file.
     #[error("the passphrase does not open the key file {0}")]
     Passphrase(PathBuf),
+    /// Opening it would take beyond reason.
+    #[error(
+        "the key file {0} asks for more work than is done to open one (scrypt beyond 256 MiB, 2048000 iterations of \
+         PBKDF2); encrypt it again with less, such as openssl's defaults"
+    )]
+    Costly(PathBuf),
     /// Not a key file.
     #[error("{0} is not an ed25519 private key in PKCS#8 PEM")]
     Malformed(PathBuf),
@@ -111,6 +123,9 @@ impl KeyPair {
             let passphrase = passphrase.ok_or_else(|| KeyFileError::Encrypted(path.to_owned()))?;
             let (_, sealed) = SecretDocument::from_pem(text.trim()).map_err(|_| malformed())?;
             let sealed = EncryptedPrivateKeyInfoRef::try_from(sealed.as_bytes()).map_err(|_| malformed())?;
+            if !is_affordable(&sealed.encryption_algorithm) {
+                return Err(KeyFileError::Costly(path.to_owned()));
+            }
             // A wrong passphrase shows as bad padding or, one time in 256, as a key that does not parse.
             let plain = sealed.decrypt(passphrase.as_bytes());
             plain
@@ -148,6 +163,21 @@ impl KeyPair {
             let _ = fs::remove_file(path);
             KeyFileError::Write { path: path.to_owned(), source }
         })
+    }
+}
+
+/// Whether the key derivation stays in bounds; whoever wrote the file chose its cost.
+fn is_affordable(scheme: &EncryptionScheme) -> bool {
+    let Some(parameters) = scheme.pbes2() else { return false };
+    match &parameters.kdf {
+        pbes2::Kdf::Pbkdf2(pbkdf2) => u64::from(pbkdf2.iteration_count) <= MAX_ITERATIONS,
+        pbes2::Kdf::Scrypt(scrypt) => {
+            let (blocks, lanes) = (u64::from(scrypt.block_size), u64::from(scrypt.parallelization));
+            // The library takes for granted that the cost is a power of two.
+            let memory = scrypt.cost_parameter.checked_mul(128 * blocks * lanes);
+            scrypt.cost_parameter.is_power_of_two() && memory.is_some_and(|memory| memory <= MAX_SCRYPT)
+        }
+        _ => false,
     }
 }
 
@@ -211,6 +241,43 @@ mod tests {
         };
         assert!(matches!(open(None), KeyFileError::Encrypted(_)));
         assert!(matches!(open(Some("wrong")), KeyFileError::Passphrase(_)), "{}", open(Some("wrong")));
+    }
+
+    #[test]
+    fn a_key_file_that_asks_for_endless_work_is_refused() {
+        let passphrase = Passphrase::from("right");
+        let pem = KeyPair::from_seed([1; 32]).to_pem(Some(&passphrase)).unwrap();
+        let (_, sealed) = SecretDocument::from_pem(&pem).unwrap();
+        let sealed = EncryptedPrivateKeyInfoRef::try_from(sealed.as_bytes()).unwrap();
+        // Who changes the cost in the file need not have paid it.
+        let bent = |change: &dyn Fn(&mut pbes2::ScryptParams)| {
+            let mut bent = sealed.clone();
+            let EncryptionScheme::Pbes2(parameters) = &mut bent.encryption_algorithm else { panic!() };
+            let pbes2::Kdf::Scrypt(scrypt) = &mut parameters.kdf else { panic!() };
+            change(scrypt);
+            let pem =
+                SecretDocument::encode_msg(&bent).unwrap().to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF);
+            KeyPair::from_pem(&pem.unwrap(), Some(&passphrase), Path::new("k"))
+        };
+        assert!(bent(&|_| ()).is_ok());
+        let costly: [&dyn Fn(&mut pbes2::ScryptParams); 5] = [
+            &|scrypt| scrypt.cost_parameter = 1 << 40,
+            &|scrypt| scrypt.block_size = u16::MAX,
+            &|scrypt| scrypt.parallelization = u16::MAX,
+            &|scrypt| scrypt.cost_parameter = 0,
+            &|scrypt| scrypt.cost_parameter = 3,
+        ];
+        for change in costly {
+            assert!(matches!(bent(change), Err(KeyFileError::Costly(_))));
+        }
+        let iterations = |count| {
+            let mut pbkdf2 = pbes2::Pbkdf2Params::hmac_sha256(1, &[0; 16]).unwrap();
+            pbkdf2.iteration_count = count;
+            let kdf = pbes2::Kdf::Pbkdf2(pbkdf2);
+            let encryption = sealed.encryption_algorithm.pbes2().unwrap().encryption;
+            is_affordable(&pbes2::Parameters { kdf, encryption }.into())
+        };
+        assert!(iterations(600_000) && !iterations(u32::MAX));
     }
 
     #[test]

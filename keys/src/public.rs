@@ -141,6 +141,21 @@ mod tests {
         assert_eq!(identity.verify(b"anything", &forged), Err(VerifyError::Invalid));
     }
 
+    /// Lengths that no longer fit into 31 or 32 bits leave 5 bytes where they are cut down.
+    #[cfg(feature = "sign")]
+    #[test]
+    fn a_signature_over_the_first_bytes_is_none_over_gigabytes_that_follow() {
+        use crate::signer::Signer;
+        let pair = crate::KeyPair::from_seed([1; 32]);
+        // Zeros that are only read take no memory.
+        let zeros = vec![0; (1 << 32) + 5];
+        let signature = pair.sign(&zeros[..5]).unwrap();
+        assert_eq!(pair.public().verify(&zeros[..5], &signature), Ok(()));
+        for length in [(1 << 31) + 5, zeros.len()] {
+            assert_eq!(pair.public().verify(&zeros[..length], &signature), Err(VerifyError::Invalid));
+        }
+    }
+
     #[test]
     fn every_notation_reads_back() {
         let key: PublicKey = KEY.parse().unwrap();
