@@ -6,6 +6,8 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod fetch;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod health;
 pub mod host;
 pub mod machine;

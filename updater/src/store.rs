@@ -1,11 +1,16 @@
 //! Small files that survive a power cut: written aside, synced, renamed, the folder synced.
 //!
-//! The agent's record is kept with its own checksum: a damaged file is an error that says so, never an
-//! empty record.
+//! The agent's record is kept with its own checksum, trusted metadata with its signatures: a damaged file is an error
+//! that says so, never an empty one.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+mod replace;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use serde::{Deserialize, Serialize};
 use upright_manifests::digest::Digest;
@@ -47,6 +52,25 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+    /// A file of trusted metadata is none.
+    #[error(
+        "{path} is damaged ({reason}), and trust is not guessed at; `upright reset-trust` starts again from the \
+         root.json that came with the image"
+    )]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file is larger than any of its kind.
+    #[error("{path} has more than {limit} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most bytes it may have.
+        limit: u64,
+    },
     /// The file was written by a newer agent.
     #[error(
         "{path} has format {format}, this agent reads format {FORMAT}; run the newer agent or `upright reset-state`"
@@ -61,34 +85,39 @@ pub enum StoreError {
 
 /// Replaces `path` with `bytes` in one step that is durable when this returns.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let write = |source| StoreError::Write { path: path.to_owned(), source };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".new");
-    let aside = PathBuf::from(aside);
-    fs::create_dir_all(folder).map_err(write)?;
-    let mut file = File::create(&aside).map_err(write)?;
-    file.write_all(bytes).map_err(write)?;
-    file.sync_all().map_err(write)?;
-    fs::rename(&aside, path).map_err(write)?;
-    sync_folder(folder).map_err(write)
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))
+        .and_then(|()| replace::replace(&replace::FileSystem, path, bytes))
+        .map_err(|source| StoreError::Write { path: path.to_owned(), source })
 }
 
 /// Reads `path` if it exists, up to `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    read_with(path, limit, OFlags::empty())
+}
+
+/// Like [`read`], for a file that the agent wrote itself: a link in its place is an error, wherever it leads.
+pub fn read_own(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    read_with(path, limit, OFlags::NOFOLLOW)
+}
+
+fn read_with(path: &Path, limit: u64, flags: OFlags) -> Result<Option<Vec<u8>>, StoreError> {
     let failed = |source| StoreError::Read { path: path.to_owned(), source };
-    let file = match File::open(path) {
+    // A pipe in the file's place must not make the agent wait for ever.
+    let flags = (flags | OFlags::NONBLOCK).bits() as i32;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        let reason = format!("larger than {limit} bytes");
-        return Err(StoreError::Damaged { path: path.to_owned(), reason });
+    match bytes.len() as u64 > limit {
+        true => Err(StoreError::TooLarge { path: path.to_owned(), limit }),
+        false => Ok(Some(bytes)),
     }
-    Ok(Some(bytes))
 }
 
 /// Makes the names in `folder` durable.
@@ -122,10 +151,19 @@ impl RecordFile {
 
     /// The record; `None` on a host whose agent has never run.
     pub fn load(&self) -> Result<Option<Record>, StoreError> {
-        let Some(bytes) = read(&self.path, MAX_RECORD)? else { return Ok(None) };
+        match read_own(&self.path, MAX_RECORD) {
+            Ok(found) => found.map(|bytes| self.parse(&bytes)).transpose(),
+            Err(StoreError::TooLarge { path, limit }) => {
+                Err(StoreError::Damaged { path, reason: format!("larger than {limit} bytes") })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The record in the bytes of such a file.
+    pub fn parse(&self, bytes: &[u8]) -> Result<Record, StoreError> {
         let damaged = |reason: String| StoreError::Damaged { path: self.path.clone(), reason };
-        let envelope: Envelope =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let envelope: Envelope = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         if envelope.format != FORMAT {
             return Err(StoreError::Format { path: self.path.clone(), format: envelope.format });
         }
@@ -133,31 +171,40 @@ impl RecordFile {
         if Digest::of(text.as_bytes()) != envelope.sha256 {
             return Err(damaged("its checksum does not match".to_owned()));
         }
-        serde_json::from_value(envelope.record).map(Some).map_err(|error| damaged(error.to_string()))
+        serde_json::from_value(envelope.record).map_err(|error| damaged(error.to_string()))
     }
 
     /// Keeps `record`, durably.
     pub fn save(&self, record: &Record) -> Result<(), StoreError> {
-        let unwritable = |error: serde_json::Error| StoreError::Write {
+        let bytes = Self::to_bytes(record).map_err(|error| StoreError::Write {
             path: self.path.clone(),
             source: io::Error::other(error),
-        };
-        let record = serde_json::to_value(record).map_err(unwritable)?;
-        let sha256 = Digest::of(record.to_string().as_bytes());
-        let envelope = Envelope { format: FORMAT, sha256, record };
-        let mut bytes = serde_json::to_vec_pretty(&envelope).map_err(unwritable)?;
-        bytes.push(b'\n');
+        })?;
         replace(&self.path, &bytes)
+    }
+
+    /// The bytes of a file that holds `record`.
+    pub fn to_bytes(record: &Record) -> serde_json::Result<Vec<u8>> {
+        let record = serde_json::to_value(record)?;
+        let sha256 = Digest::of(record.to_string().as_bytes());
+        let mut bytes = serde_json::to_vec_pretty(&Envelope { format: FORMAT, sha256, record })?;
+        bytes.push(b'\n');
+        Ok(bytes)
     }
 
     /// Moves a damaged record aside and returns where it went.
     pub fn set_aside(&self) -> Result<PathBuf, StoreError> {
         let kept = self.path.with_extension("json.damaged");
-        let failed = |source| StoreError::Write { path: kept.clone(), source };
-        fs::rename(&self.path, &kept).map_err(failed)?;
-        sync_folder(self.path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+        set_aside(&self.path, &kept)?;
         Ok(kept)
     }
+}
+
+/// Gives a file or folder another name, durably.
+pub fn set_aside(path: &Path, kept: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Write { path: kept.to_owned(), source };
+    fs::rename(path, kept).map_err(failed)?;
+    sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(failed)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ mod compress;
 mod detect;
 mod dir;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod oci;
 mod ostree;
 mod tar;

@@ -118,8 +118,8 @@ pub enum Problem {
     NoTrust,
     /// What the host had stored is damaged.
     #[error(
-        "the stored copy is damaged ({0}), and trust is not guessed at; remove the stored metadata to start again \
-         from the root.json that came with the image"
+        "the stored copy is damaged ({0}), and trust is not guessed at; `upright reset-trust` starts again from the \
+         root.json that came with the image"
     )]
     Stored(Box<Problem>),
 }

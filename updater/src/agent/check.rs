@@ -9,7 +9,7 @@ use upright_manifests::name::{Arch, ChannelName, OsName};
 use upright_manifests::release::Release;
 use upright_manifests::version::Version;
 
-use super::{Agent, AgentError};
+use super::{Agent, AgentError, trust_folder};
 use crate::fetch::Session;
 use crate::machine::Target;
 use crate::policy::{Decision, HostFacts, Overrides, choose};
@@ -94,7 +94,7 @@ impl Agent<'_> {
     pub(super) fn refresh(&self) -> Result<Session<'_>, AgentError> {
         let root = &self.config.repository.root;
         let now = self.now();
-        Ok(Session::refresh(self.host.remote(), &self.folder.join("tuf"), root, now)?)
+        Ok(Session::refresh(self.host.remote(), &trust_folder(&self.folder), root, now)?)
     }
 
     /// The OS that this host follows.

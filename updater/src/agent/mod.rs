@@ -81,6 +81,11 @@ pub enum AgentError {
     },
 }
 
+/// Where an agent whose state is in `folder` keeps trusted metadata.
+pub fn trust_folder(folder: &Path) -> PathBuf {
+    folder.join("tuf")
+}
+
 impl AgentError {
     /// A system call that failed while trying to do `what`.
     fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {

@@ -67,6 +67,7 @@ enum Command {
     Run(run::Run),
     Health(health::Health),
     ResetState(state::ResetState),
+    ResetTrust(state::ResetTrust),
     #[cfg(feature = "manual")]
     #[command(hide = true)]
     Man(manual::Man),
@@ -107,6 +108,7 @@ impl Cli {
             Command::Run(command) => command.run(&context),
             Command::Health(command) => command.run(&context),
             Command::ResetState(command) => command.run(&context),
+            Command::ResetTrust(command) => command.run(&context),
             #[cfg(feature = "manual")]
             Command::Man(_) | Command::Completions(_) => Ok(Exit::Done),
         }

@@ -1,11 +1,16 @@
-//! `upright reset-state`.
+//! `upright reset-state` and `upright reset-trust`: setting damaged files aside.
+
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::Agent;
-use crate::store::{RecordFile, StoreError};
+use crate::agent::{Agent, AgentError, trust_folder};
+use crate::fetch::check_stored;
+use crate::store::{RecordFile, StoreError, set_aside};
 
 /// Set a damaged state file aside and start from what the boot loader says
 ///
@@ -31,5 +36,55 @@ impl ResetState {
         let told = serde_json::json!({ "kept": kept });
         output::print(context.json, &told, || format!("the old state is kept as {}", kept.display()))?;
         Ok(Exit::Done)
+    }
+}
+
+/// Set damaged trusted metadata aside and start from the root.json that came with the image
+///
+/// What is lost with it: which versions of the metadata this host has seen. Until the next contact, a server could offer
+/// it older metadata than before, as long as that has not expired. Slots, boot entries and the state stay as they are.
+#[derive(Debug, Args)]
+pub(super) struct ResetTrust {
+    /// Do so even if the metadata is whole
+    #[arg(long)]
+    force: bool,
+}
+
+impl ResetTrust {
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let _lock = context.lock()?;
+        let folder = trust_folder(&context.folder);
+        let root = &context.config.repository.root;
+        let damaged = match check_stored(&folder, root, context.host.clock().now()) {
+            Err(error) if error.is_local() => Some(error),
+            _ => None,
+        };
+        if damaged.is_none() && !self.force {
+            let line = format!("{} is whole; `--force` sets it aside all the same", folder.display());
+            return Err(Failure::new(Exit::Refused, line));
+        }
+        if !folder.exists() {
+            // Nothing was stored: it is the image's own root that cannot be used.
+            return Err(damaged.map_or_else(
+                || Failure::new(Exit::Refused, format!("there is no {}", folder.display())),
+                |error| AgentError::from(error).into(),
+            ));
+        }
+        let kept = folder.with_extension("damaged");
+        remove(&kept)?;
+        set_aside(&folder, &kept)?;
+        let told = serde_json::json!({ "kept": kept });
+        output::print(context.json, &told, || format!("the old metadata is kept as {}", kept.display()))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Removes what an earlier reset kept.
+fn remove(kept: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(kept) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::Write { path: kept.to_owned(), source: error })
+        }
+        _ => Ok(()),
     }
 }

@@ -26,7 +26,23 @@ pub use backoff::{Backoff, Patience};
 pub use download::{Fetcher, Parts};
 pub use error::FetchError;
 pub use http::status_of;
-pub use session::Session;
+pub use session::{Session, check_stored};
+
+/// How much of the body that follows such an answer would be taken, for the fuzz targets.
+#[cfg(fuzzing)]
+pub(crate) fn judge(
+    status: u16,
+    content_range: Option<&str>,
+    content_length: Option<u64>,
+    content_encoding: Option<&str>,
+    range: &std::ops::Range<u64>,
+) -> Option<u64> {
+    let answer = answer::Answer { status, content_range, content_length, content_encoding };
+    match answer.judge(range) {
+        answer::Verdict::Body { exact } => Some(exact.unwrap_or(range.end - range.start)),
+        _ => None,
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,16 @@ pub struct Session<'a> {
     outside: Repository<'a>,
 }
 
+/// Whether the metadata in `folder` is whole: read, of the kind it should be, and leading on from the root.
+pub fn check_stored(folder: &Path, shipped: &Path, now: Timestamp) -> Result<(), FetchError> {
+    let shipped = store::read(shipped, limits::ROOT)?;
+    let mut client = Client::new(Stored::new(shipped, stored(folder)?)?, now)?;
+    // Without a newer root, what is stored of the other roles is looked at next.
+    client.step()?;
+    client.supply(Answer::NotFound)?;
+    Ok(())
+}
+
 impl<'a> Session<'a> {
     /// Brings the metadata in `folder` up to date with the server's, starting from the root in `shipped`.
     ///
@@ -102,9 +112,10 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The metadata that the host has, by file name.
+/// The metadata that the host has, by file name. What cannot be read is an error, not a file that is missing.
 fn stored(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
-    let failed = |source| StoreError::Read { path: folder.to_owned(), source };
+    let damaged = |path: &Path, reason: String| StoreError::Trust { path: path.to_owned(), reason };
+    let failed = |error: io::Error| damaged(folder, error.to_string());
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -117,7 +128,12 @@ fn stored(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
         if !name.ends_with(".json") {
             continue;
         }
-        if let Some(bytes) = store::read(&entry.path(), MAX_STORED)? {
+        let read = store::read_own(&entry.path(), MAX_STORED).map_err(|error| match error {
+            StoreError::Read { path, source } => damaged(&path, source.to_string()),
+            StoreError::TooLarge { path, limit } => damaged(&path, format!("larger than {limit} bytes")),
+            error => error,
+        })?;
+        if let Some(bytes) = read {
             files.insert(name, bytes);
         }
     }

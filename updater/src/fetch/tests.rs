@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use upright_manifests::release::Blob;
 
 use super::fake::{FakeClock, FakeRemote, Trouble};
 use super::http::HttpOptions;
+use super::pace::Floor;
 use super::*;
 use crate::host::{Clock, Remote, RemoteError};
 
@@ -122,8 +124,15 @@ fn redirects_end_and_stay_on_the_web() {
         })
     };
     assert_eq!(get(&redirect(format!("{target}/x")), 0..5).unwrap(), b"ok");
-    let error = get(&redirect("/repo/again".into()), 0..5).unwrap_err();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let endless = serve(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        b"HTTP/1.1 302 Found\r\nlocation: /repo/again\r\ncontent-length: 0\r\n\r\n".to_vec()
+    });
+    let error = get(&endless, 0..5).unwrap_err();
     assert!(error.contains("redirects more than 5 times"), "{error}");
+    assert_eq!(asked.load(Ordering::Relaxed), 6);
     assert!(get(&redirect("file:///etc/passwd".into()), 0..5).is_err());
 }
 
@@ -138,6 +147,27 @@ fn a_server_that_says_nothing_is_given_up() {
     drop(listener);
     let error = remote(&address).open("x", 0..5).err().unwrap();
     assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[test]
+fn a_server_below_the_floor_is_given_up_in_the_middle() {
+    let address = serve(|_| {
+        let length = 64 << 20;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        [head.into_bytes(), vec![b'x'; length]].concat()
+    });
+    let read = |rate| {
+        let floor = Floor { rate, over: Duration::from_millis(1) };
+        let remote =
+            HttpRemote::with(&address, None, HttpOptions { floor, ..HttpOptions::default() }).unwrap();
+        let mut body = remote.open("x", 0..64 << 20).unwrap();
+        std::io::copy(&mut body, &mut std::io::sink())
+    };
+    // No line is as fast as the first floor, and none as slow as the second.
+    let error = read(1 << 50).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert!(error.to_string().contains("less than"), "{error}");
+    assert_eq!(read(1).unwrap(), 64 << 20);
 }
 
 #[test]
@@ -288,8 +318,34 @@ fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
     (certificate, key)
 }
 
+const AUTHORITY: &str = "[ca]\ndefault_ca = own\n[own]\ndatabase = index\nserial = serial\nnew_certs_dir = .\n\
+    default_md = sha256\npolicy = any\nx509_extensions = ext\n[any]\ncommonName = supplied\n";
+
+/// A certificate for `localhost` whose time was over long ago, and its key.
+fn expired(folder: &Path) -> (PathBuf, PathBuf) {
+    let (fresh, key) = certificate(folder);
+    std::fs::write(folder.join("config"), format!("{AUTHORITY}{CERTIFICATE}")).unwrap();
+    std::fs::write(folder.join("index"), "").unwrap();
+    std::fs::write(folder.join("serial"), "01").unwrap();
+    let openssl = |arguments: &str| {
+        let made = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    };
+    openssl("req -new -key key.pem -subj /CN=test -config config -out request.pem");
+    openssl(
+        "ca -batch -notext -config config -selfsign -keyfile key.pem -in request.pem -out certificate.pem \
+         -startdate 20200101000000Z -enddate 20200102000000Z",
+    );
+    (fresh, key)
+}
+
 /// Serves one file over TLS; the address.
 fn serve_tls(certificate: &Path, key: &Path) -> String {
+    answer_tls(certificate, key, "200 OK\r\ncontent-length: 4\r\n\r\nsafe".to_owned())
+}
+
+/// Answers everything the same over TLS.
+fn answer_tls(certificate: &Path, key: &Path, answer: String) -> String {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let chain = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(key).unwrap();
@@ -303,8 +359,9 @@ fn serve_tls(certificate: &Path, key: &Path) -> String {
             let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
             let mut head = [0; 4096];
             if stream.read(&mut head).is_ok() {
-                let _ = stream
-                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nsafe");
+                let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes());
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
             }
         }
     });
@@ -333,6 +390,23 @@ fn only_those_who_are_trusted_vouch_for_a_server() {
 }
 
 #[test]
+fn a_certificate_whose_time_is_over_vouches_for_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = expired(folder.path());
+    let remote = HttpRemote::new(&serve_tls(&certificate, &key), Some(&certificate)).unwrap();
+    let error = remote.open("x", 0..9).err().unwrap();
+    assert!(matches!(error, RemoteError::Protocol { .. }), "{error}");
+    assert!(error.to_string().contains("expired"), "{error}");
+}
+
+#[test]
+fn a_server_that_does_not_speak_tls_is_not_talked_to_without() {
+    let plain = serve(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nplain".to_vec());
+    let error = remote(&plain.replace("http://", "https://")).open("x", 0..9).err().unwrap();
+    assert!(matches!(error, RemoteError::Protocol { .. }), "{error}");
+}
+
+#[test]
 fn a_redirect_never_leads_from_https_to_http() {
     let redirected =
         |from: &str, to: &str| super::http::downgrades(&from.parse().unwrap(), &to.parse().unwrap());
@@ -340,4 +414,13 @@ fn a_redirect_never_leads_from_https_to_http() {
     assert!(!redirected("https://a/x", "https://b/x"));
     assert!(!redirected("http://a/x", "https://a/x"));
     assert!(!redirected("http://a/x", "http://b/x"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, key) = certificate(folder.path());
+    let plain = serve(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nplain".to_vec());
+    let redirect = format!("302 Found\r\nlocation: {plain}/x\r\ncontent-length: 0\r\n\r\n");
+    let remote = HttpRemote::new(&answer_tls(&ours, &key, redirect), Some(&ours)).unwrap();
+    let error = remote.open("x", 0..9).err().unwrap();
+    assert!(matches!(error, RemoteError::Protocol { .. }), "{error}");
+    assert!(error.to_string().contains("from https to http"), "{error}");
 }

@@ -27,6 +27,12 @@ pub use booted::{Booted, BootedError};
 pub use linux::{HostError, LinuxHost};
 pub use simulated::SimulatedHost;
 
+/// Whether a kernel's command line says what runs, for the fuzz targets.
+#[cfg(fuzzing)]
+pub(crate) fn is_ours(command_line: &str) -> bool {
+    booted::parse(command_line, Slot::A).is_ok()
+}
+
 /// Everything outside of the agent.
 pub trait Host {
     /// The time.

@@ -47,6 +47,16 @@ pub(super) fn apply(tar: impl Read, builder: &mut TreeBuilder, batch: &Batch<'_>
     Ok(newest)
 }
 
+/// Whether `entry` removes something from the layers below; for the fuzz targets, whether or not it is a layer.
+#[cfg(fuzzing)]
+pub(in crate::input) fn removes(entry: &mut Entry, builder: &mut TreeBuilder) -> Result<bool, InputError> {
+    match removal(entry)? {
+        Removal::None | Removal::InsideIt => Ok(false),
+        Removal::Path(path) => Ok(builder.whiteout(&path).is_ok()),
+        Removal::Inside(path) => Ok(builder.opaque(&path).is_ok()),
+    }
+}
+
 /// What an entry removes from the layers below.
 #[derive(Debug, PartialEq, Eq)]
 enum Removal {

@@ -16,6 +16,8 @@ use std::path::Path;
 use upright_manifests::name::Arch;
 
 pub(super) use blobs::is_layout;
+#[cfg(fuzzing)]
+pub(super) use layers::removes;
 
 use self::blobs::Blobs;
 use self::document::{Descriptor, Index, Manifest, Platform};
@@ -62,6 +64,22 @@ fn read(blobs: &Blobs, arch: Arch, batch: &Batch<'_>) -> Result<Imported, InputE
         newest = newest.max(layers::apply(tar, &mut builder, batch)?);
     }
     Ok(Imported { tree: builder.finish()?, newest })
+}
+
+/// Reads bytes as each kind of document, for the fuzz targets.
+#[cfg(fuzzing)]
+pub(super) fn parse_documents(bytes: &[u8]) {
+    let look = |descriptor: &Descriptor| {
+        let _ = descriptor.sha256();
+        let _ = (descriptor.is_index(), descriptor.is_config(), descriptor.is_layer());
+    };
+    if let Ok(index) = serde_json::from_slice::<Index>(bytes) {
+        index.manifests.iter().for_each(look);
+    }
+    if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
+        manifest.layers.iter().for_each(look);
+    }
+    let _ = serde_json::from_slice::<Platform>(bytes).map(|platform| platform.is(Arch::X86_64));
 }
 
 /// The one image for `arch`.

@@ -42,7 +42,7 @@ fn a_damaged_store_is_an_error_and_never_an_empty_one() {
             host.stored.insert(name.into(), damage.to_vec());
             let error = host.refresh(&repository).unwrap_err();
             assert_eq!(error.kind(), Kind::Stored, "{name}: {error}");
-            assert!(error.to_string().contains("remove the stored metadata to start again"), "{error}");
+            assert!(error.to_string().contains("`upright reset-trust` starts again"), "{error}");
         }
     }
 }

@@ -1,0 +1,74 @@
+//! Replaces a small file in one step: written aside, synced, renamed, the folder synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What happens to a disk, one thing after the other; a fake cuts power between any two.
+pub(super) trait Disk {
+    /// An open file.
+    type File;
+    /// Makes a new, empty file. What was at `path` goes, and is not followed if it is a link.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+    /// Writes; nothing is durable yet.
+    fn write(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
+    /// Makes a file's content durable.
+    fn sync(&self, file: &Self::File) -> io::Result<()>;
+    /// Gives a file another name, which takes the place of what had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+}
+
+/// Replaces `path` with `bytes`. Whenever power goes, the old content or the new is there, whole; when this returns,
+/// the new.
+pub(super) fn replace(disk: &impl Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = aside(path);
+    let mut file = disk.create(&aside)?;
+    disk.write(&mut file, bytes)?;
+    disk.sync(&file)?;
+    disk.rename(&aside, path)?;
+    disk.sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Where a file is written before it takes its place; no reader looks there.
+fn aside(path: &Path) -> PathBuf {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    aside.into()
+}
+
+/// The file system.
+pub(super) struct FileSystem;
+
+impl Disk for FileSystem {
+    type File = File;
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        OpenOptions::new().write(true).create_new(true).open(path)
+    }
+
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+#[path = "replace_tests.rs"]
+mod tests;
