@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod fixture;
+pub mod forger;
 pub mod programs;
 pub mod rootfs;
 pub mod server;

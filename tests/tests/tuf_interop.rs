@@ -1,6 +1,7 @@
 //! python-tuf, the reference implementation, reads what the publisher writes, and the agent's client reads what
-//! python-tuf writes. Needs the packages of `tests/interop/requirements.txt`, in the interpreter that
-//! `UPRIGHT_PYTHON` names if it is not `python3`.
+//! python-tuf writes; tough reads and verifies a repository as it is served. Needs the packages of
+//! `tests/interop/requirements.txt`, in the interpreter that `UPRIGHT_PYTHON` names if it is not `python3`, and the
+//! program in `tests/interop/tough`, which `make` builds into `target/interop-tough`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -13,7 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use upright_image_builder::repo::metadata::{Lifetimes, Metadata, RoleSpec, Roles};
 use upright_keys::{KeyPair, Signer};
 use upright_manifests::digest::Digest;
+use upright_manifests::release::Release;
 use upright_manifests::tuf::{Answer, Client, Fetch, Outside, Stored, TufError};
+use upright_tests::fixture::{Fixture, OS};
 
 fn python(script: &str, arguments: &[&Path]) -> String {
     let python = std::env::var("UPRIGHT_PYTHON").unwrap_or_else(|_| "python3".into());
@@ -96,4 +99,30 @@ fn the_agents_client_reads_what_python_tuf_writes() {
         versions,
         [("root", 2), ("timestamp", 1), ("snapshot", 1), ("targets", 1)].map(|(r, v)| (r.into(), v))
     );
+}
+
+#[test]
+fn tough_reads_and_verifies_what_was_published() {
+    let fixture = Fixture::new().unwrap();
+    fixture.build(&["publish", "1.1.0"]).unwrap();
+    fixture.build(&["refresh"]).unwrap();
+    let repository = fixture.workspace().join("repository");
+    let metadata = repository.join("metadata");
+    let read = |target: &str| {
+        let program =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/interop-tough/debug/upright-tough");
+        let arguments = [metadata.as_path(), &repository, &metadata.join("1.root.json"), Path::new(target)];
+        Command::new(program).args(arguments).output().unwrap()
+    };
+    let path = "releases/acme/x86-64/1.1.0.json";
+    let output = read(path);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let release = Release::parse(&output.stdout).unwrap();
+    assert_eq!((release.os.as_str(), release.version.as_str()), (OS, "1.1.0"));
+    assert!(!read("releases/acme/x86-64/9.json").status.success());
+    // It is the signatures that it goes by.
+    let timestamp = metadata.join("timestamp.json");
+    let text = fs::read_to_string(&timestamp).unwrap().replace("\"sig\": \"", "\"sig\": \"00");
+    fs::write(timestamp, text).unwrap();
+    assert!(!read(path).status.success());
 }

@@ -19,6 +19,11 @@ pub enum Fault {
     Trickle(u64),
     /// Ranges are ignored: always the whole file.
     NoRanges,
+    /// The body never ends: its announced length is as long as can be, or it has none.
+    Endless {
+        /// Whether there is a `Content-Length`.
+        announced: bool,
+    },
     /// The connection ends without an answer.
     HangUp,
 }

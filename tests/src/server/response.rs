@@ -30,6 +30,9 @@ impl Shared {
         if fault == Some(Fault::HangUp) {
             return Ok(false);
         }
+        if let Some(Fault::Endless { announced }) = fault {
+            return self.answer_for_ever(request, announced, output);
+        }
         let answer = spoil(self.plain(request, &fault), &fault);
         let range = answer.range.map(|range| format!("Content-Range: bytes {range}\r\n")).unwrap_or_default();
         let (status, length) = (answer.status, answer.body.len());
@@ -70,6 +73,29 @@ impl Shared {
         match request.range {
             Some(range) if fault != &Some(Fault::NoRanges) => Answer::part(&file, range),
             _ => Answer { status: 200, range: None, body: file },
+        }
+    }
+
+    /// Sends until the client hangs up; whatever range it asked for, it seems to get.
+    fn answer_for_ever(
+        &self,
+        request: &Request,
+        announced: bool,
+        output: &mut impl Write,
+    ) -> io::Result<bool> {
+        let first = request.range.map_or(0, |(first, _)| first);
+        let head = match (first, announced) {
+            (0, true) => format!("200 OK\r\nContent-Length: {}\r\n", i64::MAX),
+            (0, false) => "200 OK\r\n".to_owned(),
+            (first, _) => {
+                let last = request.range.and_then(|(_, last)| last).unwrap_or(u64::MAX - 1);
+                format!("206 Partial Content\r\nContent-Range: bytes {first}-{last}/*\r\n")
+            }
+        };
+        write!(output, "HTTP/1.1 {head}Connection: close\r\n\r\n")?;
+        loop {
+            output.write_all(&[b' '; PIECE])?;
+            self.count(&request.path, PIECE as u64);
         }
     }
 
