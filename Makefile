@@ -3,7 +3,7 @@
 TARGET := x86_64-unknown-linux-gnu
 AGENT := target/$(TARGET)/agent/upright
 
-.PHONY: help requirements programs agent demo demo-secure demo-virtual test lint deny unit bench fuzz install
+.PHONY: help requirements programs agent demo demo-secure demo-virtual test lint deny unit bench fuzz fuzz-smoke install
 
 help:
 	@echo 'make demo          a real Debian in QEMU: boot, update, rollback, a release that fails and is left'
@@ -11,7 +11,8 @@ help:
 	@echo 'make demo-secure   Secure Boot and dm-verity in QEMU: what is not signed does not start, a flipped bit is not read'
 	@echo 'make test          everything that guards the project'
 	@echo 'make bench         builds, installs and updates measured beside those of others, on real Debian trees'
-	@echo 'make lint, unit, deny, fuzz   parts of it, and more'
+	@echo 'make fuzz          each fuzz target for ten minutes, or SECONDS=N'
+	@echo 'make lint, unit, fuzz-smoke, deny   parts of it, and more'
 	@echo 'make agent, install DESTDIR=ROOTFS            the static agent, and everything a host needs into a root file system'
 
 requirements:
@@ -36,14 +37,14 @@ demo-secure: programs agent
 demo-virtual: programs
 	target/debug/demo --virtual --work target/demo-virtual
 
-test: lint unit demo-virtual demo demo-secure
+test: lint unit fuzz-smoke demo-virtual demo demo-secure
 
 lint: requirements
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
 # nextest where it is installed: it says which test hangs.
-unit: programs target/interop/ready
+unit: programs target/interop/ready target/interop-tough/debug/upright-tough
 	if cargo nextest --version >/dev/null 2>&1; then $(PYTHON) cargo nextest run --workspace; else $(PYTHON) cargo test --workspace; fi
 
 # python-tuf, which Debian 12 does not have, is an oracle of the tests.
@@ -52,6 +53,20 @@ target/interop/ready: tests/interop/requirements.txt
 	python3 -m venv --clear target/interop
 	target/interop/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+# tough is another: its own lock file and folder, since its crypto stack is not ours.
+TOUGH := tests/interop/tough
+target/interop-tough/debug/upright-tough: $(TOUGH)/src/main.rs $(TOUGH)/Cargo.toml $(TOUGH)/Cargo.lock | requirements
+	cargo build --quiet --locked --manifest-path $(TOUGH)/Cargo.toml --target-dir target/interop-tough
+
+# A minute for each target, two at a time on each processor: four minutes on two processors, after the build.
+FUZZ_SECONDS := 60
+fuzz-smoke: requirements
+	fuzz/run $(FUZZ_SECONDS)
+
+SECONDS := 600
+fuzz: requirements
+	fuzz/run $(SECONDS)
 
 deny:
 	cargo deny check licenses bans sources
