@@ -80,7 +80,7 @@ impl Fixture {
 }
 
 /// A host's configuration.
-fn configuration(url: &str) -> String {
+pub fn configuration(url: &str) -> String {
     format!(
         "[repository]\nurl = \"{url}\"\n\n[health]\nsettle = \"0s\"\n\n[[health.check]]\nname = \"app\"\n\
          unit = \"app.service\"\nretries = 0\n"

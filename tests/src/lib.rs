@@ -4,6 +4,7 @@ pub mod bench;
 pub mod fixture;
 pub mod forger;
 pub mod programs;
+pub mod refusal;
 pub mod rootfs;
 pub mod server;
 pub mod simulated;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output::note;
 use crate::repo::progress::Progress;
 
 /// Steps shorter than this are not worth a line.
@@ -59,15 +60,15 @@ impl Progress for Bars {
             }
             let took = step.since.elapsed();
             if !self.quiet && took > SHORT {
-                eprintln!("{}: {summary} in {:.0} s", step.name, took.as_secs_f64());
+                note(&format!("{}: {summary} in {:.0} s", step.name, took.as_secs_f64()));
             }
         });
     }
 
     fn note(&self, line: &str) {
         self.with(|slot| match slot.as_ref().and_then(|step| step.bar.as_ref()) {
-            Some(bar) => bar.suspend(|| eprintln!("note: {line}")),
-            None if !self.quiet => eprintln!("note: {line}"),
+            Some(bar) => bar.suspend(|| note(&format!("note: {line}"))),
+            None if !self.quiet => note(&format!("note: {line}")),
             None => {}
         });
     }

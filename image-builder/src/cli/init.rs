@@ -31,14 +31,14 @@ impl Init {
         ))?;
         output::print(&format!("  {dir}/repository/   what to serve"))?;
         let state = if common.passphrase.is_some() { "encrypted" } else { "NOT encrypted" };
-        eprintln!("\nWARNING: new private keys, {state}, are in");
+        output::note(&format!("\nWARNING: new private keys, {state}, are in"));
         for (role, path) in &made.keys {
             let place = if matches!(*role, "root" | "targets") { "keep it OFFLINE" } else { "online" };
-            eprintln!("  {}  {role}: {place}", path.display());
+            output::note(&format!("  {}  {role}: {place}", path.display()));
         }
-        eprintln!(
+        output::note(
             "They will do for trying out. Before a real host trusts them, move root and targets to a machine without a \
-             network, or a token: whoever has them decides what your hosts run."
+             network, or a token: whoever has them decides what your hosts run.",
         );
         Ok(())
     }

@@ -26,6 +26,7 @@ use upright_keys::{Passphrase, PassphraseSource};
 
 pub use exit::Exit;
 
+use crate::repo::error::chain;
 use crate::repo::workspace::{Lock, Workspace};
 use bars::Bars;
 
@@ -39,8 +40,14 @@ pub struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 verification failed, 5 busy";
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or nothing to do
+  1  failed: a disk, a network or a program; trying again may help
+  2  wrong usage
+  3  refused: what was given cannot be used, or a rule forbids it
+  4  verification failed: something is not what was signed or recorded
+  5  another command works in the same workspace";
 
 /// What every command takes.
 #[derive(Debug, clap::Args)]
@@ -82,7 +89,7 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::note(&format!("error: {}", chain(error.as_ref())));
             Exit::of(&error).into()
         }
     }

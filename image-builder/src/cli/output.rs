@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::repo::Error;
+
 /// Prints a value as indented JSON.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
@@ -13,9 +15,16 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Prints a line. A reader that went away, such as `head`, is not an error.
 pub(super) fn print(line: &str) -> anyhow::Result<()> {
     match writeln!(io::stdout(), "{line}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::Failed(format!("cannot write to standard output: {error}")).into())
+        }
+        _ => Ok(()),
     }
+}
+
+/// Writes a line to standard error. Nobody can be told that this failed, and what is under way goes on without it.
+pub(super) fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Lines of cells in columns two spaces apart; the cells of columns in `right` end at the same place.

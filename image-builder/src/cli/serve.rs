@@ -29,7 +29,7 @@ impl Serve {
         let quiet = common.quiet;
         let log = Arc::new(move |line: &str, status: u16, bytes: u64| {
             if !quiet {
-                eprintln!("{line} {status} {bytes}");
+                output::note(&format!("{line} {status} {bytes}"));
             }
         });
         let server = Server::bind(SocketAddr::new(self.listen, self.port), &dir, log)?;

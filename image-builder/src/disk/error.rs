@@ -86,6 +86,9 @@ pub enum DiskError {
         /// What went wrong.
         source: io::Error,
     },
+    /// There is something where a host is to be written.
+    #[error("{0} exists, and a host's state may be in it; remove it, or choose another name")]
+    Exists(PathBuf),
     /// An external program did not do its work.
     #[error(transparent)]
     Tool(#[from] ToolError),

@@ -15,11 +15,7 @@ pub fn write_simulated(plan: &Plan<'_>, files: &[(&str, Vec<u8>)], out: &Path) -
     check_fit(&plan.sizes, length(plan.root)?, plan.verity.hash_size, length(plan.uki)?)?;
     let part = beside(out, "simulated");
     if fs::symlink_metadata(out).is_ok() {
-        let source = std::io::Error::new(
-            std::io::ErrorKind::AlreadyExists,
-            "it exists, and a host's state may be in it",
-        );
-        return Err(DiskError::Write { path: out.to_owned(), source });
+        return Err(DiskError::Exists(out.to_owned()));
     }
     let done = write_folder(plan, files, &part).and_then(|()| {
         fs::rename(&part, out).map_err(|source| DiskError::Write { path: out.to_owned(), source })

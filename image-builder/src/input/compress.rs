@@ -13,6 +13,8 @@ pub(super) enum Compression {
     Gzip,
     /// Zstandard (RFC 8878), with skippable frames before it or not.
     Zstd,
+    /// Another, which is not undone here: its name and what undoes it.
+    Other(&'static str, &'static str),
 }
 
 impl Compression {
@@ -20,6 +22,9 @@ impl Compression {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Other("xz", "xz --decompress --keep"),
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Other("bzip2", "bzip2 --decompress --keep"),
+            [b'P', b'K', 3, 4, ..] => Self::Other("zip", "unzip -d FOLDER"),
             _ => Self::Plain,
         }
     }
@@ -39,8 +44,30 @@ pub(super) fn decompress<'a>(input: impl Read + 'a) -> io::Result<(Box<dyn Read 
     let compression = Compression::of(input.fill_buf()?);
     let plain: Box<dyn Read> = match compression {
         Compression::Plain => Box::new(input),
-        Compression::Gzip => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(input))),
-        Compression::Zstd => Box::new(BufReader::new(zstd::Decoder::with_buffer(input)?)),
+        Compression::Gzip => {
+            Box::new(BufReader::new(Decompressed(flate2::bufread::MultiGzDecoder::new(input))))
+        }
+        Compression::Other(name, tool) => {
+            return Err(io::Error::other(format!(
+                "it is compressed with {name}, which is not undone here: run {tool} first, and give what comes of it"
+            )));
+        }
+        Compression::Zstd => Box::new(BufReader::new(Decompressed(zstd::Decoder::with_buffer(input)?))),
     };
     Ok((plain, compression))
+}
+
+/// A decoder whose errors say what to do.
+struct Decompressed<R>(R);
+
+impl<R: Read> Read for Decompressed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            kind => io::Error::new(
+                kind,
+                format!("it cannot be decompressed ({error}); make or copy the archive again"),
+            ),
+        })
+    }
 }

@@ -32,8 +32,13 @@ fn ostree(rest: &[u8]) -> Result<Source, InputError> {
 
 fn look(path: &Path) -> Result<Source, InputError> {
     let metadata = path.metadata()?;
-    if !metadata.is_dir() {
+    if metadata.is_file() {
         return look_inside(path);
+    }
+    if !metadata.is_dir() {
+        // It is read twice, and a device may have no end.
+        let expected = "it is neither a file nor a folder: write what comes from it to a file first";
+        return Err(InputError::Format(expected.into()));
     }
     if oci::is_layout(path) {
         return Ok(Source::OciLayout(path.to_owned()));

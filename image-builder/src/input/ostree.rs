@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use super::{Imported, InputError};
+use crate::repo::error::chain;
 use crate::tree::{Batch, StoreError, Tree, import};
 
 /// Copies the tree that `reference` names in `repository` into `batch`.
@@ -13,6 +14,13 @@ pub(super) fn read(repository: &Path, reference: &str, batch: &Batch<'_>) -> Res
     let loaded = import(repository, reference, batch).map_err(|error| match error {
         // what is read from is at fault, not what is written to
         StoreError::NoRef { .. } | StoreError::Commit { .. } => InputError::Format(error.to_string()),
+        StoreError::Ostree { ref store, .. }
+        | StoreError::Io { ref store, .. }
+        | StoreError::Mode { ref store, .. }
+            if store == repository =>
+        {
+            InputError::Format(format!("{}; give a repository as `ostree init` makes it", chain(&error)))
+        }
         error => error.into(),
     })?;
     Ok(Imported { tree: with_etc(loaded.tree), newest: loaded.time })

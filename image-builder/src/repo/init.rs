@@ -82,6 +82,12 @@ fn refuse_unless_empty(root: &Path) -> Result<()> {
     let mut entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            let root = root.display();
+            return Err(Error::refused(format!(
+                "{root} is a file; a new workspace needs a folder of its own"
+            )));
+        }
         Err(error) => return Err(Error::file("read", root)(error)),
     };
     match entries.next() {

@@ -1,6 +1,6 @@
 //! The publisher's workspace: its folders and its lock (`docs/architecture.md`).
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -35,8 +35,7 @@ impl Workspace {
                  NAME`, or name the right folder with --workspace"
             )));
         }
-        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-        let config = Config::parse(&text, &path)?;
+        let config = Config::load(&path)?;
         Ok(Self { root: root.to_owned(), config })
     }
 

@@ -18,7 +18,7 @@ pub enum PathError {
     #[error("{0} is absolute: archive it with relative paths, for instance with tar -C TREE .")]
     Absolute(String),
     /// It climbs out of its directory.
-    #[error("{0} has a .. part, which could lead out of the tree")]
+    #[error("{0} has a .. part, which could lead out of the tree: archive it with plain relative paths")]
     ParentPart(String),
     /// It has a NUL, which no file system can hold.
     #[error("{0} has a NUL byte")]
@@ -126,8 +126,14 @@ mod tests {
             refusals[0],
             "/etc/passwd is absolute: archive it with relative paths, for instance with tar -C TREE ."
         );
-        assert_eq!(refusals[1], "a/../../b has a .. part, which could lead out of the tree");
-        assert_eq!(refusals[2], ".. has a .. part, which could lead out of the tree");
+        assert_eq!(
+            refusals[1],
+            "a/../../b has a .. part, which could lead out of the tree: archive it with plain relative paths"
+        );
+        assert_eq!(
+            refusals[2],
+            ".. has a .. part, which could lead out of the tree: archive it with plain relative paths"
+        );
         assert_eq!(refusals[3], "a\\u{0}b has a NUL byte");
         assert!(refusals[4].ends_with("aaa has a part of more than 255 bytes"));
         assert!(parse(&long[1..]).is_ok());

@@ -26,7 +26,7 @@ impl Combine {
             document.combine(other).with_context(|| format!("{} and {}", first.display(), path.display()))?;
         }
         for line in summary::of(&document) {
-            eprintln!("{line}");
+            files::note(&line);
         }
         files::write(&self.output, &document.to_bytes())
     }

@@ -29,6 +29,21 @@ pub(super) fn read_document(path: &Path) -> anyhow::Result<Envelope> {
     Envelope::parse(&read(path)?).with_context(|| path.display().to_string())
 }
 
+/// Writes to standard output. A reader that went away, such as `head`, is not an error.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard error. Nobody can be told that this failed.
+pub(super) fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Writes a file whole or not at all; to standard output for `-`.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if path == "-" {

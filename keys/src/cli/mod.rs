@@ -46,6 +46,17 @@ enum Command {
     Completions(manual::Completions),
 }
 
+/// An error and what caused it in one line, each cause once: some messages hold that of their source already.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text.replace('\n', "; ")
+}
+
 /// The command line's definition, for help, man pages and completions.
 pub fn command() -> clap::Command {
     Arguments::command()
@@ -65,7 +76,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("upright-keys: {error:#}");
+            files::note(&format!("upright-keys: {}", chain(&error)));
             ExitCode::FAILURE
         }
     }

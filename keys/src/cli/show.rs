@@ -45,14 +45,15 @@ impl Show {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let key = read_public(&self.file, self.passphrase.as_ref())?;
         match self.format {
-            None => print(&key, self.json)?,
-            Some(Notation::Hex) => println!("{key}"),
-            Some(Notation::Pem) => print!("{}", key.to_pem()),
-            Some(Notation::Minisign) => print!("{}", key.to_minisign()),
-            Some(Notation::Tuf) => println!("{}", serde_json::to_string_pretty(&key.to_tuf())?),
-            Some(Notation::Id) => println!("{}", key.tuf_id()),
+            None => print(&key, self.json),
+            Some(Notation::Hex) => files::print(&format!("{key}\n")),
+            Some(Notation::Pem) => files::print(&key.to_pem()),
+            Some(Notation::Minisign) => files::print(&key.to_minisign()),
+            Some(Notation::Tuf) => {
+                files::print(&format!("{}\n", serde_json::to_string_pretty(&key.to_tuf())?))
+            }
+            Some(Notation::Id) => files::print(&format!("{}\n", key.tuf_id())),
         }
-        Ok(())
     }
 }
 
@@ -78,9 +79,8 @@ pub(super) fn print(key: &PublicKey, json: bool) -> anyhow::Result<()> {
             "minisign": key.to_minisign(),
             "tuf": key.to_tuf(),
         });
-        println!("{}", serde_json::to_string_pretty(&value)?);
-        return Ok(());
+        return files::print(&format!("{}\n", serde_json::to_string_pretty(&value)?));
     }
-    println!("id      {}\npublic  {key}\n\n{}\n{}", key.tuf_id(), key.to_pem(), key.to_minisign().trim_end());
-    Ok(())
+    let (id, pem, minisign) = (key.tuf_id(), key.to_pem(), key.to_minisign());
+    files::print(&format!("id      {id}\npublic  {key}\n\n{pem}\n{}\n", minisign.trim_end()))
 }

@@ -44,15 +44,12 @@ impl Sign {
         }
         let mut document = files::read_document(&self.file)?;
         for line in summary::of(&document) {
-            eprintln!("{line}");
+            files::note(&line);
         }
         let signers = self.signers()?;
         for signer in &signers {
-            eprintln!(
-                "{} {}",
-                if self.dry_run { "would sign as" } else { "signs as" },
-                signer.public().tuf_id()
-            );
+            let verb = if self.dry_run { "would sign as" } else { "signs as" };
+            files::note(&format!("{verb} {}", signer.public().tuf_id()));
         }
         if self.dry_run {
             return Ok(());
@@ -69,7 +66,7 @@ impl Sign {
         let signers = self.signers()?;
         ensure!(signers.len() == 1, "--raw signs with one key, {} are given", signers.len());
         for signer in &signers {
-            println!("{}", signer.sign(&bytes)?);
+            files::print(&format!("{}\n", signer.sign(&bytes)?))?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ impl SignRequest {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let request = Envelope::unsigned(files::read_document(&self.file)?.signed);
         for line in summary::of(&request) {
-            eprintln!("{line}");
+            files::note(&line);
         }
         files::write(&self.output, &request.to_bytes())
     }

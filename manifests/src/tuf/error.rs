@@ -106,7 +106,9 @@ pub enum Problem {
     #[error("looking for it would visit more than {0} delegated roles")]
     TooManyDelegations(usize),
     /// No role that may speak for the target lists it.
-    #[error("not among the targets that the publisher has signed")]
+    #[error(
+        "not among the targets that the publisher has signed; check the names of OS, channel and version"
+    )]
     UnknownTarget,
     /// Lists a target in a way that cannot be fetched.
     #[error("its entry has no usable hash; sha256 or sha512 in hexadecimal digits is needed")]

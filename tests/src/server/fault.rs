@@ -11,9 +11,11 @@ pub enum Fault {
     Flip(u64),
     /// The file goes on with this many more bytes, and the length says so.
     TooMuch(u64),
+    /// The file lacks this many bytes at its end, and the length says so.
+    TooLittle(u64),
     /// The connection ends after this many bytes of the body.
     Cut(u64),
-    /// Nothing comes after this many bytes of the body, and the connection stays open.
+    /// Nothing comes after this many bytes of a body that is longer, and the connection stays open.
     Stall(u64),
     /// This many bytes each tenth of a second.
     Trickle(u64),

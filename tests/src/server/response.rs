@@ -63,6 +63,7 @@ impl Shared {
         match fault {
             Some(Fault::Instead(bytes)) => file.clone_from(bytes),
             Some(Fault::TooMuch(more)) => file.resize(file.len() + *more as usize, b'x'),
+            Some(Fault::TooLittle(less)) => file.truncate(file.len().saturating_sub(*less as usize)),
             Some(Fault::Flip(at)) => {
                 if let Some(byte) = file.get_mut(*at as usize) {
                     *byte = !*byte;
@@ -121,7 +122,7 @@ impl Shared {
                 return Ok(false);
             }
         }
-        if matches!(fault, Some(Fault::Stall(_))) {
+        if matches!(fault, Some(Fault::Stall(_))) && until < body.len() {
             output.flush()?;
             self.pause(Duration::from_secs(3600));
         }

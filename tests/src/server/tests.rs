@@ -43,6 +43,7 @@ fn each_fault_is_what_it_says() {
         (Fault::Status(500), (500, "<html><body>500</body></html>\n")),
         (Fault::Instead(b"portal".to_vec()), (200, "portal")),
         (Fault::TooMuch(3), (200, "0123456789xxx")),
+        (Fault::TooLittle(3), (200, "0123456")),
         (Fault::Cut(4), (200, "0123")),
         (Fault::Trickle(5), (200, "0123456789")),
         (Fault::HangUp, (0, "")),

@@ -18,7 +18,7 @@ use crate::store::StoreError;
 pub enum ApplyError {
     /// It does not fit; nothing was erased.
     #[error(
-        "{version} needs {needed} bytes in {place}, which has {available}: {missing} bytes too few; nothing was changed"
+        "{version} needs {needed} bytes in {place}, which has {available}: {missing} bytes too few; nothing was changed, and this host needs more room or a smaller release"
     )]
     NoRoom {
         /// The release.
@@ -124,6 +124,16 @@ fn reasons(ways: &[(String, WayError)]) -> String {
 }
 
 impl ApplyError {
+    /// Whether it is this host that cannot be worked on: a partition or the state that cannot be written.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Device { .. } | Self::Store(_) | Self::Tree { .. } => true,
+            Self::NoWay { ways, .. } => ways.iter().any(|(_, error)| error.is_local()),
+            Self::Compose { source, .. } => source.is_local(),
+            _ => false,
+        }
+    }
+
     /// Whether it is the line or the server, so that another try can go on where this one stopped.
     pub fn is_temporary(&self) -> bool {
         match self {
@@ -196,12 +206,16 @@ impl WayError {
         matches!(self, Self::Fetch(error) if error.is_temporary())
     }
 
+    /// Whether this host's disk does not take what is written.
+    fn is_local(&self) -> bool {
+        matches!(self, Self::Device { .. } | Self::Segment(SegmentError::Write(_)))
+    }
+
     /// Whether it would keep any other way from leading anywhere, too.
     pub(super) fn concerns_all_ways(&self) -> bool {
         match self {
             Self::Fetch(FetchError::Remote(error)) => !error.is_final(),
-            Self::Device { .. } | Self::Segment(SegmentError::Write(_)) => true,
-            _ => false,
+            _ => self.is_local(),
         }
     }
 

@@ -1,11 +1,13 @@
 //! Exit codes and the one line that goes with each.
 
-use std::path::Path;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use super::output;
 use crate::agent::{AgentError, Busy, TrialError};
 use crate::apply::ApplyError;
 use crate::config::ConfigError;
+use crate::fetch::FetchError;
 use crate::host::HostError;
 use crate::store::StoreError;
 
@@ -62,15 +64,12 @@ impl Failure {
         Self { exit, line: line.into() }
     }
 
-    pub(super) fn simulated(root: &Path, error: &std::io::Error) -> Self {
-        Self::new(Exit::Host, format!("{} is not a simulated host: {error}", root.display()))
-    }
-
     /// Prints the line and gives the code.
     pub(super) fn report(&self, json: bool) -> Exit {
-        match json {
-            true => println!("{}", serde_json::json!({ "error": self.line, "exit": self.exit as u8 })),
-            false => eprintln!("upright: {}", self.line),
+        let told = serde_json::json!({ "error": self.line, "exit": self.exit as u8 });
+        // Who asked for JSON and cannot be given it is told in words.
+        if !json || writeln!(io::stdout(), "{told}").is_err() {
+            output::note(&format!("upright: {}", self.line));
         }
         self.exit
     }
@@ -122,12 +121,23 @@ impl From<AgentError> for Failure {
             AgentError::Fetch(error) if error.is_temporary() => Exit::Unreachable,
             AgentError::Fetch(_) => Exit::NotTrusted,
             AgentError::Apply(ApplyError::NoRoom { .. } | ApplyError::Unsigned { .. }) => Exit::Refused,
-            AgentError::Apply(ApplyError::Device { .. } | ApplyError::Store(_) | ApplyError::Tree { .. }) => {
-                Exit::Host
-            }
+            AgentError::Apply(error) if error.is_local() => Exit::Host,
             AgentError::Apply(error) if error.is_temporary() => Exit::Unreachable,
             AgentError::Apply(_) | AgentError::Damaged { .. } => Exit::NotTrusted,
         };
-        Self::new(exit, error.to_string())
+        Self::new(exit, format!("{error}{}", advice(&error, exit)))
+    }
+}
+
+/// What to do, where the error itself cannot know it.
+fn advice(error: &AgentError, exit: Exit) -> &'static str {
+    match (error, exit) {
+        (AgentError::Fetch(FetchError::Remote(_)), _) | (AgentError::Apply(_), Exit::Unreachable) => {
+            "; check the network, the server, and `url` in the configuration, or try again later"
+        }
+        (AgentError::Apply(ApplyError::NoWay { .. } | ApplyError::Compose { .. }), Exit::NotTrusted) => {
+            "; what runs is untouched; try again later, and if it stays so, let the publisher run `upright-build check`"
+        }
+        _ => "",
     }
 }

@@ -140,9 +140,7 @@ impl Context {
             Some(root) => {
                 config.repository.root =
                     root.join(config.repository.root.strip_prefix("/").unwrap_or(&config.repository.root));
-                Box::new(
-                    SimulatedHost::open(root, &config).map_err(|error| Failure::simulated(root, &error))?,
-                )
+                Box::new(SimulatedHost::open(root, &config)?)
             }
         };
         Ok(Self { host, config, folder, json })

@@ -1,6 +1,6 @@
 //! What commands print: JSON or lines, and progress on a terminal.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,11 +20,25 @@ pub(super) fn print<T: Serialize>(
     if json {
         let line = serde_json::to_string_pretty(value)
             .map_err(|error| Failure::new(Exit::Failed, format!("cannot write JSON: {error}")))?;
-        println!("{line}");
+        write(&line)
     } else {
-        println!("{}", text().trim_end());
+        write(text().trim_end())
     }
-    Ok(())
+}
+
+/// Writes a line to standard output. A reader that went away, such as `head`, is not an error.
+fn write(line: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Failed, format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard error. Nobody can be told that this failed, and what is under way goes on without it.
+pub(super) fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Steps and bytes on standard error: a bar with rate and time left on a terminal, plain lines elsewhere.
@@ -58,7 +72,7 @@ impl Reporter for Progress {
         self.finish();
         self.tenth = 0;
         if !self.quiet {
-            eprintln!("{line}");
+            note(line);
         }
     }
 
@@ -66,7 +80,7 @@ impl Reporter for Progress {
         if self.quiet || total == 0 {
             return;
         }
-        if std::io::stderr().is_terminal() {
+        if io::stderr().is_terminal() {
             let bar = self.bar.get_or_insert_with(|| bar(total));
             bar.set_length(total);
             bar.set_position(done);
@@ -76,7 +90,7 @@ impl Reporter for Progress {
         if tenth > self.tenth {
             self.tenth = tenth;
             let percent = done.saturating_mul(100) / total;
-            eprintln!("  {} of {} ({percent} %)", human(done), human(total));
+            note(&format!("  {} of {} ({percent} %)", human(done), human(total)));
         }
     }
 }

@@ -8,6 +8,8 @@ use reqwest::{Certificate, Url};
 
 use super::folder::Folder;
 use super::http::{HttpOptions, Server, chain};
+use super::pace::Floor;
+use crate::config::Config;
 use crate::host::{Remote, RemoteError};
 
 /// A repository at an `https://`, `http://` or `file://` address.
@@ -37,6 +39,14 @@ pub enum AddressError {
 }
 
 impl HttpRemote {
+    /// The repository of `config`. Nothing is connected yet.
+    pub fn of(config: &Config) -> Result<Self, AddressError> {
+        let stall = config.limits.stall.0;
+        let floor = Floor { over: stall.saturating_mul(2), ..Floor::default() };
+        let options = HttpOptions { idle: stall, floor, ..HttpOptions::default() };
+        Self::with(&config.repository.url, config.repository.ca_file.as_deref(), options)
+    }
+
     /// The repository at `address`. `authorities` is a PEM file of the certificate authorities to trust instead of the
     /// system's. Nothing is connected yet.
     pub fn new(address: &str, authorities: Option<&Path>) -> Result<Self, AddressError> {

@@ -18,7 +18,7 @@ use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc,
 use crate::boot::BootLoader;
 use crate::boot::systemd_boot::SystemdBoot;
 use crate::config::{Config, Probe};
-use crate::fetch::HttpRemote;
+use crate::fetch::{AddressError, HttpRemote};
 use crate::health::{Probed, Prober, SystemProber};
 use crate::slot::Partition;
 
@@ -41,8 +41,16 @@ pub enum HostError {
     #[error("no EFI system partition is mounted at {}; mount it or set `esp` in [boot]", ESP_PLACES.join(", "))]
     NoEsp,
     /// The repository's address cannot be used.
-    #[error("the update server's address cannot be used: {0}")]
-    Remote(String),
+    #[error(transparent)]
+    Remote(#[from] AddressError),
+    /// A folder is not a simulated host, or one that does not come up.
+    #[error("{root} is not a simulated host: {source}; `upright-build disk VERSION --simulated` makes one")]
+    Simulated {
+        /// The folder.
+        root: PathBuf,
+        /// What is missing or wrong.
+        source: io::Error,
+    },
 }
 
 impl LinuxHost {
@@ -52,8 +60,7 @@ impl LinuxHost {
             Some(esp) => esp.clone(),
             None => find_esp(Path::new("/")).ok_or(HostError::NoEsp)?,
         };
-        let remote = HttpRemote::new(&config.repository.url, config.repository.ca_file.as_deref())
-            .map_err(|error| HostError::Remote(error.to_string()))?;
+        let remote = HttpRemote::of(config)?;
         Ok(Self {
             clock: SystemClock::default(),
             remote,

@@ -7,6 +7,7 @@
 //! DIR/efivars/                                            the firmware's variables, if it is to enforce Secure Boot
 //! DIR/var/lib/upright/                                    the agent's state
 //! DIR/run/cmdline  DIR/run/slot  DIR/run/boot_id          the boot that "runs"
+//! DIR/run/clock                                           what its clock says, RFC 3339; this machine's without it
 //! ```
 //!
 //! The boot loader's state is kept by the same back end as on a machine with systemd-boot. A "reboot" does what the
@@ -24,9 +25,10 @@ use jiff::Timestamp;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 
+use clock::SimulatedClock;
+
 use super::booted::{Booted, BootedError, parse};
-use super::clock::SystemClock;
-use super::linux::label;
+use super::linux::{HostError, label};
 use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc, secure_boot};
 use crate::boot::BootLoader;
 use crate::boot::systemd_boot::SystemdBoot;
@@ -35,12 +37,13 @@ use crate::fetch::HttpRemote;
 use crate::health::{Probed, Prober, SystemProber};
 use crate::slot::Partition;
 
+mod clock;
 mod firmware;
 mod units;
 
 /// A host made of the files below a folder.
 pub struct SimulatedHost {
-    clock: SystemClock,
+    clock: SimulatedClock,
     remote: HttpRemote,
     files: Files,
     boot: SystemdBoot,
@@ -51,14 +54,16 @@ struct Files(PathBuf);
 
 impl SimulatedHost {
     /// The host below `root`. One that was never "booted" is booted first.
-    pub fn open(root: &Path, config: &Config) -> io::Result<Self> {
-        let remote = HttpRemote::new(&config.repository.url, config.repository.ca_file.as_deref())
-            .map_err(io::Error::other)?;
+    pub fn open(root: &Path, config: &Config) -> Result<Self, HostError> {
+        let remote = HttpRemote::of(config)?;
         let files = Files(root.to_owned());
-        if !root.join("run/cmdline").exists() {
-            firmware::boot(root)?;
-        }
-        Ok(Self { clock: SystemClock::default(), remote, files, boot: SystemdBoot::new(&root.join("esp")) })
+        let up = match root.join("run/cmdline").exists() {
+            true => Ok(()),
+            false => firmware::boot(root),
+        };
+        let clock = up.and_then(|()| SimulatedClock::read(&root.join("run/clock")));
+        let clock = clock.map_err(|source| HostError::Simulated { root: root.to_owned(), source })?;
+        Ok(Self { clock, remote, files, boot: SystemdBoot::new(&root.join("esp")) })
     }
 }
 

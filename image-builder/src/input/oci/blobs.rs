@@ -68,7 +68,7 @@ impl Blobs {
         let (mut file, length) = self.open_blob(descriptor)?;
         if length != *size {
             return Err(InputError::Format(format!(
-                "blob {digest} has {length} bytes, its descriptor says {size}"
+                "blob {digest} has {length} bytes, its descriptor says {size}; copy the image again"
             )));
         }
         let mut digester = Digester::new();
@@ -83,7 +83,9 @@ impl Blobs {
         if descriptor.sha256() == Some(found) {
             Ok(())
         } else {
-            Err(InputError::Format(format!("blob {digest} is damaged: its SHA-256 is {found}")))
+            Err(InputError::Format(format!(
+                "blob {digest} is damaged: its SHA-256 is {found}; copy the image again"
+            )))
         }
     }
 

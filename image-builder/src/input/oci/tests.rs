@@ -232,12 +232,17 @@ fn blobs_are_verified_before_they_are_used() {
     damaged[512] ^= 1;
     std::fs::write(layout.blob_path(&digest), &damaged).expect("written");
     let found = Digest::of(&damaged);
-    assert_eq!(layout.refusal(), format!("blob sha256:{digest} is damaged: its SHA-256 is {found}"));
+    assert_eq!(
+        layout.refusal(),
+        format!("blob sha256:{digest} is damaged: its SHA-256 is {found}; copy the image again")
+    );
     std::fs::write(layout.blob_path(&digest), &archive[1..]).expect("written");
     let (length, expected) = (archive.len() - 1, archive.len());
     assert_eq!(
         layout.refusal(),
-        format!("blob sha256:{digest} has {length} bytes, its descriptor says {expected}")
+        format!(
+            "blob sha256:{digest} has {length} bytes, its descriptor says {expected}; copy the image again"
+        )
     );
     std::fs::remove_file(layout.blob_path(&digest)).expect("removed");
     assert_eq!(

@@ -70,13 +70,13 @@ pub(crate) enum TarError {
     #[error(transparent)]
     Io(io::Error),
     /// It does not begin with an entry.
-    #[error("it is not a tar archive")]
+    #[error("it is not a tar archive: expected a folder, a tar (plain, gzip, zstd), or an OCI image")]
     NotTar,
     /// It ends before its end.
-    #[error("it is truncated: it ends inside {name}")]
+    #[error("it is truncated: it ends inside {name}; make or copy the archive again")]
     Truncated { name: String },
     /// It ends between entries, without an end mark.
-    #[error("it is truncated: it has no end mark")]
+    #[error("it is truncated: it has no end mark; make or copy the archive again")]
     NoEnd,
     /// It goes on behind its end.
     #[error(
@@ -84,7 +84,9 @@ pub(crate) enum TarError {
     )]
     Trailing { offset: u64 },
     /// A header's checksum is wrong.
-    #[error("it is damaged: the header at byte {offset} has a wrong checksum")]
+    #[error(
+        "it is damaged: the header at byte {offset} has a wrong checksum; make or copy the archive again"
+    )]
     Checksum { offset: u64 },
     /// A header's field is no number, or one that is too big.
     #[error("{name} has a malformed {field}")]
@@ -99,7 +101,7 @@ pub(crate) enum TarError {
     #[error("an extended header claims {size} bytes: at most 1048576 are read")]
     Extension { size: u64 },
     /// More data than there can be.
-    #[error("{name} claims {size} bytes, more than the archive has left")]
+    #[error("{name} claims {size} bytes, more than the archive has left; make or copy the archive again")]
     Claim { name: String, size: u64 },
     /// A file beyond reason.
     #[error("{name} is {size} bytes long: at most 68719476736 are taken")]

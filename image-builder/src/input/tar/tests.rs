@@ -198,21 +198,42 @@ fn compressed_archives_are_recognised() {
 #[test]
 fn truncated_archives_are_refused() {
     let archive = Archive::default().file(b"a", &[1; 600]).file(b"b", b"x").end();
-    assert_eq!(refusal(&archive[..100]), "it is not a tar archive");
-    assert_eq!(refusal(b""), "it is not a tar archive");
-    assert_eq!(refusal(&archive[..600]), "/a claims 600 bytes, more than the archive has left");
-    assert_eq!(refusal(&archive[..512 + 1024]), "it is truncated: it has no end mark");
-    assert_eq!(refusal(&archive[..512 + 1024 + 100]), "it is truncated: it has no end mark");
+    assert_eq!(
+        refusal(&archive[..100]),
+        "it is not a tar archive: expected a folder, a tar (plain, gzip, zstd), or an OCI image"
+    );
+    assert_eq!(
+        refusal(b""),
+        "it is not a tar archive: expected a folder, a tar (plain, gzip, zstd), or an OCI image"
+    );
+    assert_eq!(
+        refusal(&archive[..600]),
+        "/a claims 600 bytes, more than the archive has left; make or copy the archive again"
+    );
+    assert_eq!(
+        refusal(&archive[..512 + 1024]),
+        "it is truncated: it has no end mark; make or copy the archive again"
+    );
+    assert_eq!(
+        refusal(&archive[..512 + 1024 + 100]),
+        "it is truncated: it has no end mark; make or copy the archive again"
+    );
     let zstd = zstd::encode_all(&archive[..600], 1).expect("compressed");
-    assert_eq!(refusal(&zstd), "it is truncated: it ends inside /a");
+    assert_eq!(refusal(&zstd), "it is truncated: it ends inside /a; make or copy the archive again");
 }
 
 #[test]
 fn archives_of_something_else_are_refused() {
-    assert_eq!(refusal(&[7; 2048]), "it is not a tar archive");
+    assert_eq!(
+        refusal(&[7; 2048]),
+        "it is not a tar archive: expected a folder, a tar (plain, gzip, zstd), or an OCI image"
+    );
     let mut damaged = Archive::default().file(b"a", b"").file(b"b", b"").end();
     damaged[600] ^= 1;
-    assert_eq!(refusal(&damaged), "it is damaged: the header at byte 512 has a wrong checksum");
+    assert_eq!(
+        refusal(&damaged),
+        "it is damaged: the header at byte 512 has a wrong checksum; make or copy the archive again"
+    );
     let odd = Archive::default().add(&Draft { kind: b'M', name: b"a", ..Draft::default() }).end();
     assert_eq!(refusal(&odd), "/a has the entry type M, which is no kind of file");
     let joined =
@@ -230,7 +251,10 @@ fn sizes_beyond_the_archive_are_refused_before_anything_is_stored() {
     };
     for size in [1 << 20, 1 << 40, u64::MAX] {
         let archive = claim(size).end();
-        assert_eq!(refusal(&archive), format!("/a claims {size} bytes, more than the archive has left"));
+        assert_eq!(
+            refusal(&archive),
+            format!("/a claims {size} bytes, more than the archive has left; make or copy the archive again")
+        );
     }
     let zstd = zstd::encode_all(&claim(1 << 40).end()[..], 1).expect("compressed");
     assert_eq!(refusal(&zstd), "/a is 1099511627776 bytes long: at most 68719476736 are taken");
@@ -287,13 +311,19 @@ fn paths_that_lead_out_of_the_tree_are_refused() {
         file(b"/etc/passwd"),
         "/etc/passwd is absolute: archive it with relative paths, for instance with tar -C TREE ."
     );
-    assert_eq!(file(b"a/../../b"), "a/../../b has a .. part, which could lead out of the tree");
+    assert_eq!(
+        file(b"a/../../b"),
+        "a/../../b has a .. part, which could lead out of the tree: archive it with plain relative paths"
+    );
     assert_eq!(
         file(b"l/passwd"),
         "/l/passwd goes through the symbolic link /l: archive it under the directory's real path"
     );
     let link = |target| refusal(&Archive::default().hard_link(b"a", target).end());
-    assert_eq!(link(b"../../etc/shadow"), "../../etc/shadow has a .. part, which could lead out of the tree");
+    assert_eq!(
+        link(b"../../etc/shadow"),
+        "../../etc/shadow has a .. part, which could lead out of the tree: archive it with plain relative paths"
+    );
     assert_eq!(link(b"etc/shadow"), "hard link /a names /etc/shadow, which is not there before it");
     let deep = b"a/".repeat(100_000);
     let deep = refusal(&Archive::default().pax(&[("path", &deep)]).file(b"a", b"").end());

@@ -4,6 +4,8 @@ mod size;
 mod template;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -13,6 +15,9 @@ pub use size::{ParseSizeError, Size};
 pub use template::template;
 
 use super::error::{Error, Result};
+
+/// The largest `upright.toml` that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What `upright.toml` says.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -147,14 +152,43 @@ fn default_threshold() -> u32 {
 }
 
 impl Config {
+    /// Reads the file at `path`.
+    pub fn load(path: &Path) -> Result<Self> {
+        let unreadable = |error: io::Error| {
+            Error::refused(format!(
+                "cannot read {}: {error}; expected a text file such as `upright-build init` writes",
+                path.display()
+            ))
+        };
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+            .map_err(unreadable)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(unreadable(io::Error::other(format!("it has more than {MAX_BYTES} bytes"))));
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let line = line_of(&bytes, error.valid_up_to());
+            let path = path.display();
+            Error::refused(format!(
+                "{path}:{line}: a byte that is not UTF-8; expected TOML, which is UTF-8 text"
+            ))
+        })?;
+        Self::parse(text, path)
+    }
+
     /// Reads the text of `upright.toml`; `path` is for messages, which name the line.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| line_of(text, span.start));
+            let line = error.span().map_or(1, |span| line_of(text.as_bytes(), span.start));
             let message = error.message().replace('\n', "; ");
             Error::refused(format!("{}:{line}: {message}", path.display()))
         })?;
-        config.check().map_err(|message| Error::refused(format!("{}: {message}", path.display())))?;
+        config.check().map_err(|(key, message)| {
+            let line =
+                text.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |line| line + 1);
+            Error::refused(format!("{}:{line}: {message}", path.display()))
+        })?;
         Ok(config)
     }
 
@@ -177,9 +211,11 @@ impl Config {
         )))
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// What the types cannot say: the start of the line in question and what is expected of it.
+    fn check(&self) -> Result<(), (&'static str, String)> {
         if self.channels.is_empty() {
-            return Err("`channels` is empty; expected at least one, such as [\"stable\"]".into());
+            let expected = "`channels` is empty; expected at least one, such as [\"stable\"]";
+            return Err(("channels", expected.into()));
         }
         let sizes = [
             ("slot", self.disk.slot),
@@ -188,19 +224,20 @@ impl Config {
             ("var", self.disk.var),
         ];
         if let Some((name, size)) = sizes.iter().find(|(_, size)| size.0 == 0 || size.0 % (1 << 20) != 0) {
-            return Err(format!("`disk.{name}` is {size}; expected a multiple of 1MiB"));
+            return Err((name, format!("`disk.{name}` is {size}; expected a multiple of 1MiB")));
         }
         match self.roles().into_iter().find(|(_, role)| role.threshold == 0 || role.days == 0) {
             Some((name, _)) => {
-                Err(format!("`roles.{name}` has a threshold or days of 0; expected 1 or more"))
+                Err(("[roles", format!("`roles.{name}` has a threshold or days of 0; expected 1 or more")))
             }
             None => Ok(()),
         }
     }
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1
+/// The line, from 1, of the byte at `offset`.
+fn line_of(bytes: &[u8], offset: usize) -> usize {
+    bytes.iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
 #[cfg(test)]

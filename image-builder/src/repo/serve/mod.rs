@@ -42,6 +42,12 @@ impl Server {
     /// Listens at `address` for files under `root`.
     pub fn bind(address: SocketAddr, root: &Path, log: Arc<Log>) -> Result<Self> {
         let root = root.canonicalize().map_err(Error::file("serve", root))?;
+        if !root.is_dir() {
+            let root = root.display();
+            return Err(Error::refused(format!(
+                "cannot serve {root}: it is not a folder; name a repository's"
+            )));
+        }
         let listener = TcpListener::bind(address)
             .map_err(|error| Error::Failed(format!("cannot listen on {address}: {error}")))?;
         Ok(Self { listener, root, log })

@@ -20,6 +20,10 @@ const RESETS: u32 = 100;
 
 /// "Boots" the host below `root` until a system comes up.
 pub(super) fn boot(root: &Path) -> io::Result<()> {
+    let entries = root.join("esp/EFI/Linux");
+    if !entries.is_dir() {
+        return Err(io::Error::other(format!("{} is not there", entries.display())));
+    }
     let run = root.join("run");
     fs::create_dir_all(&run)?;
     for _ in 0..RESETS {

@@ -1,0 +1,225 @@
+//! Releases that a host must not take, and hosts that have no room: refused before anything is lost.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use upright_manifests::name::Arch;
+use upright_tests::fixture::{Fixture, configuration};
+use upright_tests::programs::{Ran, build, folder, run, upright};
+use upright_tests::refusal::{Until, host_refuses, line_of};
+use upright_tests::server::{Fault, Server};
+use upright_tests::simulated::{Sizes, install};
+
+#[test]
+fn a_release_that_does_not_fit_the_slot_is_refused_before_anything_is_erased() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let cases = [
+        ("root", Sizes { root: 4 << 20, ..Sizes::default() }, "in partition root-b, which has 4194304"),
+        (
+            "verity",
+            Sizes { verity: 8 << 10, ..Sizes::default() },
+            "in partition root-b-verity, which has 8192",
+        ),
+    ];
+    for (name, sizes, place) in cases {
+        let host = &fixture.host_with(name, "", sizes)?;
+        let says = ["1.1.0 needs", place, "bytes too few; nothing was changed", "a smaller release"];
+        for _ in 0..2 {
+            host_refuses(host, &["update"], 3, &says, Until::Decision)?;
+        }
+        let why = upright(host, &["why"])?;
+        ensure!(why.stdout.contains(place), "{why:?}");
+    }
+    Ok(())
+}
+
+/// Runs a shell script as root of a mount namespace of its own, in a host's folder, with the programs of this build to be
+/// found. What it mounts goes away with it.
+fn in_namespace(host: &Path, script: &str) -> Result<Ran> {
+    let as_root = match rustix::process::geteuid().is_root() {
+        true => &["--mount"][..],
+        false => &["--mount", "--map-root-user"],
+    };
+    let path = format!("{}:{}", folder()?.display(), std::env::var("PATH")?);
+    let output = Command::new("unshare")
+        .args(as_root)
+        .args(["sh", "-euc", script])
+        .current_dir(host)
+        .env("PATH", path)
+        .output()
+        .context("util-linux's unshare is needed")?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let status = output.status.code().unwrap_or(-1);
+    let ran = Ran { status, stdout: text(&output.stdout), stderr: text(&output.stderr) };
+    ensure!(ran.status == 0, "the script needs root or user namespaces: {ran:?}");
+    Ok(ran)
+}
+
+/// What the script's `refused NAME COMMAND...` made of a command.
+const REFUSED: &str = r#"
+refused() { name=$1; shift; code=0; "$@" >"$name.out" 2>"$name.err" || code=$?; echo $code >"$name.code"; }
+"#;
+
+fn refused(host: &Path, name: &str) -> Result<Ran> {
+    let read = |ending: &str| fs::read_to_string(host.join(format!("{name}.{ending}")));
+    Ok(Ran { status: read("code")?.trim().parse()?, stdout: read("out")?, stderr: read("err")? })
+}
+
+#[test]
+fn a_release_that_does_not_fit_the_esp_is_refused_before_anything_is_erased() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let host = &fixture.host("host")?;
+    let script = format!(
+        "{REFUSED}
+        mount -t tmpfs -o size=4m none var && mkdir -p var/esp
+        cp -r esp/. var/esp && mount --bind var/esp esp
+        sha256sum dev/* esp/EFI/Linux/* >before
+        refused update upright --root . update
+        sha256sum dev/* esp/EFI/Linux/* >after"
+    );
+    in_namespace(host, &script)?;
+    let ran = refused(host, "update")?;
+    let line = line_of("upright", &ran, 3)?;
+    ensure!(line.contains("in the ESP, which has") && line.contains("nothing was changed"), "{line}");
+    assert_eq!(fs::read_to_string(host.join("before"))?, fs::read_to_string(host.join("after"))?);
+    Ok(())
+}
+
+#[test]
+fn a_full_state_disk_stops_an_update_and_nothing_else() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let host = &fixture.host("host")?;
+    // So much is left when the update begins: nothing, enough for some of the metadata, or until the slot is written.
+    let rounds = [0, 4, 12, 20, 28];
+    let round = |left: u32| {
+        format!(
+            "head -c {left}k /dev/zero >var/lib/upright/left; cat /dev/zero >var/lib/upright/filler 2>/dev/null || true
+            rm var/lib/upright/left
+            refused {left} upright --root . update
+            sha256sum dev/root-a* esp/EFI/Linux/* >{left}.after
+            rm var/lib/upright/filler
+            refused {left}-status upright --root . status --json
+            "
+        )
+    };
+    let script = format!(
+        "{REFUSED}
+        upright --root . status >/dev/null
+        sha256sum dev/root-a* esp/EFI/Linux/* >before
+        mount -t tmpfs -o size=96k none var/lib/upright
+        {}
+        refused at-last upright --root . update",
+        rounds.map(round).concat()
+    );
+    in_namespace(host, &script)?;
+    for left in rounds {
+        let name = left.to_string();
+        let ran = refused(host, &name)?;
+        if ran.status == 0 {
+            continue;
+        }
+        let line = line_of("upright", &ran, 6).with_context(|| format!("{left} KiB left"))?;
+        ensure!(line.contains("var/lib/upright/"), "{line}");
+        ensure!(line.contains("No space left on device") && line.contains("free some space"), "{line}");
+        assert_eq!(
+            fs::read_to_string(host.join("before"))?,
+            fs::read_to_string(host.join(format!("{left}.after")))?
+        );
+        let status = refused(host, &format!("{left}-status"))?;
+        assert_eq!(
+            (status.status, &status.json()?["booted"]),
+            (0, &"a".into()),
+            "{left} KiB left: {status:?}"
+        );
+    }
+    let failed =
+        rounds.iter().filter(|left| refused(host, &left.to_string()).is_ok_and(|ran| ran.status != 0));
+    assert!(failed.count() >= 2, "the state disk was not full");
+    let at_last = refused(host, "at-last")?;
+    assert_eq!(at_last.status, 0, "{at_last:?}");
+    Ok(())
+}
+
+#[test]
+fn a_downgrade_needs_a_word_on_the_host_too() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    let newer = host.with_file_name("newer");
+    install(&newer, &fixture.workspace(), "1.1.0", &configuration(&fixture.server.url()), Sizes::default())?;
+    let says = ["1.0.0 is refused: it is older than 1.1.0, which runs", "`upright update --allow-downgrade`"];
+    for arguments in [&["update"][..], &["update", "--now"], &["update", "--version", "1.0.0"]] {
+        host_refuses(&newer, arguments, 3, &says, Until::Decision)?;
+    }
+    assert_eq!(upright(&newer, &["update", "--allow-downgrade"])?.status, 0);
+    Ok(())
+}
+
+#[test]
+fn another_os_or_architecture_or_publisher_is_refused() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host_with("other-os", "", Sizes::default())?;
+    let config = host.join("etc/upright/upright.toml");
+    let good = fs::read_to_string(&config)?;
+    fs::write(&config, good.replace("[repository]", "[repository]\nos = \"other\""))?;
+    let missing =
+        "not among the targets that the publisher has signed; check the names of OS, channel and version";
+    let says = ["channels/other/", "/stable.json", missing];
+    host_refuses(host, &["update"], 5, &says, Until::Decision)?;
+    fs::write(&config, &good)?;
+    host_refuses(host, &["update", "--version", "9.9"], 5, &["/9.9.json", missing], Until::Decision)?;
+    host_refuses(host, &["channel", "nightly"], 5, &["/nightly.json", missing], Until::Decision)?;
+
+    // A publisher of the same OS for another architecture, first with keys that this host does not know.
+    let arm = fixture.workspace().with_file_name("arm");
+    let made = run("upright-build", ["init", &arm.display().to_string(), "--os", "acme", "--arch", "arm64"])?;
+    assert_eq!(made.status, 0, "{made:?}");
+    build(&arm, &["refresh"])?;
+    let server = Server::start(&arm.join("repository"))?;
+    fs::write(&config, good.replace(&fixture.server.url(), &server.url()))?;
+    let says = ["timestamp.json: not signed by those whom", "it was not made by this host's publisher"];
+    host_refuses(host, &["update"], 4, &says, Until::Decision)?;
+    fs::remove_dir_all(host.join("var/lib/upright/tuf"))?;
+    fs::copy(arm.join("root.json"), host.join("usr/share/upright/root.json"))?;
+    host_refuses(host, &["update"], 5, &["channels/acme/x86-64/stable.json", missing], Until::Decision)?;
+    Ok(())
+}
+
+#[test]
+fn a_delta_for_another_base_leads_nowhere_but_to_the_next_way() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    fixture.build(&["publish", "1.2.0"])?;
+    let host = &fixture.host("host")?;
+    let served = fixture.workspace().join("repository");
+    let manifest = fs::read_dir(served.join("releases/acme").join(Arch::HERE.as_str()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<Vec<_>>>()?
+        .into_iter()
+        .find(|path| path.to_string_lossy().ends_with("1.2.0.json"))
+        .context("a manifest")?;
+    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(manifest)?)?;
+    let delta_from = |version: &str| {
+        let edge = manifest["deltas"].as_array()?.iter().find(|edge| edge["from"] == version)?;
+        edge["delta"]["path"].as_str()
+    };
+    let (right, wrong) = (delta_from("1.0.0").context("a delta")?, delta_from("1.1.0").context("a delta")?);
+    fixture.server.spoil(right, Fault::Instead(fs::read(served.join(wrong))?));
+    fixture.server.spoil("payloads/", Fault::Status(404));
+    let says = ["no way led to 1.2.0: by delta: ", "; by full: ", "(404)", "check the network"];
+    host_refuses(host, &["update"], 5, &says, Until::Writing)?;
+    fixture.server.mend();
+    fixture.server.spoil(right, Fault::Instead(fs::read(served.join(wrong))?));
+    // A host that has not tried it yet tries it first.
+    let other = fixture.host("other")?;
+    for host in [host, &other] {
+        let ran = upright(host, &["update"])?;
+        assert_eq!(ran.status, 0, "{ran:?}");
+        assert_eq!(ran.stderr.contains("way=\"delta\""), *host == other, "{ran:?}");
+    }
+    Ok(())
+}
