@@ -146,6 +146,31 @@ fn a_full_state_disk_stops_an_update_and_nothing_else() -> Result<()> {
 }
 
 #[test]
+fn a_slot_that_cannot_be_written_is_the_hosts_fault_and_not_the_publishers() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let host = &fixture.host("host")?;
+    // A partition that says it is large enough, on a disk that takes 2 MiB of it.
+    let script = format!(
+        "{REFUSED}
+        sha256sum dev/root-a* esp/EFI/Linux/* >before
+        mkdir small && mount -t tmpfs -o size=2m none small && truncate -s 64M small/root-b
+        mount --bind small/root-b dev/root-b
+        refused update upright --root . update
+        sha256sum dev/root-a* esp/EFI/Linux/* >after"
+    );
+    in_namespace(host, &script)?;
+    let ran = refused(host, "update")?;
+    let line = line_of("upright", &ran, 6)?;
+    for part in ["no way led to 1.1.0", "No space left on device", "what runs is untouched", "`dmesg`"] {
+        ensure!(line.contains(part), "{part:?} is not in: {line}");
+    }
+    assert_eq!(fs::read_to_string(host.join("before"))?, fs::read_to_string(host.join("after"))?);
+    assert_eq!(upright(host, &["update"])?.status, 0);
+    Ok(())
+}
+
+#[test]
 fn a_downgrade_needs_a_word_on_the_host_too() -> Result<()> {
     let fixture = Fixture::new()?;
     let host = &fixture.host("host")?;

@@ -135,6 +135,9 @@ fn advice(error: &AgentError, exit: Exit) -> &'static str {
         (AgentError::Fetch(FetchError::Remote(_)), _) | (AgentError::Apply(_), Exit::Unreachable) => {
             "; check the network, the server, and `url` in the configuration, or try again later"
         }
+        (AgentError::Apply(ApplyError::NoWay { .. } | ApplyError::Device { .. }), Exit::Host) => {
+            "; what runs is untouched; look for errors of the disk with `dmesg`"
+        }
         (AgentError::Apply(ApplyError::NoWay { .. } | ApplyError::Compose { .. }), Exit::NotTrusted) => {
             "; what runs is untouched; try again later, and if it stays so, let the publisher run `upright-build check`"
         }
