@@ -11,6 +11,7 @@ use super::chart::{Bar, Scale, draw};
 use super::delta_row::{DeltaRow, Measured};
 use super::figures::{Figure, Figures, Limit, Unit};
 use super::pair::Pair;
+use super::peers::is_whole;
 
 const INTRODUCTION: &str = "\
 # Benchmarks
@@ -128,10 +129,10 @@ fn updates(rows: &[&DeltaRow]) -> String {
     text
 }
 
-/// Ours first, then the others by what they fetch.
+/// Ours first, then the others by what they fetch, and last what updates a part of the system only.
 fn sorted<'a>(rows: &[&'a DeltaRow]) -> Vec<&'a DeltaRow> {
     let mut rows = rows.to_vec();
-    rows.sort_by_key(|row| (!row.is_ours(), row.bytes));
+    rows.sort_by_key(|row| (!is_whole(&row.method), !row.is_ours(), row.bytes));
     rows
 }
 
@@ -186,7 +187,7 @@ fn charts(deltas: &[Measured]) -> Vec<(String, String)> {
                 text: text(row),
                 ours: row.is_ours(),
             };
-            let mut bars: Vec<Bar> = rows.iter().map(bar).collect();
+            let mut bars: Vec<Bar> = rows.iter().filter(|row| is_whole(&row.method)).map(bar).collect();
             bars.sort_by(|a, b| a.value.total_cmp(&b.value));
             bars
         };
@@ -223,8 +224,9 @@ mod tests {
     #[test]
     fn ours_come_first_and_failures_stand_out() {
         let (ours, small, large) = (row("upright-full", 9), row("a", 1), row("b", 2));
-        let text = updates(&[&large, &ours, &small]);
-        let order = ["upright-full", "| a |", "| b |"].map(|name| text.find(name).unwrap());
+        let part = row("bsdiff-kernel-initrd", 0);
+        let text = updates(&[&part, &large, &ours, &small]);
+        let order = ["upright-full", "| a |", "| b |", "bsdiff"].map(|name| text.find(name).unwrap());
         assert!(order.is_sorted() && text.contains("**NO**"), "{text}");
     }
 

@@ -20,7 +20,7 @@ use super::measure::Shell;
 use super::pair::Pair;
 use super::trees::Trees;
 
-pub(super) use table::PEERS;
+use table::PEERS;
 
 /// How a peer makes and applies an update. In its command lines, `{old}`, `{new}` and `{pair}` are filled in; applying makes
 /// `out`.
@@ -37,8 +37,15 @@ pub(super) struct Peer {
     bytes: fn(&Shell, Pair) -> Result<u64>,
     /// Whether what it made is what it should have made.
     proof: fn(&Shell, Pair) -> Result<bool>,
+    /// Whether it updates the whole system; what does not stands apart.
+    whole: bool,
     /// What to know when reading its numbers.
-    pub(super) note: &'static str,
+    note: &'static str,
+}
+
+/// Whether a method, ours or a peer's, updates the whole system.
+pub(super) fn is_whole(method: &str) -> bool {
+    PEERS.iter().all(|peer| peer.name != method || peer.whole)
 }
 
 impl Peer {

@@ -3,7 +3,7 @@
 use super::{Peer, bytes, proof};
 
 /// All of them.
-pub(in crate::bench) const PEERS: &[Peer] = &[
+pub(super) const PEERS: &[Peer] = &[
     Peer {
         name: "xdelta3",
         prepare: &[],
@@ -11,6 +11,7 @@ pub(in crate::bench) const PEERS: &[Peer] = &[
         apply: "xdelta3 -q -B 2147483648 -d -s {old}.img scratch/delta scratch/out",
         bytes: bytes::of_delta,
         proof: proof::image,
+        whole: true,
         note: "The source window spans the whole image.",
     },
     Peer {
@@ -20,6 +21,7 @@ pub(in crate::bench) const PEERS: &[Peer] = &[
         apply: "zstd -q -d --long=31 --patch-from={old}.img scratch/delta -o scratch/out",
         bytes: bytes::of_delta,
         proof: proof::image,
+        whole: true,
         note: "",
     },
     Peer {
@@ -29,6 +31,7 @@ pub(in crate::bench) const PEERS: &[Peer] = &[
         apply: "zstd -q -d --long=31 --patch-from={old}.img scratch/delta -o scratch/out",
         bytes: bytes::of_delta,
         proof: proof::image,
+        whole: true,
         note: "",
     },
     Peer {
@@ -42,6 +45,7 @@ pub(in crate::bench) const PEERS: &[Peer] = &[
         apply: "ostree --repo=scratch/host static-delta apply-offline scratch/delta",
         bytes: bytes::of_delta,
         proof: proof::commit,
+        whole: true,
         note: "Of the trees: it writes new objects into a repository; the deployment's checkout comes on top.",
     },
     Peer {
@@ -51,6 +55,7 @@ pub(in crate::bench) const PEERS: &[Peer] = &[
         apply: "casync extract --store=scratch/{new}.castr --seed={old}.img scratch/{new}.caibx scratch/out",
         bytes: bytes::of_chunks,
         proof: proof::image,
+        whole: true,
         note: "Bytes: the compressed chunks that the old image has not, and the index.",
     },
     Peer {
@@ -60,6 +65,7 @@ pub(in crate::bench) const PEERS: &[Peer] = &[
         apply: "rdiff patch {old}.img scratch/delta scratch/out",
         bytes: bytes::of_delta,
         proof: proof::image,
+        whole: true,
         note: "The signature is made beforehand; the delta is not compressed.",
     },
     Peer {
@@ -69,6 +75,7 @@ pub(in crate::bench) const PEERS: &[Peer] = &[
         apply: "bench block-index apply {old}.img scratch/delta scratch/out",
         bytes: bytes::of_delta,
         proof: proof::image,
+        whole: true,
         note: "Computed, as RAUC's adaptive updates work: SHA-256 of every 4 KiB block, and the blocks that are nowhere in \
                the old image, uncompressed.",
     },
@@ -82,6 +89,7 @@ pub(in crate::bench) const PEERS: &[Peer] = &[
         apply: "bspatch scratch/old scratch/out scratch/delta",
         bytes: bytes::of_delta,
         proof: proof::kernel,
+        whole: false,
         note: "Of kernel and initrd alone: for the whole image it would need 17 times its size in memory.",
     },
 ];
