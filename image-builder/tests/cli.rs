@@ -122,6 +122,9 @@ fn from_a_root_file_system_to_an_audited_repository() {
     let held = shop.json(&["rollout", "stable", "--wave", "5%@now", "--wave", "100%@+1h", "--hold", "wait"]);
     assert_eq!((&held["waves"][0]["share"], &held["hold"]), (&500.into(), &"wait".into()));
     assert_eq!(shop.json(&["rollout", "stable", "--resume", "--everyone"])["waves"], Value::Null);
+    let windows = shop.json(&["rollout", "stable", "--window", "sat,sun@02:30+90m"])["windows"].clone();
+    assert_eq!(windows, serde_json::json!([{ "days": ["sat", "sun"], "start": 150, "minutes": 90 }]));
+    assert_eq!(shop.json(&["rollout", "stable", "--any-time"])["windows"], Value::Null);
     let listed = shop.json(&["list"]);
     assert_eq!(listed["releases"][1]["channels"][0], "stable");
     assert_eq!(shop.json(&["refresh"])[0]["role"], "root");

@@ -16,6 +16,7 @@ mod publish;
 mod refresh;
 mod rollout;
 mod serve;
+mod window;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

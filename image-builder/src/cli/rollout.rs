@@ -3,14 +3,15 @@
 use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
-use upright_manifests::channel::Wave;
+use upright_manifests::channel::{Wave, Window};
 use upright_manifests::name::ChannelName;
 
 use super::publish::{Signing, report};
+use super::window::WindowFlag;
 use super::{Common, output};
 use crate::repo::publish;
 
-/// Change how a channel's release reaches hosts: its waves, or a hold
+/// Change how a channel's releases reach hosts: its waves, its maintenance windows, or a hold
 #[derive(Debug, clap::Args)]
 pub(super) struct Rollout {
     /// The channel
@@ -21,6 +22,12 @@ pub(super) struct Rollout {
     /// Let everyone take the release now
     #[arg(long, conflicts_with = "waves")]
     everyone: bool,
+    /// Replace the maintenance windows, in UTC, in which hosts may reboot: sat,sun@02:30+90m or daily@03:00+2h; repeatable
+    #[arg(long = "window", value_name = "DAYS@HH:MM+LENGTH")]
+    windows: Vec<WindowFlag>,
+    /// Let hosts reboot at any time
+    #[arg(long, conflicts_with = "windows")]
+    any_time: bool,
     /// Let no host start, and say why
     #[arg(long, value_name = "REASON")]
     hold: Option<String>,
@@ -104,7 +111,9 @@ impl Rollout {
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
         let now = common.now();
         let waves: Vec<Wave> = self.waves.iter().map(|wave| wave.at(now)).collect();
+        let windows: Vec<Window> = self.windows.iter().map(|window| window.0.clone()).collect();
         let change = publish::Rollout {
+            windows: (self.any_time || !windows.is_empty()).then_some(windows),
             waves: (self.everyone || !waves.is_empty()).then_some(waves),
             hold: match (&self.hold, self.resume) {
                 (Some(reason), _) => Some(Some(reason.clone())),

@@ -1,6 +1,6 @@
 //! Changes how a channel's release reaches hosts, without a new release.
 
-use upright_manifests::channel::{Channel, Wave};
+use upright_manifests::channel::{Channel, Wave, Window};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::ChannelName;
 
@@ -14,6 +14,8 @@ use crate::repo::published::Published;
 pub struct Rollout {
     /// The waves; none in it means everyone, now.
     pub waves: Option<Vec<Wave>>,
+    /// The maintenance windows; none in it means any time.
+    pub windows: Option<Vec<Window>>,
     /// The hold, or its end.
     pub hold: Option<Option<String>>,
 }
@@ -30,6 +32,9 @@ pub fn rollout(bench: &Bench<'_>, name: &ChannelName, change: &Rollout) -> Resul
     let mut channel = channel.clone();
     if let Some(waves) = &change.waves {
         channel.waves = waves.clone();
+    }
+    if let Some(windows) = &change.windows {
+        channel.windows = windows.clone();
     }
     if let Some(hold) = &change.hold {
         channel.hold = hold.clone();
