@@ -55,6 +55,50 @@ impl Forger {
         })
     }
 
+    /// Changes the manifest of the release that a channel points at, and lets the channel and targets name the changed one;
+    /// signed with the keys of targets, snapshot and timestamp.
+    pub fn release(&self, keys: [&KeyPair; 3], channel: &str, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let mut files = Vec::new();
+        self.targets(keys, |targets| {
+            let listed = &mut targets["targets"];
+            let Some(channel) = path_of(listed, |path| path.ends_with(&format!("/{channel}.json"))) else {
+                return;
+            };
+            let Ok(mut pointer) = self.target(listed, &channel) else { return };
+            let name = format!("/{}.json", pointer["version"].as_str().unwrap_or_default());
+            let Some(release) =
+                path_of(listed, |path| path.starts_with("releases/") && path.ends_with(&name))
+            else {
+                return;
+            };
+            let Ok(mut manifest) = self.target(listed, &release) else { return };
+            change(&mut manifest);
+            pointer["manifest"] = json!(Digest::of(manifest.to_string().as_bytes()));
+            files = vec![(release, manifest.to_string()), (channel, pointer.to_string())];
+            for (path, text) in &files {
+                listed[path] =
+                    json!({ "length": text.len(), "hashes": { "sha256": Digest::of(text.as_bytes()) } });
+            }
+        })?;
+        anyhow::ensure!(!files.is_empty(), "channel {channel} points at nothing that is listed");
+        for (path, text) in files {
+            fs::write(self.served(&path, &Digest::of(text.as_bytes()).to_string())?, text)?;
+        }
+        Ok(())
+    }
+
+    /// A target as it is listed.
+    fn target(&self, listed: &Value, path: &str) -> Result<Value> {
+        let digest = listed[path]["hashes"]["sha256"].as_str().context("a digest")?;
+        Ok(serde_json::from_slice(&fs::read(self.served(path, digest)?)?)?)
+    }
+
+    /// Where a target lies: its digest stands before its file name (TUF 1.0, 6.2).
+    fn served(&self, path: &str, digest: &str) -> Result<PathBuf> {
+        let (folder, name) = path.rsplit_once('/').context("a path with a folder")?;
+        Ok(self.workspace.join("repository").join(folder).join(format!("{digest}.{name}")))
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.workspace.join("repository/metadata").join(name)
     }
@@ -73,6 +117,10 @@ impl Forger {
         fs::write(self.path(name), &bytes)?;
         Ok(bytes)
     }
+}
+
+fn path_of(listed: &Value, wanted: impl Fn(&str) -> bool) -> Option<String> {
+    listed.as_object()?.keys().find(|path| wanted(path)).cloned()
 }
 
 fn increase(version: &mut Value) {

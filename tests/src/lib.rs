@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod fixture;
 pub mod forger;
+pub mod namespace;
 pub mod programs;
 pub mod refusal;
 pub mod rootfs;

@@ -1,13 +1,12 @@
 //! Releases that a host must not take, and hosts that have no room: refused before anything is lost.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use upright_manifests::name::Arch;
 use upright_tests::fixture::{Fixture, configuration};
-use upright_tests::programs::{Ran, build, folder, run, upright};
+use upright_tests::namespace::{REFUSED, in_namespace, refused};
+use upright_tests::programs::{build, run, upright};
 use upright_tests::refusal::{Until, host_refuses, line_of};
 use upright_tests::server::{Fault, Server};
 use upright_tests::simulated::{Sizes, install};
@@ -34,38 +33,6 @@ fn a_release_that_does_not_fit_the_slot_is_refused_before_anything_is_erased() -
         ensure!(why.stdout.contains(place), "{why:?}");
     }
     Ok(())
-}
-
-/// Runs a shell script as root of a mount namespace of its own, in a host's folder, with the programs of this build to be
-/// found. What it mounts goes away with it.
-fn in_namespace(host: &Path, script: &str) -> Result<Ran> {
-    let as_root = match rustix::process::geteuid().is_root() {
-        true => &["--mount"][..],
-        false => &["--mount", "--map-root-user"],
-    };
-    let path = format!("{}:{}", folder()?.display(), std::env::var("PATH")?);
-    let output = Command::new("unshare")
-        .args(as_root)
-        .args(["sh", "-euc", script])
-        .current_dir(host)
-        .env("PATH", path)
-        .output()
-        .context("util-linux's unshare is needed")?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let status = output.status.code().unwrap_or(-1);
-    let ran = Ran { status, stdout: text(&output.stdout), stderr: text(&output.stderr) };
-    ensure!(ran.status == 0, "the script needs root or user namespaces: {ran:?}");
-    Ok(ran)
-}
-
-/// What the script's `refused NAME COMMAND...` made of a command.
-const REFUSED: &str = r#"
-refused() { name=$1; shift; code=0; "$@" >"$name.out" 2>"$name.err" || code=$?; echo $code >"$name.code"; }
-"#;
-
-fn refused(host: &Path, name: &str) -> Result<Ran> {
-    let read = |ending: &str| fs::read_to_string(host.join(format!("{name}.{ending}")));
-    Ok(Ran { status: read("code")?.trim().parse()?, stdout: read("out")?, stderr: read("err")? })
 }
 
 #[test]

@@ -138,6 +138,13 @@ fn advice(error: &AgentError, exit: Exit) -> &'static str {
         (AgentError::Apply(ApplyError::NoWay { .. } | ApplyError::Device { .. }), Exit::Host) => {
             "; what runs is untouched; look for errors of the disk with `dmesg`"
         }
+        (
+            AgentError::Apply(ApplyError::ReadBack { .. } | ApplyError::Tree { .. } | ApplyError::Uki { .. }),
+            _,
+        ) => {
+            "; what runs is untouched; try again, and if it stays so, look for errors of the disk with `dmesg`, and let the \
+             publisher run `upright-build check`"
+        }
         (AgentError::Apply(ApplyError::NoWay { .. } | ApplyError::Compose { .. }), Exit::NotTrusted) => {
             "; what runs is untouched; try again later, and if it stays so, let the publisher run `upright-build check`"
         }
