@@ -14,6 +14,7 @@ pub mod name;
 pub mod payload;
 pub mod pe;
 pub mod release;
+pub mod size;
 pub mod tuf;
 pub mod uuid;
 pub mod verity;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use upright_manifests::channel::{Day, Window};
 use upright_manifests::name::{ChannelName, OsName};
+use upright_manifests::size::Size;
 
 pub use check::{Check, Probe};
 pub use read::ConfigError;
@@ -175,11 +176,17 @@ pub struct Limits {
     /// How long a server may say nothing before that counts as a failure. One that sends less than 1 KiB a second over twice
     /// this time fails, too.
     pub stall: Time,
+    /// How many bytes of an update are fetched a second at most; as many as come if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetch_rate: Option<Size>,
+    /// How many bytes are written to a slot a second at most; as many as the disk takes if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_rate: Option<Size>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let [patience, stall] = [120, 30].map(|seconds| Time(Duration::from_secs(seconds)));
-        Self { without: Vec::new(), patience, stall }
+        Self { without: Vec::new(), patience, stall, fetch_rate: None, write_rate: None }
     }
 }

@@ -7,6 +7,7 @@ use upright_manifests::bytes::human;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 use upright_manifests::release::Release;
+use upright_manifests::size::Size;
 use upright_manifests::verity::{Geometry, SUPERBLOCK_SIZE, Superblock, VerityParams};
 use upright_manifests::version::Version;
 
@@ -14,7 +15,8 @@ use super::perform::Reporter;
 use super::{Agent, AgentError, Offer};
 use crate::apply::{Job, Partitions, Room, audit, check_signer, install, preflight, ways};
 use crate::fetch::{Fetcher, Patience};
-use crate::host::{Access, BlockDevice, Part};
+use crate::flow::GentleDevice;
+use crate::host::{Access, BlockDevice, Clock, Part};
 use crate::machine::{Effect, Event, Progress, State, Target};
 use crate::store::RecordFile;
 
@@ -50,13 +52,19 @@ impl fmt::Display for UpdatePlan {
 }
 
 /// Both partitions of a slot, open.
-struct Opened {
+struct Opened<'a> {
     slot: Slot,
-    root: Box<dyn BlockDevice>,
-    verity: Box<dyn BlockDevice>,
+    root: Box<dyn BlockDevice + 'a>,
+    verity: Box<dyn BlockDevice + 'a>,
 }
 
-impl Opened {
+impl<'a> Opened<'a> {
+    /// The same, written at a bounded rate.
+    fn gently(self, clock: &'a dyn Clock, rate: Option<Size>) -> Opened<'a> {
+        let gentle = |device: Box<dyn BlockDevice + 'a>| Box::new(GentleDevice::new(device, clock, rate));
+        Opened { slot: self.slot, root: gentle(self.root), verity: gentle(self.verity) }
+    }
+
     fn partitions(&self) -> Partitions<'_> {
         Partitions { slot: self.slot, root: self.root.as_ref(), verity: self.verity.as_ref() }
     }
@@ -67,14 +75,13 @@ impl Agent<'_> {
     pub fn plan_update(&self, offer: &Offer) -> Result<UpdatePlan, AgentError> {
         let release = &offer.release;
         let plan = ways(release, &self.booted.root_hash, &self.config.limits.without);
-        let uki = release.uki.compose.size;
         Ok(UpdatePlan {
             from: self.booted.version.clone(),
             to: release.version.clone(),
             slot: self.booted.slot.other(),
-            ways: plan.ways.iter().map(|(way, bytes)| (way.name().to_owned(), bytes + uki)).collect(),
+            ways: plan.ways.iter().map(|(way, bytes)| (way.name().to_owned(), *bytes)).collect(),
             without: plan.without,
-            writes: release.root.size + release.root.verity.hash_size + release.uki.size,
+            writes: plan.writes,
         })
     }
 
@@ -135,15 +142,15 @@ impl Agent<'_> {
             .remove_others(&self.running_entry())
             .map_err(AgentError::system(format!("remove the boot entry of slot {slot}")))?;
         let begin = self.host.clock().monotonic();
-        let into = self.open_slot(slot, Access::Write)?;
+        let (host, limits) = (self.host, &self.config.limits);
+        let into = self.open_slot(slot, Access::Write)?.gently(host.clock(), limits.write_rate);
         let from = self.open_slot(slot.other(), Access::Read)?;
         let entry = self.entry(&target, slot);
-        let host = self.host;
         // Hosts that lose the same server must not all come back to it at once.
         let id = *Digest::of(host.machine().id().as_bytes()).as_bytes();
         let seed = id.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let patience = Patience { seed, total: self.config.limits.patience.0, ..Patience::default() };
-        let fetcher = Fetcher::new(host.remote(), host.clock(), patience);
+        let patience = Patience { seed, total: limits.patience.0, ..Patience::default() };
+        let fetcher = Fetcher::new(host.remote(), host.clock(), patience).at_most(limits.fetch_rate);
         let job = Job {
             fetcher: &fetcher,
             boot: host.boot(),
@@ -152,7 +159,7 @@ impl Agent<'_> {
             target: into.partitions(),
             base: from.partitions(),
             base_hash: self.booted.root_hash,
-            without: &self.config.limits.without,
+            without: &limits.without,
         };
         let (file, record) = (&self.file, &mut self.record);
         let mut way = install(&job, progress, &mut |progress| keep(file, record, progress), reporter)?;
@@ -190,7 +197,7 @@ impl Agent<'_> {
         }
     }
 
-    fn open_slot(&self, slot: Slot, access: Access) -> Result<Opened, AgentError> {
+    fn open_slot(&self, slot: Slot, access: Access) -> Result<Opened<'static>, AgentError> {
         if access == Access::Write && slot == self.booted.slot {
             let refusal = std::io::Error::other("it is the one that runs, which is never written");
             return Err(AgentError::system(format!("open slot {slot} for writing"))(refusal));

@@ -3,6 +3,7 @@
 use std::io;
 
 use upright_manifests::BLOCK_SIZE;
+use upright_manifests::bytes::human;
 use upright_manifests::chunks::Holding;
 use upright_manifests::digest::Digest;
 use upright_manifests::release::Release;
@@ -70,10 +71,19 @@ pub fn install(
     let first = First::conceal(job.target, resumed, &job.release.root.verity)
         .map_err(|source| ApplyError::Device { what: "clear the slot's superblocks".to_owned(), source })?;
     let held_release = first.hint().is_some();
-    let mut work = Work { job, first, held_release, before: progress.fetched, progress, keep, reporter };
+    let mut work = Work {
+        job,
+        first,
+        held_release,
+        writes: plan.writes,
+        before: progress.fetched,
+        progress,
+        keep,
+        reporter,
+    };
     let mut failed = Vec::new();
-    for (way, _) in &plan.ways[next..] {
-        match work.attempt(way)? {
+    for (way, fetches) in &plan.ways[next..] {
+        match work.attempt(way, *fetches)? {
             Ok(()) => return work.finish(),
             Err(error) => {
                 tracing::warn!(way = way.name(), "{error}");
@@ -100,6 +110,8 @@ struct Work<'w, 'j> {
     first: First<'j>,
     /// Whether the slot held a whole release, as far as its hash tree tells.
     held_release: bool,
+    /// How many bytes are written at most.
+    writes: u64,
     /// Bytes that were fetched by runs before this one.
     before: u64,
     progress: Progress,
@@ -109,14 +121,19 @@ struct Work<'w, 'j> {
 
 impl Work<'_, '_> {
     /// Writes the slot by one way and reads it back. What reads back wrong is mended, once, by fetching what is wrong.
-    fn attempt(&mut self, way: &Way) -> Result<Result<(), WayError>, ApplyError> {
+    fn attempt(&mut self, way: &Way, fetches: u64) -> Result<Result<(), WayError>, ApplyError> {
         let (version, slot) = (&self.job.release.version, self.job.target.slot);
         if self.progress.way != way.name() {
             way.name().clone_into(&mut self.progress.way);
             self.progress.segments = None;
         }
         let verb = if self.progress.durable > 0 { "going on" } else { "beginning" };
-        self.reporter.step(&format!("{verb} to write {version} to slot {slot} by {}", way.name()));
+        self.reporter.step(&format!(
+            "{verb} to write {version} to slot {slot} by {}: at most {} to fetch and {} to write",
+            way.name(),
+            human(fetches),
+            human(self.writes)
+        ));
         if let Err(error) = self.write(way) {
             return Ok(Err(error));
         }

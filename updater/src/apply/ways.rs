@@ -30,11 +30,13 @@ impl Way {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct WayPlan {
-    /// The ways, each with the bytes it fetches at most.
+    /// The ways, each with the bytes it fetches at most, what makes the UKI included.
     #[serde(serialize_with = "names")]
     pub ways: Vec<(Way, u64)>,
     /// The ways that were left out, and why.
     pub without: Vec<(String, String)>,
+    /// How many bytes any of them writes at most.
+    pub writes: u64,
 }
 
 fn names<S: serde::Serializer>(ways: &[(Way, u64)], serializer: S) -> Result<S::Ok, S::Error> {
@@ -45,7 +47,9 @@ fn names<S: serde::Serializer>(ways: &[(Way, u64)], serializer: S) -> Result<S::
 /// way fetches more than the full payload: a delta that is larger is no way.
 pub fn ways(release: &Release, booted: &Digest, without: &[String]) -> WayPlan {
     let full = release.root.full.size;
-    let mut plan = WayPlan { ways: Vec::new(), without: Vec::new() };
+    let uki = release.uki.compose.size;
+    let writes = release.root.size + release.root.verity.hash_size + release.uki.size;
+    let mut plan = WayPlan { ways: Vec::new(), without: Vec::new(), writes };
     let edge = release.deltas.iter().find(|edge| edge.from_root_hash == *booted);
     let left_out = |way: &str| without.iter().any(|name| name == way);
     match edge {
@@ -54,14 +58,14 @@ pub fn ways(release: &Release, booted: &Digest, without: &[String]) -> WayPlan {
         Some(edge) if edge.delta.size >= full => {
             plan.leave_out("delta", format!("it has {} bytes, the full payload {full}", edge.delta.size));
         }
-        Some(edge) => plan.ways.push((Way::Delta(edge.clone()), edge.delta.size)),
+        Some(edge) => plan.ways.push((Way::Delta(edge.clone()), edge.delta.size + uki)),
     }
     match left_out("chunks") {
         true => plan.leave_out("chunks", "the configuration leaves it out".to_owned()),
         // How many chunks are missing is known when their index is there; never more than everything.
-        false => plan.ways.push((Way::Chunks, full)),
+        false => plan.ways.push((Way::Chunks, full + uki)),
     }
-    plan.ways.push((Way::Full, full));
+    plan.ways.push((Way::Full, full + uki));
     plan
 }
 

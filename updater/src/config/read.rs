@@ -4,10 +4,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use upright_manifests::size::Size;
+
 use super::{Check, Config, Probe};
 
 /// The largest configuration that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// The lowest rate that an update can be held to, in bytes a second.
+const MIN_RATE: Size = Size(4 << 10);
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +82,14 @@ impl Config {
         }
         if self.limits.stall.0.is_zero() {
             return Err(("stall", "stall must be longer than 0s".to_owned()));
+        }
+        for (key, rate) in [("fetch-rate", self.limits.fetch_rate), ("write-rate", self.limits.write_rate)] {
+            if rate.is_some_and(|rate| rate < MIN_RATE) {
+                return Err((
+                    key,
+                    format!("{key} must be {MIN_RATE} a second at least, or an update would take days"),
+                ));
+            }
         }
         if let Some(way) = self.limits.without.iter().find(|way| !["delta", "chunks"].contains(&way.as_str()))
         {

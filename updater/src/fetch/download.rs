@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use upright_manifests::digest::Digest;
 use upright_manifests::release::{Blob, PartedBlob};
+use upright_manifests::size::Size;
 
 use super::backoff::{Backoff, Patience};
 use super::error::FetchError;
+use crate::flow::{Flow, Flowing};
 use crate::host::{Clock, Remote, RemoteError};
 
 /// How many parts wait to be used while another is fetched.
@@ -31,13 +33,19 @@ pub struct Fetcher<'a> {
     remote: &'a dyn Remote,
     clock: &'a dyn Clock,
     patience: Patience,
+    flow: Flow<'a>,
     fetched: AtomicU64,
 }
 
 impl<'a> Fetcher<'a> {
     /// A fetcher that has fetched nothing.
     pub fn new(remote: &'a dyn Remote, clock: &'a dyn Clock, patience: Patience) -> Self {
-        Self { remote, clock, patience, fetched: AtomicU64::new(0) }
+        Self { remote, clock, patience, flow: Flow::new(clock, None), fetched: AtomicU64::new(0) }
+    }
+
+    /// The same with at most so many bytes a second.
+    pub fn at_most(self, rate: Option<Size>) -> Self {
+        Self { flow: Flow::new(self.clock, rate), ..self }
     }
 
     /// How many bytes came so far, those that were of no use included.
@@ -210,8 +218,9 @@ impl<'a> Line<'a> {
             self.open = Some((self.fetcher.remote.open(self.path, position..until)?, position));
         }
         let Some((reader, at)) = &mut self.open else { return Ok(()) };
+        let mut reader = Flowing::new(reader, &self.fetcher.flow);
         let gap = position - *at;
-        let skipped = io::copy(&mut reader.take(gap), &mut io::sink());
+        let skipped = io::copy(&mut reader.by_ref().take(gap), &mut io::sink());
         let before = bytes.len();
         let result = match skipped {
             Ok(count) if count == gap => reader.take((length - before) as u64).read_to_end(bytes).map(|_| ()),

@@ -1,6 +1,5 @@
 //! `upright.toml`: what a publisher settles once for an OS.
 
-mod size;
 mod template;
 
 use std::collections::BTreeMap;
@@ -11,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use upright_manifests::name::{Arch, ChannelName, OsName};
 
-pub use size::{ParseSizeError, Size};
 pub use template::template;
+pub use upright_manifests::size::Size;
 
 use super::error::{Error, Result};
 
