@@ -4,8 +4,10 @@
 //! believed: its output is bounded, and the signature is verified before it is used.
 
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use base64ct::{Base64, Encoding};
 
@@ -16,6 +18,12 @@ use crate::signer::{SignError, Signer};
 /// The most that is read from a command's output, in bytes.
 const MAX_OUTPUT: u64 = 4096;
 
+/// How long a command may take, unless more is asked for: long enough for a person to touch a token.
+pub const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often a command that has ended its output is asked whether it has ended itself.
+const POLL: Duration = Duration::from_millis(10);
+
 /// A command that signs with one key. The bytes to sign are its standard input; the signature, on its
 /// standard output, is 64 raw bytes, 128 hexadecimal digits or base64, with or without a newline.
 #[derive(Debug, Clone)]
@@ -23,16 +31,23 @@ pub struct ExternalSigner {
     public: PublicKey,
     program: String,
     arguments: Vec<String>,
+    limit: Duration,
 }
 
 impl ExternalSigner {
     /// A signer that runs `program` with `arguments`, without a shell, and should sign with `public`.
     pub fn new(public: PublicKey, program: impl Into<String>, arguments: Vec<String>) -> Self {
-        Self { public, program: program.into(), arguments }
+        Self { public, program: program.into(), arguments, limit: TIME_LIMIT }
+    }
+
+    /// The same with another limit to the time that the command may take.
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     fn run(&self, bytes: &[u8]) -> Result<Vec<u8>, SignError> {
         let failed = |source| SignError::Command { command: self.program.clone(), source };
+        let started = Instant::now();
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::piped())
@@ -40,33 +55,51 @@ impl ExternalSigner {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        // Each pipe has its own thread, so that neither side waits for the other to read first.
-        let (output, errors) = thread::scope(|scope| {
-            let errors = scope.spawn(|| drain(stderr));
-            scope.spawn(move || {
-                // A command that does not read all of its input is judged by its output alone.
-                stdin.map(|mut stdin| stdin.write_all(bytes)).transpose().ok()
-            });
-            (drain(stdout), errors.join().unwrap_or_default())
-        });
-        let status = child.wait().map_err(failed)?;
+        // Each pipe has its own thread, so that neither side waits for the other to read first. They are not waited for: a
+        // process that the command left behind may hold the pipes for ever.
+        let (output, errors) = (drain(child.stdout.take()), drain(child.stderr.take()));
+        let (stdin, input) = (child.stdin.take(), bytes.to_vec());
+        // A command that does not read all of its input is judged by its output alone.
+        thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
+        let output = output.recv_timeout(self.limit).ok();
+        let status = output.as_ref().map(|_| self.wait(&mut child, started)).transpose().map_err(failed)?;
+        let (Some(output), Some(status)) = (output, status.flatten()) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(SignError::TimedOut { command: self.program.clone(), limit: self.limit });
+        };
         if !status.success() {
+            let errors = errors.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
             let stderr = String::from_utf8_lossy(&errors);
             let stderr = stderr.lines().last().unwrap_or("it wrote no reason").chars().take(200).collect();
             return Err(SignError::Failed { command: self.program.clone(), status, stderr });
         }
         Ok(output)
     }
+
+    /// Waits for the command's end; none when the time is up.
+    fn wait(&self, child: &mut Child, started: Instant) -> std::io::Result<Option<ExitStatus>> {
+        loop {
+            match child.try_wait()? {
+                None if started.elapsed() < self.limit => thread::sleep(POLL),
+                outcome => return Ok(outcome),
+            }
+        }
+    }
 }
 
 /// The first [`MAX_OUTPUT`] bytes; the rest is read and dropped, so that the writer is not stopped.
-fn drain(pipe: Option<impl Read>) -> Vec<u8> {
-    let mut kept = Vec::new();
-    if let Some(mut pipe) = pipe {
-        let _ = pipe.by_ref().take(MAX_OUTPUT).read_to_end(&mut kept);
-        let _ = std::io::copy(&mut pipe, &mut std::io::sink());
-    }
+fn drain(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (done, kept) = channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.by_ref().take(MAX_OUTPUT).read_to_end(&mut bytes);
+            let _ = std::io::copy(&mut pipe, &mut std::io::sink());
+        }
+        // Nobody listens any more once the time is up.
+        let _ = done.send(bytes);
+    });
     kept
 }
 
@@ -127,6 +160,17 @@ mod tests {
         let other = KeyPair::from_seed([2; 32]).sign(b"x").unwrap();
         let error = signer(&format!("cat >/dev/null; echo {other}")).sign(b"x").unwrap_err();
         assert!(matches!(error, SignError::WrongKey { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_stopped() {
+        // One with its output open, one that has closed it, one that leaves another process behind.
+        for script in ["exec sleep 600", "exec >&- 2>&-; sleep 600", "sleep 600 & wait"] {
+            let started = Instant::now();
+            let error = signer(script).within(Duration::from_millis(200)).sign(b"x").unwrap_err();
+            assert!(matches!(error, SignError::TimedOut { .. }), "{script}: {error}");
+            assert!(started.elapsed() < Duration::from_secs(60), "{script}");
+        }
     }
 
     #[test]

@@ -33,6 +33,17 @@ pub enum SignError {
         /// The last line it wrote to standard error.
         stderr: String,
     },
+    /// The external command does not end.
+    #[error(
+        "the signing command {command:?} did not end within {limit:?} and was stopped; see what it waits for, or give it \
+         more time with --timeout, or `timeout` in upright.toml"
+    )]
+    TimedOut {
+        /// The program.
+        command: String,
+        /// The time it was given.
+        limit: std::time::Duration,
+    },
     /// The external command's output is not a signature.
     #[error(
         "the signing command {command:?} wrote {length} bytes that are not an ed25519 signature; \

@@ -64,6 +64,43 @@ fn we_read_the_key_files_that_openssl_makes() {
 }
 
 #[test]
+fn a_passphrase_comes_from_a_descriptor_a_file_or_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("pass"), "correct horse\n").unwrap();
+    done(folder, &["new", "key.pem", "--passphrase", "file:pass"]);
+    let by_environment = done(folder, &["show", "key.pem", "--passphrase", "env:PASS", "--format", "hex"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_upright-keys"));
+    command.current_dir(folder).args(["show", "key.pem", "--passphrase", "fd:0", "--format", "hex"]);
+    let by_descriptor = command.stdin(fs::File::open(folder.join("pass")).unwrap()).output().unwrap();
+    assert_eq!(String::from_utf8(by_descriptor.stdout).unwrap(), by_environment);
+    // openssl names what it is encrypted with.
+    let parsed = openssl(folder, &["asn1parse", "-in", "key.pem"]);
+    let parsed = String::from_utf8(parsed).unwrap();
+    assert!(parsed.contains("scrypt") && parsed.contains("aes-256-cbc"), "{parsed}");
+    let public = openssl(folder, &["pkey", "-in", "key.pem", "-passin", "file:pass", "-pubout"]);
+    assert_eq!(public, done(folder, &["show", "key.pem.pub", "--format", "pem"]).as_bytes());
+    // Every notation that is shown is read again.
+    for notation in ["hex", "pem", "minisign"] {
+        let shown = done(folder, &["show", "key.pem.pub", "--format", notation]);
+        fs::write(folder.join("shown"), shown).unwrap();
+        assert_eq!(done(folder, &["show", "shown", "--format", "hex"]), by_environment, "{notation}");
+    }
+}
+
+#[test]
+fn a_signing_command_that_hangs_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    done(folder, &["new", "key.pem", "--unencrypted"]);
+    fs::write(folder.join("bytes"), "x").unwrap();
+    let hung =
+        ["sign", "bytes", "--raw", "--command", "sleep 600", "--public", "key.pem.pub", "--timeout", "1"];
+    let error = refused(folder, &hung);
+    assert!(error.contains("the signing command \"sleep\" did not end within 1s and was stopped"), "{error}");
+}
+
+#[test]
 fn a_ceremony_gathers_signatures_from_several_machines() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::{files, summary};
+use super::{files, standing, summary};
 
 /// Combines the signatures of documents that were made from the same request.
 #[derive(clap::Args)]
@@ -12,6 +12,9 @@ pub(super) struct Combine {
     /// The signed documents
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// Fails unless enough of the keys that this root.json appoints have signed, and of those that a new root appoints
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
     /// Writes the combined document here, - for standard output
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -27,6 +30,10 @@ impl Combine {
         }
         for line in summary::of(&document) {
             files::note(&line);
+        }
+        if let Some(path) = &self.root {
+            let root = files::read_document(path)?;
+            standing::require(&document, &root).with_context(|| path.display().to_string())?;
         }
         files::write(&self.output, &document.to_bytes())
     }

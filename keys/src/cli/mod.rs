@@ -7,6 +7,7 @@ mod new;
 mod show;
 mod sign;
 mod sign_request;
+mod standing;
 mod summary;
 
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ An offline ceremony moves small files between machines:
   upright-keys sign-request staged/2.root.json --output request.json
   upright-keys sign request.json --key root-1.pem --passphrase file:pass --output one.json
   upright-keys sign request.json --key root-2.pem --passphrase fd:0 --output two.json
-  upright-keys combine one.json two.json --output 2.root.json";
+  upright-keys combine one.json two.json --root root.json --output 2.root.json";
 
 /// Makes, shows and uses the keys that sign releases.
 #[derive(Parser)]

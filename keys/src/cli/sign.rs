@@ -1,11 +1,12 @@
 //! `upright-keys sign`: adds signatures to a document, or signs a file's bytes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
 use super::{files, show, summary};
-use crate::external::ExternalSigner;
+use crate::external::{ExternalSigner, TIME_LIMIT};
 use crate::passphrase::PassphraseSource;
 use crate::signer::Signer;
 
@@ -26,6 +27,9 @@ pub(super) struct Sign {
     /// The public key file of --command
     #[arg(long, value_name = "FILE", requires = "command")]
     public: Option<PathBuf>,
+    /// Stops --command when it has not ended after so many seconds
+    #[arg(long, value_name = "SECONDS", requires = "command", default_value_t = TIME_LIMIT.as_secs())]
+    timeout: u64,
     /// Writes the signed document here instead of over FILE, - for standard output
     #[arg(long, value_name = "FILE", conflicts_with = "raw")]
     output: Option<PathBuf>,
@@ -79,7 +83,8 @@ impl Sign {
             let mut words = command.split_whitespace().map(str::to_owned);
             let program = words.next().context("--command is empty")?;
             let public = show::read_public(public, None)?;
-            signers.push(Box::new(ExternalSigner::new(public, program, words.collect())));
+            let signer = ExternalSigner::new(public, program, words.collect());
+            signers.push(Box::new(signer.within(Duration::from_secs(self.timeout))));
         }
         Ok(signers)
     }
