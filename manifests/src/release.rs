@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::BLOCK_SIZE;
 use crate::digest::Digest;
-use crate::name::{Arch, OsName, RepoPath};
+use crate::name::{Arch, ChannelName, OsName, RepoPath};
 use crate::verity::VerityParams;
 use crate::version::Version;
 
@@ -161,6 +161,11 @@ impl Release {
     /// The target path of a release's manifest.
     pub fn target_path(os: &OsName, arch: Arch, version: &Version) -> String {
         format!("releases/{os}/{arch}/{version}.json")
+    }
+
+    /// The target path of a release's manifest in the listing of a channel that has one of its own, because a team signs it.
+    pub fn channel_path(os: &OsName, arch: Arch, channel: &ChannelName, version: &Version) -> String {
+        format!("releases/{os}/{arch}/{channel}/{version}.json")
     }
 
     fn check(&self) -> Result<(), ReleaseError> {

@@ -4,10 +4,14 @@
 //! again; [`Client::refresh`] and [`Client::target`] are that loop. Numbers in comments are the
 //! specification's.
 
+mod walk;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp as Time;
 use serde::Serialize;
+
+pub use walk::Delegated;
 
 use super::document::{Document, Summary};
 use super::error::{Problem, TufError};
@@ -74,6 +78,8 @@ pub enum Answer {
 pub struct Target {
     /// The target path.
     pub path: String,
+    /// The role that lists it: `targets`, or a delegated role's name.
+    pub role: String,
     /// Its length in bytes.
     pub length: u64,
     /// Its hashes; at least one is of a known algorithm.
@@ -85,7 +91,7 @@ pub struct Target {
 /// How a role stands, for status and warnings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoleStatus {
-    /// `root`, `timestamp`, `snapshot` or `targets`.
+    /// `root`, `timestamp`, `snapshot`, `targets`, or a delegated role's name.
     pub role: String,
     /// The version that is trusted.
     pub version: u64,
@@ -118,6 +124,7 @@ pub struct Client {
     effects: VecDeque<Need>,
     failure: Option<TufError>,
     found: Option<Target>,
+    consulted: BTreeMap<String, RoleStatus>,
 }
 
 /// A file that was asked for, and the length that is signed for it if there is one.
@@ -170,6 +177,7 @@ impl Client {
             effects: VecDeque::new(),
             failure: None,
             found: None,
+            consulted: BTreeMap::new(),
         })
     }
 
@@ -259,6 +267,11 @@ impl Client {
         let Trusted { root, timestamp, snapshot, targets } = &self.trusted;
         let others = [timestamp.as_ref().map(row), snapshot.as_ref().map(row), targets.as_ref().map(row)];
         [Some(row(root))].into_iter().chain(others).flatten().collect()
+    }
+
+    /// The delegated roles that searches have relied on so far, by name.
+    pub fn consulted(&self) -> impl Iterator<Item = &RoleStatus> {
+        self.consulted.values()
     }
 
     /// A failed refresh stays failed; a failed search leaves the client ready for another.
@@ -407,6 +420,7 @@ impl Client {
         match search.advance(&self.trusted, &self.files, self.now)? {
             Some((role, file)) => self.fetch_listed(&role, &file, limits::TARGETS),
             None => {
+                self.consulted.extend(search.visited().clone());
                 let target = search.target(self.trusted.root.signed.consistent_snapshot)?;
                 self.found = Some(target);
                 self.state = State::Ready;

@@ -9,6 +9,7 @@
 //! | `trusted` | the checks between one document and the next (sections 5.3 to 5.6) |
 //! | `client` | the order of the steps: what to fetch, what to keep |
 //! | `search` | which delegated role speaks for a target (section 5.6.7) |
+//! | `client/walk` | all delegated roles, for who publishes or audits |
 //! | `error` | why a document is refused |
 
 pub mod client;
@@ -21,7 +22,7 @@ mod search;
 mod tests;
 mod trusted;
 
-pub use client::{Answer, Client, Fetch, Need, Outside, RoleStatus, Stored, Target};
+pub use client::{Answer, Client, Delegated, Fetch, Need, Outside, RoleStatus, Stored, Target};
 pub use document::{Document, Summary};
 pub use error::{Kind, Problem, TufError};
 
@@ -39,6 +40,12 @@ pub mod limits {
     pub const ROOTS: u32 = 256;
     /// How many delegated roles are visited in one search.
     pub const DELEGATIONS: usize = 32;
+    /// How many delegated roles are visited when all of them are wanted.
+    pub const ROLES: usize = 1024;
+    /// How many bytes their documents have in all, before no more are fetched.
+    pub const DELEGATED: u64 = 256 << 20;
+    /// The highest version of a document, which no other may follow.
+    pub const VERSION: u64 = (1 << 53) - 1;
     /// The longest name of a delegated role, in bytes, after escaping; it becomes a file name.
     pub const ROLE_NAME: usize = 200;
 }

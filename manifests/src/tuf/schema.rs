@@ -253,6 +253,14 @@ impl MetaFile {
     }
 }
 
+impl Targets {
+    /// The role that is asked first for a target that this document does not list itself.
+    pub fn delegate(&self, target: &str) -> Option<&DelegatedRole> {
+        let mut roles = self.delegations.iter().flat_map(|delegations| &delegations.roles);
+        roles.find(|role| names::speaks_for(role, target))
+    }
+}
+
 impl Timestamp {
     /// The entry of the snapshot.
     pub fn snapshot(&self) -> Option<&MetaFile> {
@@ -350,7 +358,7 @@ impl Body for Targets {
 fn check_version(version: u64) -> Result<(), String> {
     // The next version must be countable, and every other implementation able to read it as an integer.
     match version {
-        1..=0x1f_ffff_ffff_ffff => Ok(()),
+        1..=limits::VERSION => Ok(()),
         _ => Err(format!("version {version} is not between 1 and 2^53")),
     }
 }

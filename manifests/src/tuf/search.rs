@@ -3,16 +3,16 @@
 //! Roles are visited in pre-order, each only when its turn comes, and each is checked against the role that
 //! delegates to it on this path, however it was checked before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp as Time;
 
-use super::client::Target;
+use super::client::{RoleStatus, Target};
 use super::error::{Problem, TufError};
 use super::limits;
 use super::names;
-use super::schema::{Delegations, MetaFile, TargetFile, Targets};
+use super::schema::{Delegations, Header, MetaFile, TargetFile, Targets};
 use super::trusted::{Appointment, Trusted, accept_targets};
 
 /// A search under way.
@@ -21,8 +21,10 @@ pub(super) struct Search {
     started: bool,
     /// Roles still to visit, the next one last.
     stack: Vec<Visit>,
-    visited: BTreeSet<String>,
-    found: Option<TargetFile>,
+    /// Roles that were asked, and how they stand.
+    visited: BTreeMap<String, RoleStatus>,
+    /// What was found, and the role that lists it.
+    found: Option<(String, TargetFile)>,
 }
 
 /// A role to visit, on behalf of the role that delegates to it.
@@ -39,7 +41,7 @@ impl Search {
             target: target.to_owned(),
             started: false,
             stack: Vec::new(),
-            visited: BTreeSet::new(),
+            visited: BTreeMap::new(),
             found: None,
         }
     }
@@ -84,16 +86,22 @@ impl Search {
         Ok(name)
     }
 
+    /// The delegated roles that were asked so far.
+    pub(super) fn visited(&self) -> &BTreeMap<String, RoleStatus> {
+        &self.visited
+    }
+
     /// What was found, when the search is over.
     pub(super) fn target(&self, consistent_snapshot: bool) -> Result<Target, TufError> {
         let error = |problem| TufError::new(self.target.chars().take(255).collect::<String>(), problem);
-        let file = self.found.as_ref().ok_or_else(|| error(Problem::UnknownTarget))?;
+        let (role, file) = self.found.as_ref().ok_or_else(|| error(Problem::UnknownTarget))?;
         if file.hashes.prefix().is_none() {
             return Err(error(Problem::Unusable));
         }
         let fetch_path = names::fetch_path(&self.target, &file.hashes, consistent_snapshot);
         Ok(Target {
             path: self.target.clone(),
+            role: role.clone(),
             length: file.length,
             hashes: file.hashes.clone(),
             fetch_path: fetch_path.ok_or_else(|| error(Problem::Unusable))?,
@@ -103,7 +111,7 @@ impl Search {
     /// The role on top of the stack, once those that were visited before are gone from it.
     fn next_role(&mut self) -> Result<Option<String>, TufError> {
         while let Some(visit) = self.stack.last() {
-            match visit.name().filter(|name| !self.visited.contains(*name)) {
+            match visit.name().filter(|name| !self.visited.contains_key(*name)) {
                 // 5.6.7.1: visited already, and it did not list the target.
                 None => self.stack.pop(),
                 Some(_) if self.visited.len() >= limits::DELEGATIONS => {
@@ -118,14 +126,15 @@ impl Search {
 
     fn leave(&mut self, name: &str, targets: &Targets) {
         self.stack.pop();
-        self.visited.insert(name.to_owned());
+        let Header { version, expires, .. } = targets.header;
+        self.visited.insert(name.to_owned(), RoleStatus { role: name.to_owned(), version, expires });
         self.look_into(name, targets);
     }
 
     /// Takes the target from the role that lists it, or puts the roles it delegates to on the stack.
     fn look_into(&mut self, name: &str, targets: &Targets) {
         if let Some(file) = targets.targets.get(&self.target) {
-            self.found = Some(file.clone());
+            self.found = Some((name.to_owned(), file.clone()));
             return;
         }
         let Some(delegations) = &targets.delegations else { return };

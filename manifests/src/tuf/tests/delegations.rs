@@ -135,3 +135,57 @@ fn a_failed_search_leaves_the_client_ready_for_the_next() {
     assert_eq!(host.target(&repository, "team/x").unwrap_err().kind(), Kind::Signature);
     host.target(&repository, "file").unwrap();
 }
+
+#[test]
+fn a_walk_sees_every_role_once_and_none_hides_another() {
+    let mut repository = Repository::new();
+    repository.delegate("targets", "left", &["x"], true, 9);
+    repository.delegate("targets", "right", &["y"], true, 10);
+    repository.delegate("left", "deep", &["x"], false, 11);
+    repository.delegate("right", "deep", &["y"], false, 11);
+    repository.delegate("left", "forged", &["x"], false, 12);
+    repository.signers.insert("forged".into(), vec![13]);
+    repository.targets.get_mut("right").unwrap().header.expires = now() - days(1);
+    repository.publish();
+    repository.snapshot.meta.remove("deep.json");
+    repository.publish_snapshot();
+    let roles = Host::following(&repository).delegated(&repository);
+    let rows = roles.iter().map(|role| {
+        let problem = role.document.as_ref().err().map(|error| error.problem.clone());
+        (role.name.as_str(), role.delegator.as_str(), problem)
+    });
+    let rows: Vec<_> = rows.collect();
+    assert_eq!(rows[0], ("left", "targets", None));
+    assert_eq!(rows[1], ("right", "targets", None), "expiry is for the caller to judge");
+    assert_eq!(rows[2], ("deep", "left", Some(Problem::NotListed)));
+    assert!(matches!(rows[3], ("forged", "left", Some(Problem::Signatures { .. }))), "{rows:?}");
+    assert_eq!(rows.len(), 4);
+}
+
+#[test]
+fn a_walk_takes_no_roles_word_on_a_role_that_targets_names() {
+    let mut repository = Repository::new();
+    repository.delegate("targets", "evil", &["x"], true, 9);
+    repository.delegate("targets", "good", &["y"], true, 10);
+    repository.add_target("good", "y", b"good");
+    // It delegates to its neighbour's name, with a key of its own, and to more roles than are visited.
+    repository.delegate("evil", "good", &["x"], true, 11);
+    for number in 0..limits::ROLES {
+        repository.delegate("evil", &format!("role-{number}"), &["x"], true, 11);
+        repository.targets.remove(&format!("role-{number}"));
+    }
+    repository.signers.insert("good".into(), vec![10]);
+    repository.publish();
+    let roles = Host::following(&repository).delegated(&repository);
+    let good = roles.iter().find(|role| role.name == "good").unwrap();
+    assert_eq!((good.delegator.as_str(), good.document.as_ref().unwrap().targets.len()), ("targets", 1));
+    let last = roles.last().unwrap().document.as_ref().unwrap_err();
+    assert_eq!(last.problem, Problem::TooManyDelegations(limits::ROLES));
+    assert_eq!(roles.len(), limits::ROLES + 1);
+    // What the neighbour signs in its place is refused.
+    repository.signers.insert("good".into(), vec![11]);
+    repository.publish();
+    let roles = Host::following(&repository).delegated(&repository);
+    let good = roles.iter().find(|role| role.name == "good").unwrap();
+    assert!(matches!(good.document.as_ref().unwrap_err().problem, Problem::Signatures { .. }), "{good:?}");
+}

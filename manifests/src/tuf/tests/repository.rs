@@ -8,7 +8,7 @@ use upright_keys::{Envelope, KeyPair, RoleKeys, Signer};
 
 use crate::digest::Digest;
 use crate::tuf::schema::*;
-use crate::tuf::{Answer, Client, Fetch, Outside, Stored, Target, TufError};
+use crate::tuf::{Answer, Client, Delegated, Fetch, Outside, Stored, Target, TufError};
 
 pub(super) fn now() -> Time {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -207,6 +207,11 @@ impl Host {
     pub(super) fn target(&mut self, repository: &Repository, path: &str) -> Result<Target, TufError> {
         let mut client = self.client(repository, now())?;
         client.target(path, &mut Visit { host: self, served: &repository.served })
+    }
+
+    pub(super) fn delegated(&mut self, repository: &Repository) -> Vec<Delegated> {
+        let mut client = self.client(repository, now()).unwrap();
+        client.delegated(&mut Visit { host: self, served: &repository.served }).unwrap()
     }
 
     pub(super) fn version(&self, name: &str) -> Option<u64> {
