@@ -68,10 +68,10 @@ impl Agent<'_> {
         overrides: Overrides,
     ) -> Result<(Offer, BTreeMap<String, Timestamp>), AgentError> {
         let mut session = self.refresh()?;
-        let good_until = session.status().into_iter().map(|role| (role.role, role.expires)).collect();
         let os = self.os().clone();
         let channel = session.channel(&os, Arch::HERE, self.channel())?;
-        let (release, manifest) = session.release(&os, Arch::HERE, wanted.unwrap_or(&channel.version))?;
+        let version = wanted.unwrap_or(&channel.version);
+        let (release, manifest) = session.release(&channel, version)?;
         let machine_id = self.host.machine().id();
         let facts = HostFacts {
             os: &os,
@@ -84,10 +84,10 @@ impl Agent<'_> {
         };
         let decision = choose(&facts, &channel, &release, self.now(), overrides);
         if let Decision::TakeFirst { floor, .. } = &decision {
-            let (release, manifest) = session.release(&os, Arch::HERE, floor)?;
-            return Ok((Offer { decision, release, manifest, channel }, good_until));
+            let (release, manifest) = session.release(&channel, floor)?;
+            return Ok((Offer { decision, release, manifest, channel }, good_until(&session)));
         }
-        Ok((Offer { decision, release, manifest, channel }, good_until))
+        Ok((Offer { decision, release, manifest, channel }, good_until(&session)))
     }
 
     /// Fresh, trusted metadata.
@@ -114,4 +114,9 @@ impl Agent<'_> {
         }
         self.amend(|record| record.channel = channel)
     }
+}
+
+/// Until when each role is good that the offer relies on.
+fn good_until(session: &Session<'_>) -> BTreeMap<String, Timestamp> {
+    session.status().into_iter().map(|role| (role.role, role.expires)).collect()
 }

@@ -2,6 +2,7 @@
 
 use upright_manifests::channel::ChannelError;
 use upright_manifests::digest::Digest;
+use upright_manifests::name::ChannelName;
 use upright_manifests::release::ReleaseError;
 use upright_manifests::tuf::{Kind, TufError};
 
@@ -77,6 +78,16 @@ pub enum FetchError {
         path: String,
         /// What it describes.
         found: String,
+    },
+    /// A channel points at another manifest of its release than the one that is listed.
+    #[error(
+        "{path} is not the manifest that channel {channel} names, so the publisher made a mistake; nothing is taken"
+    )]
+    OtherManifest {
+        /// The manifest that is listed.
+        path: String,
+        /// The channel.
+        channel: ChannelName,
     },
 }
 

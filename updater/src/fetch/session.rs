@@ -10,7 +10,7 @@ use upright_manifests::channel::{self, Channel};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{Arch, ChannelName, OsName};
 use upright_manifests::release::{self, Release};
-use upright_manifests::tuf::{Answer, Client, Fetch, Outside, RoleStatus, Stored, limits};
+use upright_manifests::tuf::{Answer, Client, Fetch, Outside, Problem, RoleStatus, Stored, limits};
 use upright_manifests::version::Version;
 
 use super::FetchError;
@@ -53,9 +53,9 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    /// How long the metadata is good for, by role.
+    /// How long the metadata is good for, by role: the top-level roles, and the delegated ones that were relied on so far.
     pub fn status(&self) -> Vec<RoleStatus> {
-        self.client.status()
+        self.client.status().into_iter().chain(self.client.consulted().cloned()).collect()
     }
 
     /// The channel file of `channel`.
@@ -73,23 +73,40 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The manifest of a release, and its SHA-256.
-    pub fn release(
-        &mut self,
-        os: &OsName,
-        arch: Arch,
-        version: &Version,
-    ) -> Result<(Release, Digest), FetchError> {
-        let path = Release::target_path(os, arch, version);
+    /// The manifest of a release of `channel`'s OS, and its SHA-256. The release that the channel points at must be the very
+    /// one that it names.
+    pub fn release(&mut self, channel: &Channel, version: &Version) -> Result<(Release, Digest), FetchError> {
+        let (os, arch) = (&channel.os, channel.arch);
+        let path = self.release_path(channel, version)?;
         let (bytes, digest) = self.target(&path, release::MAX_BYTES)?;
         let manifest =
             Release::parse(&bytes).map_err(|source| FetchError::Release { path: path.clone(), source })?;
-        match (&manifest.os, manifest.arch, &manifest.version) == (os, arch, version) {
-            true => Ok((manifest, digest)),
-            false => {
-                let Release { os, arch, version, .. } = manifest;
-                Err(FetchError::Misplaced { path, found: format!("{os} {version} for {arch}") })
-            }
+        if (&manifest.os, manifest.arch, &manifest.version) != (os, arch, version) {
+            let Release { os, arch, version, .. } = manifest;
+            return Err(FetchError::Misplaced { path, found: format!("{os} {version} for {arch}") });
+        }
+        match *version == channel.version && digest != channel.manifest {
+            true => Err(FetchError::OtherManifest { path, channel: channel.channel.clone() }),
+            false => Ok((manifest, digest)),
+        }
+    }
+
+    /// Where a release of `channel` is listed: in the channel's own listing first if a team signs it, or else in the one that
+    /// channels without a team share.
+    fn release_path(&mut self, channel: &Channel, version: &Version) -> Result<String, FetchError> {
+        let (os, arch, name) = (&channel.os, channel.arch, &channel.channel);
+        let shared = Release::target_path(os, arch, version);
+        let pointer = self.client.target(&Channel::target_path(os, arch, name), &mut self.outside)?;
+        if pointer.role == "targets" {
+            // No delegated role has a say in it, however wide its patterns are.
+            return Ok(shared);
+        }
+        let own = Release::channel_path(os, arch, name, version);
+        match self.client.target(&own, &mut self.outside) {
+            Ok(_) => Ok(own),
+            // Anything but "nobody lists it" is a failure: what is refused must not open another way.
+            Err(FetchError::Tuf(error)) if error.problem == Problem::UnknownTarget => Ok(shared),
+            Err(error) => Err(error),
         }
     }
 
