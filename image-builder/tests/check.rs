@@ -11,7 +11,7 @@ use common::{NOW, Shop, request, three};
 use jiff::{SignedDuration, Timestamp};
 use upright_image_builder::repo::check::{Report, Source, check};
 use upright_image_builder::repo::progress::Silent;
-use upright_image_builder::repo::publish::{Bench, SIGNING};
+use upright_image_builder::repo::publish::Bench;
 use upright_image_builder::repo::refresh::refresh;
 use upright_image_builder::repo::serve::Server;
 use upright_image_builder::repo::signers::Signers;
@@ -136,7 +136,7 @@ fn refresh_makes_it_good_again_and_a_new_root_keeps_old_hosts() {
     let signers = Signers::open(&workspace, &roles, None).unwrap();
     let files = &upright_image_builder::repo::files::OnDisk;
     let bench = Bench { workspace: &workspace, signers: &signers, files, progress: &Silent, now: shop.now };
-    refresh(&bench, &["root", "targets"]).unwrap();
+    refresh(&bench, &["root", "targets"], None).unwrap();
     assert_eq!(here(&shop).errors, Vec::<String>::new());
     let source = Source::new(shop.root().join("repository").to_str().unwrap()).unwrap();
     let report = check(&source, shipped, shop.now, &Silent).unwrap();
@@ -167,11 +167,11 @@ fn the_online_roles_are_refreshed_without_the_offline_keys() {
         fs::remove_file(shop.root().join(format!("keys/{key}.pem"))).unwrap();
     }
     let workspace = shop.open();
-    let signers = Signers::open(&workspace, &SIGNING, None).unwrap();
+    let signers = Signers::open(&workspace, &["snapshot", "timestamp"], None).unwrap();
     let files = &upright_image_builder::repo::files::OnDisk;
     let bench =
         Bench { workspace: &workspace, signers: &signers, files, progress: &Silent, now: NOW + days(5) };
-    refresh(&bench, &[]).unwrap();
+    refresh(&bench, &[], None).unwrap();
     let place = shop.root().join("repository");
     assert_eq!(audit(&shop, place.to_str().unwrap(), NOW + days(10)).errors, Vec::<String>::new());
     assert!(Path::new(&place).join("metadata/4.snapshot.json").exists());

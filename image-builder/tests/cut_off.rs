@@ -11,7 +11,7 @@ use upright_image_builder::repo::published::Published;
 fn seen(shop: &Shop) -> String {
     let published = Published::read(&shop.open()).unwrap();
     let stable = published.channel(&"stable".parse().unwrap()).unwrap();
-    let release = &published.release(&stable.version).unwrap().release;
+    let release = &published.release(None, &stable.version).unwrap().release;
     let files = shop.repository();
     let there = |path: &str| files.iter().any(|(file, _)| file.to_str() == Some(path));
     assert!(there(release.root.full.path.as_str()) && there(release.root.chunks.path.as_str()));

@@ -65,7 +65,7 @@ fn promotion_adds_the_deltas_that_the_other_channels_hosts_need() {
     assert_eq!(stable.edges.iter().map(|edge| edge.from.as_str()).collect::<Vec<_>>(), ["1.1", "1.0"]);
     // The manifest is another one now, and both channels name it.
     let published = Published::read(&shop.open()).unwrap();
-    let manifest = published.release(&version("1.2")).unwrap().manifest;
+    let manifest = published.release(None, &version("1.2")).unwrap().manifest;
     assert!(published.channels.iter().all(|channel| channel.manifest == manifest));
     assert_eq!(published.channels.len(), 2);
 }
@@ -110,7 +110,7 @@ fn releases_beyond_those_kept_are_no_longer_offered() {
     let third = shop.publish("1.2", "stable").unwrap();
     assert_eq!(third.retired, [version("1.0")]);
     let published = Published::read(&shop.open()).unwrap();
-    assert!(published.release(&version("1.0")).is_none());
+    assert!(published.release(None, &version("1.0")).is_none());
     // Nothing that only 1.0 needed lies around, and the channel's hosts find all that is offered.
     let count = |ending: &str| {
         let files = shop.repository().into_iter();

@@ -38,7 +38,7 @@ impl Init {
         }
         output::note(
             "They will do for trying out. Before a real host trusts them, move root and targets to a machine without a \
-             network, or a token: whoever has them decides what your hosts run.",
+             network, or a token: whoever has them decides what your hosts run. docs/keys.md says how, and how keys are replaced.",
         );
         Ok(())
     }

@@ -15,7 +15,9 @@ mod output;
 mod publish;
 mod refresh;
 mod rollout;
+mod rotate;
 mod serve;
+mod staged;
 mod window;
 
 use std::path::PathBuf;
@@ -27,7 +29,9 @@ use upright_keys::{Passphrase, PassphraseSource};
 
 pub use exit::Exit;
 
+use crate::repo::ceremony;
 use crate::repo::error::chain;
+use crate::repo::files::OnDisk;
 use crate::repo::workspace::{Lock, Workspace};
 use bars::Bars;
 
@@ -77,6 +81,7 @@ enum Command {
     Check(check::Check),
     Serve(serve::Serve),
     Refresh(refresh::Refresh),
+    Rotate(rotate::Rotate),
     #[command(hide = true)]
     Man(manual::Man),
     #[command(hide = true)]
@@ -115,6 +120,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Check(command) => command.run(common),
         Command::Serve(command) => command.run(common),
         Command::Refresh(command) => command.run(common),
+        Command::Rotate(command) => command.run(common),
         Command::Man(command) => command.run(),
         Command::Completions(command) => command.run(),
     }
@@ -129,6 +135,7 @@ impl Common {
     fn lock(&self) -> anyhow::Result<(Workspace, Lock)> {
         let workspace = self.open()?;
         let lock = workspace.lock()?;
+        ceremony::finish(&workspace, &OnDisk)?;
         Ok((workspace, lock))
     }
 

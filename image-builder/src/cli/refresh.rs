@@ -1,8 +1,12 @@
 //! `upright-build refresh`.
 
-use clap::ValueEnum;
+use std::path::PathBuf;
 
-use super::{Common, output};
+use serde_json::json;
+
+use super::{Common, output, staged};
+use crate::repo::config::Config;
+use crate::repo::error::Error;
 use crate::repo::files::OnDisk;
 use crate::repo::publish::Bench;
 use crate::repo::refresh::refresh;
@@ -11,32 +15,24 @@ use crate::repo::signers::Signers;
 /// Sign the snapshot and the timestamp anew, before they expire: run it from CI every day
 #[derive(Debug, clap::Args)]
 pub(super) struct Refresh {
-    /// Sign this role anew too; needs its keys
+    /// Sign this role anew too; needs its keys: root, targets or a team of upright.toml
     #[arg(long = "role", value_name = "ROLE")]
-    roles: Vec<OfflineRole>,
+    roles: Vec<String>,
+    /// Leave documents of --role that lack signatures in this folder, to be signed with upright-keys; run it again then
+    #[arg(long, value_name = "DIR", requires = "roles")]
+    stage: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum OfflineRole {
-    Root,
-    Targets,
-}
-
 impl Refresh {
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
         let (workspace, _lock) = common.lock()?;
-        let roles: Vec<&'static str> = self
-            .roles
-            .iter()
-            .map(|role| match role {
-                OfflineRole::Root => "root",
-                OfflineRole::Targets => "targets",
-            })
-            .collect();
-        let needed: Vec<&str> = ["snapshot", "timestamp"].iter().chain(&roles).copied().collect();
+        let roles = self.roles.iter().map(|role| full_name(&workspace.config, role));
+        let roles = roles.collect::<Result<Vec<String>, _>>()?;
+        let online = ["snapshot", "timestamp"];
+        let needed: Vec<&str> = online.into_iter().chain(roles.iter().map(String::as_str)).collect();
         let signers = Signers::open(&workspace, &needed, common.passphrase()?.as_ref())?;
         let bars = common.bars();
         let bench = Bench {
@@ -46,13 +42,29 @@ impl Refresh {
             progress: &bars,
             now: common.now(),
         };
-        let status = refresh(&bench, &roles)?;
-        if self.json {
-            return output::json(&status);
+        let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
+        let (status, staged) = refresh(&bench, &roles, self.stage.as_deref())?;
+        match (self.json, staged.is_empty()) {
+            (true, true) => return output::json(&status),
+            (true, false) => return output::json(&json!({ "staged": staged })),
+            (false, false) => return output::print(&staged::text(&staged)),
+            (false, true) => {}
         }
         for role in status {
             output::print(&format!("{} version {}: until {}", role.role, role.version, role.expires))?;
         }
         Ok(())
     }
+}
+
+/// The name that metadata has for a role or a team.
+fn full_name(config: &Config, role: &str) -> Result<String, Error> {
+    if matches!(role, "root" | "targets") {
+        return Ok(role.to_owned());
+    }
+    if config.teams.contains_key(role) {
+        return Ok(config.team_role(role));
+    }
+    let teams = config.teams.keys().map(|team| format!(", {team}")).collect::<String>();
+    Err(Error::refused(format!("there is no role {role:?} to refresh: expected one of root, targets{teams}")))
 }

@@ -121,7 +121,7 @@ impl Rollout {
                 (None, false) => None,
             },
         };
-        let signing = Signing::open(common)?;
+        let signing = Signing::open(common, Some(&self.channel))?;
         let channel = publish::rollout(&signing.bench(now), &self.channel, &change)?;
         match self.json {
             true => output::json(&channel),

@@ -11,6 +11,7 @@ use super::config::template;
 use super::error::{Error, Result};
 use super::files::{OnDisk, STAGING, replace};
 use super::metadata::{Metadata, RoleSpec, Roles};
+use super::signers::public;
 use super::workspace::{CONFIG_FILE, Workspace};
 
 const ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
@@ -41,6 +42,9 @@ pub fn init(
         let path = folder.join(format!("{role}.pem"));
         let pair = KeyPair::generate().map_err(|error| Error::Failed(error.to_string()))?;
         pair.save(&path, passphrase).map_err(|error| Error::Failed(error.to_string()))?;
+        // It stays when the private key moves to a machine without a network.
+        let public = public::beside(&path);
+        fs::write(&public, pair.public().to_pem()).map_err(Error::file("write", &public))?;
         pairs.push(pair);
         keys.push((role, path));
     }

@@ -51,7 +51,8 @@ pub fn list(workspace: &Workspace) -> Result<Listing> {
         .iter()
         .map(|listed| {
             let release = &listed.release;
-            let channels = published.channels.iter().filter(|channel| channel.version == release.version);
+            let channels =
+                published.channels.iter().filter(|channel| published.pointed(channel) == Some(listed));
             let edge = |edge: &upright_manifests::release::DeltaEdge| EdgeSize {
                 from: edge.from.clone(),
                 size: edge.delta.size,
@@ -67,7 +68,9 @@ pub fn list(workspace: &Workspace) -> Result<Listing> {
             }
         })
         .collect();
-    let unpublished = builds.iter().filter(|build| published.release(&build.version).is_none());
+    let unpublished = builds
+        .iter()
+        .filter(|build| published.releases.iter().all(|listed| listed.release.version != build.version));
     rows.extend(unpublished.map(|build| Row {
         version: build.version.clone(),
         time: build.time,

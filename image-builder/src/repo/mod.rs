@@ -4,6 +4,7 @@
 //! that a publish can be cut off at any of its steps in a test. The commands' texts and flags are `cli`'s.
 
 pub mod build;
+pub mod ceremony;
 pub mod check;
 pub mod config;
 pub mod diff;
@@ -17,6 +18,7 @@ pub mod progress;
 pub mod publish;
 pub mod published;
 pub mod refresh;
+pub mod rotate;
 pub mod serve;
 pub mod signers;
 mod sweep;

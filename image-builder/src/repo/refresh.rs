@@ -1,32 +1,31 @@
 //! Signs metadata anew before it expires.
 
+use std::path::Path;
+
 use upright_manifests::tuf::RoleStatus;
 
+use super::ceremony::{self, Staged};
 use super::error::{Error, Result};
-use super::files::{STAGING, replace};
 use super::publish::Bench;
 use super::published::Published;
-use super::sweep::sweep;
 
-/// Signs the snapshot and the timestamp anew, and the documents of `roles`; the state after.
-pub fn refresh(bench: &Bench<'_>, roles: &[&'static str]) -> Result<Vec<RoleStatus>> {
+/// Signs the snapshot and the timestamp anew, and the documents of `roles`; the state after. With a folder to stage in,
+/// documents whose keys are elsewhere are left there to be signed, and nothing changes before they are.
+pub fn refresh(
+    bench: &Bench<'_>,
+    roles: &[&str],
+    stage: Option<&Path>,
+) -> Result<(Vec<RoleStatus>, Vec<Staged>)> {
     let failed = |error: super::metadata::MetadataError| Error::Failed(error.to_string());
     let mut published = Published::read(bench.workspace)?;
-    let needed: Vec<&'static str> = ["snapshot", "timestamp"].iter().chain(roles).copied().collect();
-    bench.signers.require(&published.metadata, &needed)?;
-    for role in roles {
+    let mut needed = vec!["snapshot", "timestamp"];
+    if stage.is_none() {
+        needed.extend(roles);
+    }
+    bench.signers.require(&bench.workspace.config, &published.metadata, &needed)?;
+    for role in roles.iter().chain(&["snapshot"]) {
         published.metadata.renew(role).map_err(failed)?;
     }
-    let files = published.metadata.refresh(&bench.signers.all(), bench.now).map_err(failed)?;
-    let repository = bench.workspace.repository();
-    let staging = repository.join(STAGING);
-    for file in &files {
-        replace(bench.files, &staging, &repository.join("metadata").join(&file.name), &file.bytes)?;
-        if file.name.ends_with(".root.json") {
-            replace(bench.files, &staging, &bench.workspace.trusted_root(), &file.bytes)?;
-        }
-    }
-    sweep(&repository, &published, bench.files, bench.now)?;
-    bench.files.remove(&staging).map_err(Error::file("remove", &staging))?;
-    Ok(published.metadata.status())
+    let staged = ceremony::publish(bench, &mut published, &[], stage)?;
+    Ok((published.metadata.status(), staged))
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use upright_manifests::release::Release;
+use upright_manifests::tuf::{RoleStatus, names};
 
 use super::error::{Error, Result};
 use super::files::Files;
@@ -24,17 +25,20 @@ pub(super) fn sweep(
     now: Timestamp,
 ) -> Result<()> {
     let needed = needed(published);
-    for folder in ["payloads", "deltas"] {
+    // What cannot be read may need anything.
+    let judged = published.damage.is_empty();
+    for folder in ["payloads", "deltas"].into_iter().filter(|_| judged) {
         let stale = |name: &str| !needed.contains(&format!("{folder}/{name}"));
         remove(&repository.join(folder), files, now, &stale)?;
     }
-    let version = |role: &str| published.metadata.status().iter().find(|s| s.role == role).map(|s| s.version);
-    for role in ["snapshot", "targets"] {
-        let current = version(role).unwrap_or(0);
+    for RoleStatus { role, version, .. } in published.metadata.status() {
+        if matches!(role.as_str(), "root" | "timestamp") {
+            continue;
+        }
+        let suffix = format!(".{}", names::stored_name(&role));
         let stale = |name: &str| {
-            let number =
-                name.strip_suffix(&format!(".{role}.json")).and_then(|number| number.parse::<u64>().ok());
-            number.is_some_and(|number| number < current)
+            let number = name.strip_suffix(&suffix).and_then(|number| number.parse::<u64>().ok());
+            number.is_some_and(|number| number < version)
         };
         remove(&repository.join("metadata"), files, now, &stale)?;
     }

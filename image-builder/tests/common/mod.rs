@@ -12,9 +12,11 @@ use upright_image_builder::repo::build::{Build, FORMAT, Image, UkiFile, UkiPart}
 use upright_image_builder::repo::files::{Files, OnDisk};
 use upright_image_builder::repo::init::init;
 use upright_image_builder::repo::progress::Silent;
-use upright_image_builder::repo::publish::{self, Bench, Outcome, Request, SIGNING};
+use upright_image_builder::repo::publish::{self, Bench, Outcome, Request};
+use upright_image_builder::repo::rotate;
 use upright_image_builder::repo::signers::Signers;
 use upright_image_builder::repo::workspace::Workspace;
+use upright_keys::KeyPair;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Arch;
 use upright_manifests::verity::{Discard, TreeBuilder, salt};
@@ -69,10 +71,46 @@ impl Shop {
 
     pub fn publish_through(&self, files: &dyn Files, request: &Request) -> Result<Outcome, String> {
         let workspace = self.open();
-        let signers = Signers::open(&workspace, &SIGNING, None).unwrap();
+        let roles = publish::signing(&workspace.config, &request.channel);
+        let signers = Signers::open(&workspace, &roles, None).unwrap();
         let bench =
             Bench { workspace: &workspace, signers: &signers, files, progress: &Silent, now: self.now };
         publish::publish(&bench, request).map_err(|error| error.to_string())
+    }
+
+    /// Gives channels to a team, with a key of its own, in upright.toml.
+    pub fn team(&self, name: &str, channels: &str) {
+        let key = KeyPair::generate().unwrap();
+        key.save(&self.root().join(format!("keys/{name}.pem")), None).unwrap();
+        let path = self.root().join("upright.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let team = format!("[teams.{name}]\nchannels = {channels}\nkeys = [\"keys/{name}.pem\"]\n");
+        fs::write(path, text + &team).unwrap();
+    }
+
+    /// Makes what is published say what upright.toml says; `keys` sign too.
+    pub fn rotate(&self, keys: &[&str]) -> Result<rotate::Outcome, String> {
+        self.rotate_through(&OnDisk, keys)
+    }
+
+    pub fn rotate_through(&self, files: &dyn Files, keys: &[&str]) -> Result<rotate::Outcome, String> {
+        let workspace = self.open();
+        let text = |error: upright_image_builder::repo::Error| error.to_string();
+        let roles: Vec<String> = workspace.config.all_roles().into_iter().map(|(name, _)| name).collect();
+        let mut signers = Signers::open(&workspace, &roles, None).unwrap();
+        for key in keys {
+            signers.add_file(&self.root().join("keys").join(key), None).map_err(text)?;
+        }
+        let bench =
+            Bench { workspace: &workspace, signers: &signers, files, progress: &Silent, now: self.now };
+        rotate::rotate(&bench, rotate::prepare(&bench, None).map_err(text)?, None).map_err(text)
+    }
+
+    /// Moves private keys away, as if they had never been here.
+    pub fn lose(&self, keys: &[&str]) {
+        for key in keys {
+            fs::remove_file(self.root().join(format!("keys/{key}.pem"))).unwrap();
+        }
     }
 
     /// Puts a build into the workspace: an image of `files`, each a number of blocks of bytes drawn from a seed.
@@ -172,6 +210,7 @@ pub fn request(version: &str, channel: &str) -> Request {
     Request {
         version: version.parse().unwrap(),
         channel: channel.parse().unwrap(),
+        from: None,
         waves: None,
         hold: None,
         floor: None,

@@ -10,8 +10,7 @@ use super::rollout::WaveFlag;
 use super::{Common, output};
 use crate::repo::Error;
 use crate::repo::files::OnDisk;
-use crate::repo::publish::{self, Bench, Request, SIGNING};
-use crate::repo::published::Published;
+use crate::repo::publish::{self, Bench, Request};
 use crate::repo::signers::Signers;
 use crate::repo::workspace::{Lock, Workspace};
 
@@ -66,48 +65,33 @@ struct PointerFlags {
 
 impl Publish {
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
-        let signing = Signing::open(common)?;
-        let channel = self.channel.clone().or_else(|| signing.workspace.config.channels.first().cloned());
-        let channel = channel.ok_or_else(|| Error::refused("upright.toml lists no channel"))?;
-        let request = self.pointer.request(common, &self.version, channel, self.floor.clone());
+        let signing = Signing::open(common, self.channel.as_ref())?;
+        let mut request = self.pointer.request(common, &self.version, signing.channel.clone());
+        request.floor.clone_from(&self.floor);
         self.pointer.run(common, &signing, &request)
     }
 }
 
 impl Promote {
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
-        let signing = Signing::open(common)?;
-        let published = Published::read(&signing.workspace)?;
-        let at = published.channel(&self.from).map(|channel| channel.version.clone());
-        if at.as_ref() != Some(&self.version) {
-            let at = at.map_or("nothing".to_owned(), |version| version.to_string());
-            return Err(Error::refused(format!(
-                "{} points at {at}, not at {}; promote what it points at, or publish {} to {} directly",
-                self.from, self.version, self.version, self.to
-            ))
-            .into());
-        }
-        let request = self.pointer.request(common, &self.version, self.to.clone(), None);
+        let signing = Signing::open(common, Some(&self.to))?;
+        let mut request = self.pointer.request(common, &self.version, self.to.clone());
+        request.from = Some(self.from.clone());
         self.pointer.run(common, &signing, &request)
     }
 }
 
 impl PointerFlags {
-    fn request(
-        &self,
-        common: &Common,
-        version: &Version,
-        channel: ChannelName,
-        floor: Option<Version>,
-    ) -> Request {
+    fn request(&self, common: &Common, version: &Version, channel: ChannelName) -> Request {
         let now = common.now();
         let waves = self.waves.iter().map(|wave| wave.at(now)).collect();
         Request {
             version: version.clone(),
             channel,
+            from: None,
             waves: (!self.waves.is_empty()).then_some(waves),
             hold: self.hold.clone(),
-            floor,
+            floor: None,
             allow_downgrade: self.allow_downgrade,
         }
     }
@@ -129,19 +113,25 @@ impl PointerFlags {
     }
 }
 
-/// A workspace, locked, with the keys that sign releases.
+/// A workspace, locked, with the keys that sign what is published in a channel.
 pub(super) struct Signing {
     workspace: Workspace,
+    channel: ChannelName,
     signers: Signers,
     bars: Bars,
     _lock: Lock,
 }
 
 impl Signing {
-    pub(super) fn open(common: &Common) -> anyhow::Result<Self> {
+    /// For `channel`, or the first one.
+    pub(super) fn open(common: &Common, channel: Option<&ChannelName>) -> anyhow::Result<Self> {
         let (workspace, lock) = common.lock()?;
-        let signers = Signers::open(&workspace, &SIGNING, common.passphrase()?.as_ref())?;
-        Ok(Self { workspace, signers, bars: common.bars(), _lock: lock })
+        let config = &workspace.config;
+        let channel = channel.or(config.channels.first()).cloned();
+        let channel = channel.ok_or_else(|| Error::refused("upright.toml lists no channel"))?;
+        let roles = publish::signing(config, &channel);
+        let signers = Signers::open(&workspace, &roles, common.passphrase()?.as_ref())?;
+        Ok(Self { workspace, channel, signers, bars: common.bars(), _lock: lock })
     }
 
     pub(super) fn bench(&self, now: jiff::Timestamp) -> Bench<'_> {

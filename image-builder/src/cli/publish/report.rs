@@ -12,7 +12,9 @@ pub(in crate::cli) fn plan(plan: &Plan) -> String {
         return format!("{version} is published in {channel}; nothing to do");
     }
     let mut lines = Vec::new();
-    if plan.new_release {
+    if plan.relisted.is_some() {
+        lines.push(format!("list {version} for {channel}, with the objects that there are"));
+    } else if plan.new_release {
         lines.push(format!("encode the full payload, chunk index and UKI of {version}"));
     }
     lines.extend(plan.make.iter().map(|edge| format!("make a delta from {}", edge.from)));

@@ -7,6 +7,8 @@ mod objects;
 mod source;
 mod trust;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use upright_manifests::channel::Channel;
@@ -40,8 +42,15 @@ pub struct Report {
 
 /// A release and its manifest's digest.
 struct Listed {
+    path: String,
     release: Release,
     manifest: Digest,
+}
+
+/// A channel, and the role that lists it.
+struct Pointer {
+    channel: Channel,
+    role: String,
 }
 
 /// Audits what `source` offers, trusting `root`, a `root.json`, as a host does that shipped with it.
@@ -54,12 +63,20 @@ pub fn check(source: &Source, root: Vec<u8>, now: Timestamp, progress: &dyn Prog
         let Some(bytes) = trust::target(source, target, &mut report)? else { continue };
         if target.path.starts_with("releases/") {
             match Release::parse(&bytes) {
-                Ok(release) => releases.push(Listed { release, manifest: Digest::of(&bytes) }),
+                Ok(release) => {
+                    let (path, manifest) = (target.path.clone(), Digest::of(&bytes));
+                    misplaced(&path, &release_place(&release, &path), &mut report);
+                    releases.push(Listed { path, release, manifest });
+                }
                 Err(error) => report.errors.push(format!("{}: {error}", target.path)),
             }
         } else if target.path.starts_with("channels/") {
             match Channel::parse(&bytes) {
-                Ok(channel) => channels.push(channel),
+                Ok(channel) => {
+                    let at = Channel::target_path(&channel.os, channel.arch, &channel.channel);
+                    misplaced(&target.path, &at, &mut report);
+                    channels.push(Pointer { channel, role: target.role.clone() });
+                }
                 Err(error) => report.errors.push(format!("{}: {error}", target.path)),
             }
         }
@@ -69,19 +86,37 @@ pub fn check(source: &Source, root: Vec<u8>, now: Timestamp, progress: &dyn Prog
     for channel in &channels {
         check_channel(channel, &releases, &mut report);
     }
-    for listed in &releases {
+    let mut seen = BTreeSet::new();
+    for listed in releases.iter().filter(|listed| seen.insert(listed.manifest)) {
         objects::check(source, &listed.release, &mut report, progress)?;
     }
     Ok(report)
 }
 
-fn check_channel(channel: &Channel, releases: &[Listed], report: &mut Report) {
-    let of_it = |listed: &&Listed| {
-        let release = &listed.release;
-        (&release.os, release.arch, &release.version) == (&channel.os, channel.arch, &channel.version)
-    };
-    let (name, version) = (&channel.channel, &channel.version);
-    match releases.iter().find(of_it) {
+/// Where this manifest belongs, in the listing that `path` is of.
+fn release_place(release: &Release, path: &str) -> String {
+    let Release { os, arch, version, .. } = release;
+    let channel = path.split('/').nth(3).filter(|_| path.split('/').count() == 5);
+    match channel.and_then(|channel| channel.parse().ok()) {
+        Some(channel) => Release::channel_path(os, *arch, &channel, version),
+        None => Release::target_path(os, *arch, version),
+    }
+}
+
+fn misplaced(path: &str, at: &str, report: &mut Report) {
+    if path != at {
+        report.errors.push(format!("hosts refuse what {path} lists: it belongs to {at}"));
+    }
+}
+
+fn check_channel(Pointer { channel, role }: &Pointer, releases: &[Listed], report: &mut Report) {
+    let (os, name, version) = (&channel.os, &channel.channel, &channel.version);
+    // As hosts look for it: a team has a listing of its own.
+    let own = (role != "targets").then(|| Release::channel_path(os, channel.arch, name, version));
+    let paths = own.into_iter().chain([Release::target_path(os, channel.arch, version)]);
+    let mut found = paths.filter_map(|path| releases.iter().find(|listed| listed.path == path));
+    let listed = found.next();
+    match listed {
         None => report.errors.push(format!("channel {name} points at {version}, which is not offered")),
         Some(listed) if listed.manifest != channel.manifest => {
             report

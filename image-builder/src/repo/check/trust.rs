@@ -1,9 +1,9 @@
 //! The chain of trust, followed with the very client that hosts use.
 
 use jiff::{SignedDuration, Timestamp};
-use upright_manifests::tuf::schema::Targets;
+use upright_manifests::tuf::schema::{Header, TargetFile, Targets};
 use upright_manifests::tuf::{
-    Answer, Client, Document, Fetch, Kind, Outside, RoleStatus, Stored, TufError, names,
+    Answer, Client, Delegated, Document, Fetch, Kind, Outside, Problem, RoleStatus, Stored, TufError, names,
 };
 
 use std::collections::BTreeMap;
@@ -24,8 +24,10 @@ const MAX_TARGET: u64 = 8 << 20;
 pub(super) struct Target {
     /// The target path.
     pub(super) path: String,
+    /// The role that lists it.
+    pub(super) role: String,
     place: String,
-    entry: upright_manifests::tuf::schema::TargetFile,
+    entry: TargetFile,
 }
 
 /// Follows the chain and lists the targets; `None` where it breaks.
@@ -43,8 +45,8 @@ pub(super) fn follow(
         }
         other => other,
     };
-    let (status, targets) = match outcome {
-        Ok(trusted) => trusted,
+    let status = match outcome {
+        Ok(status) => status,
         Err(error) => {
             report.errors.push(format!("hosts refuse this repository: {error}"));
             return Ok(None);
@@ -52,16 +54,18 @@ pub(super) fn follow(
     };
     warn(&status, now, report);
     report.metadata = status;
-    let Some(targets) = targets else { return Ok(None) };
-    if targets.delegations.is_some() {
-        report.warnings.push("delegated targets are not audited".into());
+    match list(source, &root, now, report)? {
+        Ok(targets) => Ok(Some(targets)),
+        Err(error) => {
+            report.errors.push(format!("hosts refuse this repository: {error}"));
+            Ok(None)
+        }
     }
-    Ok(Some(list(targets, report)))
 }
 
 /// Reads a target and compares it with what was signed; `None` where it differs.
 pub(super) fn target(source: &Source, target: &Target, report: &mut Report) -> Result<Option<Vec<u8>>> {
-    let Target { path, place, entry } = target;
+    let Target { path, place, entry, .. } = target;
     if entry.length > MAX_TARGET {
         report.errors.push(format!("{path} has {} bytes, more than a manifest may have", entry.length));
         return Ok(None);
@@ -81,42 +85,98 @@ pub(super) fn target(source: &Source, target: &Target, report: &mut Report) -> R
     Ok(None)
 }
 
-type Trusted = (Vec<RoleStatus>, Option<Targets>);
-
-fn refresh(source: &Source, root: &[u8], now: Timestamp) -> Result<Result<Trusted, TufError>> {
-    let stored = Stored { root: root.to_vec(), files: BTreeMap::new() };
-    let mut client = match Client::new(stored, now) {
-        Ok(client) => client,
-        Err(error) => return Ok(Err(error)),
-    };
+fn refresh(source: &Source, root: &[u8], now: Timestamp) -> Result<Result<Vec<RoleStatus>, TufError>> {
     let mut remote = Remote { source, targets: None };
-    match client.refresh(&mut remote) {
-        Ok(()) => Ok(Ok((client.status(), remote.targets))),
+    let refreshed = client(root, now).and_then(|mut client| {
+        client.refresh(&mut remote)?;
+        Ok(client.status())
+    });
+    settle(refreshed)
+}
+
+fn client(root: &[u8], now: Timestamp) -> Result<Client, Broken> {
+    let stored = Stored { root: root.to_vec(), files: BTreeMap::new() };
+    Ok(Client::new(stored, now)?)
+}
+
+fn settle<T>(outcome: Result<T, Broken>) -> Result<Result<T, TufError>> {
+    match outcome {
+        Ok(value) => Ok(Ok(value)),
         Err(Broken::Trust(error)) => Ok(Err(error)),
         Err(Broken::Outside(error)) => Err(error),
     }
 }
 
-fn list(targets: Targets, report: &mut Report) -> Vec<Target> {
-    let mut listed = Vec::new();
-    for (path, entry) in targets.targets {
-        match names::fetch_path(&path, &entry.hashes, true) {
-            Some(place) => listed.push(Target { path, place, entry }),
-            None => report.errors.push(format!("{path} is listed without a hash that hosts know")),
+/// What all roles list, as far as hosts take their word on it; expiry is told, and not minded any further.
+fn list(
+    source: &Source,
+    root: &[u8],
+    now: Timestamp,
+    report: &mut Report,
+) -> Result<Result<Vec<Target>, TufError>> {
+    let mut remote = Remote { source, targets: None };
+    settle(client(root, Timestamp::MIN).and_then(|mut client| {
+        let delegated = client.delegated(&mut remote)?;
+        let mut documents: Vec<(String, Targets)> =
+            remote.targets.take().into_iter().map(|targets| ("targets".to_owned(), targets)).collect();
+        for Delegated { name, document, .. } in delegated {
+            match document {
+                Ok(targets) => {
+                    expiry(&name, &targets, now, report);
+                    documents.push((name, targets));
+                }
+                Err(error) => report.errors.push(format!("hosts refuse what {name} lists: {error}")),
+            }
         }
+        let mut listed = Vec::new();
+        for (role, targets) in documents {
+            for (path, entry) in targets.targets {
+                match client.target(&path, &mut remote) {
+                    Ok(found) if found.role == role => {
+                        listed.push(Target { path, role: role.clone(), place: found.fetch_path, entry });
+                    }
+                    Ok(_) => report.warnings.push(format!("{role} lists {path}, for which hosts ask others")),
+                    Err(Broken::Trust(error)) if error.problem == Problem::Unusable => {
+                        report.errors.push(format!("{path} is listed without a hash that hosts know"));
+                    }
+                    Err(Broken::Trust(_)) => {
+                        report.warnings.push(format!("{role} lists {path}, for which hosts do not ask it"));
+                    }
+                    Err(outside) => return Err(outside),
+                }
+            }
+        }
+        Ok(listed)
+    }))
+}
+
+/// Tells how long a delegated role's document is good.
+fn expiry(role: &str, targets: &Targets, now: Timestamp, report: &mut Report) {
+    let Header { version, expires, .. } = targets.header;
+    if expires <= now {
+        report.errors.push(format!(
+            "hosts refuse what {role} lists: it expired on {expires}; run `upright-build refresh --role {}`",
+            team(role)
+        ));
     }
-    listed
+    let status = RoleStatus { role: role.to_owned(), version, expires };
+    warn(std::slice::from_ref(&status), now, report);
+    report.metadata.push(status);
+}
+
+/// What `upright.toml` calls a role of ours: the names of OSes and architectures have no dots.
+fn team(role: &str) -> &str {
+    role.splitn(3, '.').nth(2).unwrap_or(role)
 }
 
 fn warn(status: &[RoleStatus], now: Timestamp, report: &mut Report) {
     for role in status {
         let left = role.expires.duration_since(now);
-        let early = matches!(role.role.as_str(), "root" | "targets");
+        let early = !matches!(role.role.as_str(), "snapshot" | "timestamp");
         if left > SignedDuration::ZERO && left < if early { EARLY } else { LATE } {
-            let how = match role.role.as_str() {
-                "root" => "upright-build refresh --role root",
-                "targets" => "upright-build refresh --role targets",
-                _ => "upright-build refresh",
+            let how = match early {
+                true => format!("upright-build refresh --role {}", team(&role.role)),
+                false => "upright-build refresh".to_owned(),
             };
             let (role, expires) = (&role.role, role.expires);
             report

@@ -1,5 +1,6 @@
 //! `upright.toml`: what a publisher settles once for an OS.
 
+mod team;
 mod template;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use upright_manifests::name::{Arch, ChannelName, OsName};
 
+pub use team::Team;
 pub use template::template;
 pub use upright_manifests::size::Size;
 
@@ -46,6 +48,9 @@ pub struct Config {
     pub secure_boot: Option<SecureBoot>,
     /// Who signs, by TUF role.
     pub roles: Roles,
+    /// Teams that sign channels with keys of their own.
+    #[serde(default)]
+    pub teams: BTreeMap<String, Team>,
 }
 
 /// The smallest partitions that hosts of this OS have; new disk images get exactly these.
@@ -107,11 +112,11 @@ pub struct Roles {
     pub timestamp: Role,
 }
 
-/// The signers of a role that this machine reaches.
+/// The keys of a role.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Role {
-    /// Private key files, PKCS#8 PEM.
+    /// Private key files, PKCS#8 PEM; or public ones, where the private key is elsewhere.
     #[serde(default)]
     pub keys: Vec<PathBuf>,
     /// Commands that sign.
@@ -132,6 +137,13 @@ pub struct SignerCommand {
     pub public: String,
     /// The program and its arguments; no shell is involved.
     pub command: Vec<String>,
+    /// After how many seconds it is stopped.
+    #[serde(default = "default_timeout")]
+    pub timeout: u64,
+}
+
+fn default_timeout() -> u64 {
+    upright_keys::external::TIME_LIMIT.as_secs()
 }
 
 fn default_channels() -> Vec<ChannelName> {
@@ -191,10 +203,10 @@ impl Config {
         Ok(config)
     }
 
-    /// The roles by the names TUF gives them.
-    pub fn roles(&self) -> BTreeMap<&'static str, &Role> {
+    /// The top-level roles by the names TUF gives them.
+    pub fn roles(&self) -> [(&'static str, &Role); 4] {
         let Roles { root, targets, snapshot, timestamp } = &self.roles;
-        [("root", root), ("targets", targets), ("snapshot", snapshot), ("timestamp", timestamp)].into()
+        [("root", root), ("targets", targets), ("snapshot", snapshot), ("timestamp", timestamp)]
     }
 
     /// Refuses a channel that is not in the list.
@@ -225,12 +237,11 @@ impl Config {
         if let Some((name, size)) = sizes.iter().find(|(_, size)| size.0 == 0 || size.0 % (1 << 20) != 0) {
             return Err((name, format!("`disk.{name}` is {size}; expected a multiple of 1MiB")));
         }
-        match self.roles().into_iter().find(|(_, role)| role.threshold == 0 || role.days == 0) {
-            Some((name, _)) => {
-                Err(("[roles", format!("`roles.{name}` has a threshold or days of 0; expected 1 or more")))
-            }
-            None => Ok(()),
+        if let Some((name, _)) = self.roles().iter().find(|(_, role)| role.threshold == 0 || role.days == 0) {
+            let message = format!("`roles.{name}` has a threshold or days of 0; expected 1 or more");
+            return Err(("[roles", message));
         }
+        self.check_teams().map_err(|message| ("[teams", message))
     }
 }
 
@@ -243,11 +254,11 @@ fn line_of(bytes: &[u8], offset: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Config, String> {
+    pub(super) fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("upright.toml")).map_err(|error| error.to_string())
     }
 
-    fn written() -> String {
+    pub(super) fn written() -> String {
         template(&"acme".parse().unwrap(), Arch::X86_64)
     }
 

@@ -42,7 +42,9 @@ cmdline = ""
 #   [[roles.targets.signers]]
 #   public = "64 hexadecimal digits"
 #   command = ["sign-with-token", "slot-1"]
-# Root and targets belong offline: move their files away from this machine and bring them back to sign.
+#   timeout = 60
+# Root and targets belong offline: move their files away from this machine, leave the .pub files, and name those
+# here. What changes here takes effect with `upright-build rotate`.
 [roles.root]
 keys = ["keys/root.pem"]
 threshold = 1
@@ -62,4 +64,9 @@ days = 7
 keys = ["keys/timestamp.pem"]
 threshold = 1
 days = 7
+
+# A team with keys of its own: it publishes to these channels, and to no others.
+# [teams.nightly]
+# channels = ["nightly"]
+# keys = ["keys/nightly.pem"]
 "#;

@@ -11,7 +11,8 @@ use super::{Draft, Lifetimes, Metadata, MetadataError};
 
 impl Metadata {
     /// Reads published metadata through `read`, which gives a file of `metadata/` or nothing if there is none, and
-    /// verifies it from `trusted_root` on. What has expired is taken too: to renew it is the point.
+    /// verifies it from `trusted_root` on. What has expired is taken too: to renew it is the point. A delegated role whose
+    /// document is refused stands in nobody else's way ([`Metadata::unusable`]).
     pub fn open(
         trusted_root: &[u8],
         lifetimes: Lifetimes,
@@ -19,13 +20,28 @@ impl Metadata {
     ) -> Result<Self, MetadataError> {
         let mut published = Published { read, files: BTreeMap::new() };
         let stored = Stored { root: trusted_root.to_vec(), files: BTreeMap::new() };
-        Client::new(stored, Time::MIN)?.refresh(&mut published)?;
+        let mut client = Client::new(stored, Time::MIN)?;
+        client.refresh(&mut published)?;
+        let (mut delegated, mut unusable) = (BTreeMap::new(), BTreeMap::new());
+        for role in client.delegated(&mut published)? {
+            match role.document {
+                Ok(body) => {
+                    let draft = Draft { published: Some(body.clone()), body, changed: false };
+                    delegated.insert(role.name, draft);
+                }
+                Err(error) => {
+                    unusable.insert(role.name, error);
+                }
+            }
+        }
         let mut files = published.files;
         files.entry("root.json".into()).or_insert_with(|| trusted_root.to_vec());
         Ok(Self {
             lifetimes,
             root: draft(&files, "root.json")?,
             targets: draft(&files, "targets.json")?,
+            delegated,
+            unusable,
             snapshot: draft(&files, "snapshot.json")?,
             timestamp: draft(&files, "timestamp.json")?,
         })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use upright_manifests::channel::Channel;
 use upright_manifests::digest::Digest;
+use upright_manifests::name::ChannelName;
 use upright_manifests::release::{DeltaEdge, FORMAT, Release, RootImage, Uki};
 use upright_manifests::version::Version;
 
@@ -12,9 +13,11 @@ use super::objects::Encoder;
 use super::plan::{Dropped, Plan};
 use super::{Bench, EdgeSize, Outcome};
 use crate::repo::build::Build;
+use crate::repo::config::Config;
 use crate::repo::error::{Error, Result};
 use crate::repo::files::{STAGING, make_folder, replace};
-use crate::repo::published::Published;
+use crate::repo::metadata::{Metadata, MetadataError};
+use crate::repo::published::{Published, PublishedRelease};
 use crate::repo::sweep::sweep;
 
 /// Does what `plan` says; `published` is what it was made from.
@@ -22,7 +25,7 @@ pub(super) fn execute(bench: &Bench<'_>, mut published: Published, mut plan: Pla
     let staging = bench.workspace.repository().join(STAGING);
     bench.files.remove(&staging).map_err(Error::file("empty", &staging))?;
     if plan.is_done() {
-        let release = published.release(&plan.version).map(|release| release.release.clone());
+        let release = listed(&published, &plan).map(|release| release.release.clone());
         let release = release.ok_or_else(|| Error::Failed("the plan is not of this repository".into()))?;
         // The publish before may have been cut off while it did this.
         sweep(&bench.workspace.repository(), &published, bench.files, bench.now)?;
@@ -41,11 +44,23 @@ pub(super) fn execute(bench: &Bench<'_>, mut published: Published, mut plan: Pla
     outcome(&release, plan, changed)
 }
 
+/// The release as it is listed in the plan's compartment, or in the one it is taken over from.
+fn listed<'a>(published: &'a Published, plan: &Plan) -> Option<&'a PublishedRelease> {
+    let relisted = |manifest: Digest| {
+        let mut releases = published.releases.iter();
+        releases.find(|listed| listed.manifest == manifest)
+    };
+    match plan.relisted {
+        Some(manifest) => relisted(manifest),
+        None => published.release(plan.compartment.as_ref(), &plan.version),
+    }
+}
+
 /// The manifest, with everything it names in its place.
 fn release(bench: &Bench<'_>, published: &Published, plan: &mut Plan) -> Result<Release> {
     let builds = Build::all(bench.workspace)?;
     let find = |version: &Version| builds.iter().find(|build| build.version == *version);
-    let listed = published.release(&plan.version).map(|listed| listed.release.clone());
+    let listed = listed(published, plan).map(|listed| listed.release.clone());
     let Some(build) = find(&plan.version) else {
         return listed.ok_or_else(|| Error::Failed(format!("the build of {} went away", plan.version)));
     };
@@ -109,36 +124,65 @@ fn list(bench: &Bench<'_>, published: &mut Published, plan: &Plan, release: &Rel
     let mut targets: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let bytes = release.to_bytes().map_err(|error| Error::Failed(error.to_string()))?;
     let manifest = Digest::of(&bytes);
-    targets.insert(Release::target_path(&config.os, config.arch, &release.version), bytes);
+    targets.insert(release_path(config, plan.compartment.as_ref(), &release.version), bytes);
     let mut channels = vec![plan.pointer.channel(config, &plan.channel, &release.version, manifest)];
     // New edges change the manifest, and every channel that points at it names its digest.
     let others = published.channels.iter().filter(|channel| {
-        channel.version == release.version && channel.channel != plan.channel && channel.manifest != manifest
+        config.compartment(&channel.channel) == plan.compartment
+            && channel.version == release.version
+            && channel.channel != plan.channel
+            && channel.manifest != manifest
     });
     channels.extend(others.map(|channel| Channel { manifest, ..channel.clone() }));
     for channel in channels {
         let bytes = channel.to_bytes().map_err(|error| Error::Failed(error.to_string()))?;
         targets.insert(Channel::target_path(&config.os, config.arch, &channel.channel), bytes);
     }
+    let role = config.signing_role(&plan.channel);
     let mut changed = false;
     for (path, bytes) in &targets {
-        let sha256 = Digest::of(bytes);
-        let metadata = &mut published.metadata;
-        if metadata.targets().get(path).and_then(|entry| entry.hashes.sha256()) == Some(sha256) {
-            continue;
-        }
-        changed = true;
-        metadata.set_target(path, bytes.len() as u64, sha256);
-        let place = metadata
-            .fetch_path(path)
-            .ok_or_else(|| Error::Failed(format!("{path} has no place in the repository")))?;
-        replace(bench.files, &staging(bench), &bench.workspace.repository().join(place), bytes)?;
+        changed |= set(bench, &mut published.metadata, &role, path, bytes)?;
     }
     for version in &plan.retired {
-        let path = Release::target_path(&config.os, config.arch, version);
-        changed |= published.metadata.remove_target(&path);
+        let path = release_path(config, plan.compartment.as_ref(), version);
+        changed |= published.metadata.remove_target(&path).map_err(unsigned)?;
     }
     Ok(changed)
+}
+
+/// Where a release is listed.
+pub(in crate::repo) fn release_path(
+    config: &Config,
+    compartment: Option<&ChannelName>,
+    version: &Version,
+) -> String {
+    match compartment {
+        Some(channel) => Release::channel_path(&config.os, config.arch, channel, version),
+        None => Release::target_path(&config.os, config.arch, version),
+    }
+}
+
+/// Lists a target in `role` and writes it where hosts fetch it; false if it is listed already.
+pub(in crate::repo) fn set(
+    bench: &Bench<'_>,
+    metadata: &mut Metadata,
+    role: &str,
+    path: &str,
+    bytes: &[u8],
+) -> Result<bool> {
+    let sha256 = Digest::of(bytes);
+    if metadata.target(path).and_then(|entry| entry.hashes.sha256()) == Some(sha256) {
+        return Ok(false);
+    }
+    metadata.set_target_of(role, path, bytes.len() as u64, sha256).map_err(unsigned)?;
+    let place = metadata.fetch_path(path);
+    let place = place.ok_or_else(|| Error::Failed(format!("{path} has no place in the repository")))?;
+    replace(bench.files, &staging(bench), &bench.workspace.repository().join(place), bytes)?;
+    Ok(true)
+}
+
+fn unsigned(error: MetadataError) -> Error {
+    Error::Failed(error.to_string())
 }
 
 /// Signs what changed and writes the metadata, the timestamp last.

@@ -12,24 +12,29 @@ mod rollout;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use upright_manifests::channel::Channel;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::ChannelName;
 use upright_manifests::version::Version;
 
+pub(super) use execute::release_path;
 pub use plan::{Dropped, Edge, Facts, Plan, Pointer, Request, Why};
 pub use rollout::{Rollout, rollout};
 
 use super::build::Build;
+use super::config::Config;
 use super::error::{Error, Result};
 use super::files::Files;
 use super::metadata::Metadata;
 use super::progress::Progress;
-use super::published::Published;
+use super::published::{Published, PublishedRelease};
 use super::signers::Signers;
 use super::workspace::Workspace;
 
-/// The roles that sign a release.
-pub const SIGNING: [&str; 3] = ["targets", "snapshot", "timestamp"];
+/// The roles that sign what is published in `channel`.
+pub fn signing(config: &Config, channel: &ChannelName) -> [String; 3] {
+    [config.signing_role(channel), "snapshot".into(), "timestamp".into()]
+}
 
 /// How long before the root's expiry a publish begins to warn.
 const WARN_ROOT: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -39,7 +44,7 @@ const WARN_ROOT: SignedDuration = SignedDuration::from_hours(30 * 24);
 pub struct Bench<'a> {
     /// The workspace, which the caller has locked.
     pub workspace: &'a Workspace,
-    /// Who signs; [`SIGNING`] at least.
+    /// Who signs; the roles of [`signing`] at least.
     pub signers: &'a Signers,
     /// Where files are changed.
     pub files: &'a dyn Files,
@@ -95,16 +100,65 @@ pub fn prepare(bench: &Bench<'_>, request: &Request) -> Result<(Published, Plan)
     if builds.iter().any(|build| build.version == request.version) {
         Build::require(workspace, &request.version)?;
     }
+    let config = &workspace.config;
+    config.require_channel(&request.channel)?;
+    check_roles(config, &published, &request.channel)?;
+    let compartment = config.compartment(&request.channel);
+    let releases = published.releases.iter().filter(|listed| listed.compartment == compartment);
+    let channels = published.channels.iter().filter(|c| config.compartment(&c.channel) == compartment);
     let facts = Facts {
-        config: &workspace.config,
+        config,
         builds: &builds,
-        releases: &published.releases,
-        channels: &published.channels,
+        releases: &releases.cloned().collect::<Vec<_>>(),
+        channels: &channels.cloned().collect::<Vec<_>>(),
+        promoted: promoted(&published, request)?,
     };
     let plan = Plan::new(facts, request)?;
     check_root(bench, &published.metadata)?;
-    bench.signers.require(&published.metadata, &SIGNING)?;
+    bench.signers.require(config, &published.metadata, &signing(config, &request.channel))?;
     Ok((published, plan))
+}
+
+/// The release that is promoted.
+fn promoted<'a>(published: &'a Published, request: &Request) -> Result<Option<&'a PublishedRelease>> {
+    let Some(from) = &request.from else { return Ok(None) };
+    let channel = published.channel(from).filter(|channel| channel.version == request.version);
+    let Some(channel) = channel else {
+        let at = published.channel(from).map_or("nothing".to_owned(), |channel| channel.version.to_string());
+        return Err(Error::refused(format!(
+            "{from} points at {at}, not at {0}; promote what it points at, or publish {0} to {1} directly",
+            request.version, request.channel
+        )));
+    };
+    // Its own digest binds what is promoted to what its hosts run.
+    match published.pointed(channel).filter(|listed| listed.manifest == channel.manifest) {
+        Some(listed) => Ok(Some(listed)),
+        None => Err(Error::Unverified(format!(
+            "{from} points at a manifest of {} that is not listed; publish it to {from} again first",
+            request.version
+        ))),
+    }
+}
+
+/// Fails unless metadata has each channel signed by whom `upright.toml` says, or where what signs `channel` is damaged. A
+/// signature of anyone else would not count, or take a channel away from its team; and what is no longer needed is judged
+/// by compartments.
+pub(super) fn check_roles(config: &Config, published: &Published, channel: &ChannelName) -> Result<()> {
+    for channel in &config.channels {
+        let wanted = config.signing_role(channel);
+        let found = published.metadata.role_of(&Channel::target_path(&config.os, config.arch, channel));
+        // Whatever others have a say in, the word of top-level targets comes first.
+        let found = if config.is_team(found) { found } else { "targets" };
+        if found != wanted {
+            return Err(Error::refused(format!(
+                "{channel} is signed by {} according to upright.toml, but by {} according to what is published; say in \
+                 upright.toml what should hold and make it so with `upright-build rotate`",
+                config.short_name(&wanted),
+                config.short_name(found)
+            )));
+        }
+    }
+    published.require_whole(&config.signing_role(channel))
 }
 
 /// Publishes. What is published already is a success that changes nothing.

@@ -23,6 +23,8 @@ pub struct Request {
     pub version: Version,
     /// The channel that is to point at it.
     pub channel: ChannelName,
+    /// The channel that it is promoted from, and that points at it.
+    pub from: Option<ChannelName>,
     /// The rollout's waves; `None` leaves those of an unchanged pointer, and gives a new one none.
     pub waves: Option<Vec<Wave>>,
     /// Why no host may start yet; `None` leaves it as it is, and a new pointer without.
@@ -40,10 +42,12 @@ pub struct Facts<'a> {
     pub config: &'a Config,
     /// All builds in the workspace.
     pub builds: &'a [Build],
-    /// The releases that are published.
+    /// The releases that are published in the channel's compartment.
     pub releases: &'a [PublishedRelease],
-    /// The channels that point at something.
+    /// The channels of the compartment that point at something.
     pub channels: &'a [Channel],
+    /// The release to promote, as the channel it comes from has it.
+    pub promoted: Option<&'a PublishedRelease>,
 }
 
 /// What a publish will do.
@@ -53,8 +57,12 @@ pub struct Plan {
     pub version: Version,
     /// The channel that will point at it.
     pub channel: ChannelName,
-    /// Whether the release is not published yet, in any channel.
+    /// The compartment it is listed in: the channel's own, or that of all channels without a team.
+    pub compartment: Option<ChannelName>,
+    /// Whether the release is not published in the compartment yet.
     pub new_release: bool,
+    /// The manifest of another compartment that it takes over, objects and all.
+    pub relisted: Option<Digest>,
     /// Hosts on an older version than this must pass through a release in between first.
     pub floor: Option<Version>,
     /// Deltas to make.
@@ -137,10 +145,13 @@ impl fmt::Display for Why {
 impl Plan {
     /// Decides what to do, or refuses.
     pub fn new(facts: Facts<'_>, request: &Request) -> Result<Self> {
-        facts.config.require_channel(&request.channel)?;
         let version = &request.version;
         let build = facts.builds.iter().find(|build| build.version == *version);
-        let published = facts.releases.iter().find(|release| release.release.version == *version);
+        let listed = facts.releases.iter().find(|release| release.release.version == *version);
+        if let (Some(listed), Some(promoted)) = (listed, facts.promoted) {
+            refuse_other_release(request, &listed.release, &promoted.release)?;
+        }
+        let published = listed.or(facts.promoted);
         let current = facts.channels.iter().find(|channel| channel.channel == request.channel);
         let root_hash = match (build, published) {
             (Some(build), published) => {
@@ -153,7 +164,11 @@ impl Plan {
             (None, Some(published)) => published.release.root.verity.root_hash,
             (None, None) => {
                 return Err(Error::refused(format!(
-                    "{version} is neither built nor published; run `upright-build build SOURCE --version {version}`"
+                    "{version} is neither built nor published{}; run `upright-build build SOURCE --version {version}`",
+                    match facts.config.compartment(&request.channel) {
+                        Some(channel) => format!(" in {channel}, whose team has releases of its own"),
+                        None => String::new(),
+                    }
                 )));
             }
         };
@@ -166,7 +181,9 @@ impl Plan {
         let mut plan = Self {
             version: version.clone(),
             channel: request.channel.clone(),
-            new_release: published.is_none(),
+            compartment: facts.config.compartment(&request.channel),
+            new_release: listed.is_none(),
+            relisted: published.filter(|_| listed.is_none()).map(|promoted| promoted.manifest),
             make: Vec::new(),
             have: Vec::new(),
             dropped: Vec::new(),
@@ -258,6 +275,21 @@ fn refuse_other_content(build: &Build, published: &Release) -> Result<()> {
             build.root.verity.root_hash.short()
         ))),
     }
+}
+
+/// A name that means one system in one compartment and another in the other is no promotion.
+fn refuse_other_release(request: &Request, listed: &Release, promoted: &Release) -> Result<()> {
+    let (has, given) = (listed.root.verity.root_hash, promoted.root.verity.root_hash);
+    if has == given && listed.uki.sha256 == promoted.uki.sha256 {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "{} is listed for {} already, with root hash {}, and what is promoted has {}; build it under a new version",
+        request.version,
+        request.channel,
+        has.short(),
+        given.short()
+    )))
 }
 
 fn refuse_downgrade(request: &Request, current: Option<&Channel>) -> Result<()> {

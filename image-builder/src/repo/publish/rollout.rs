@@ -1,12 +1,11 @@
 //! Changes how a channel's release reaches hosts, without a new release.
 
 use upright_manifests::channel::{Channel, Wave, Window};
-use upright_manifests::digest::Digest;
 use upright_manifests::name::ChannelName;
 
-use super::{Bench, SIGNING, execute};
+use super::{Bench, check_roles, execute, signing};
 use crate::repo::error::{Error, Result};
-use crate::repo::files::{STAGING, replace};
+use crate::repo::files::STAGING;
 use crate::repo::published::Published;
 
 /// What to change; `None` leaves it as it is.
@@ -25,7 +24,8 @@ pub fn rollout(bench: &Bench<'_>, name: &ChannelName, change: &Rollout) -> Resul
     let config = &bench.workspace.config;
     config.require_channel(name)?;
     let mut published = Published::read(bench.workspace)?;
-    bench.signers.require(&published.metadata, &SIGNING)?;
+    check_roles(config, &published, name)?;
+    bench.signers.require(config, &published.metadata, &signing(config, name))?;
     let channel = published.channel(name).ok_or_else(|| {
         Error::refused(format!("{name} points at nothing yet; publish a release in it with --channel {name}"))
     })?;
@@ -41,15 +41,9 @@ pub fn rollout(bench: &Bench<'_>, name: &ChannelName, change: &Rollout) -> Resul
     }
     let bytes = channel.to_bytes().map_err(|error| Error::refused(error.to_string()))?;
     let path = Channel::target_path(&config.os, config.arch, name);
-    published.metadata.set_target(&path, bytes.len() as u64, Digest::of(&bytes));
-    let place = published
-        .metadata
-        .fetch_path(&path)
-        .ok_or_else(|| Error::Failed(format!("{path} has no place in the repository")))?;
-    let repository = bench.workspace.repository();
-    replace(bench.files, &repository.join(STAGING), &repository.join(place), &bytes)?;
+    execute::set(bench, &mut published.metadata, &config.signing_role(name), &path, &bytes)?;
+    let staging = bench.workspace.repository().join(STAGING);
     execute::sign(bench, &mut published)?;
-    let staging = repository.join(STAGING);
     bench.files.remove(&staging).map_err(Error::file("remove", &staging))?;
     Ok(channel)
 }
