@@ -36,21 +36,31 @@ impl Forger {
     /// Publishes changed targets, with the snapshot and the timestamp that they need; signed with the keys of the three
     /// roles, in that order.
     pub fn targets(&self, keys: [&KeyPair; 3], change: impl FnOnce(&mut Value)) -> Result<()> {
-        let [of_targets, of_snapshot, of_timestamp] = keys;
-        let timestamp = self.body("timestamp.json")?;
-        let name = format!("{}.snapshot.json", timestamp["meta"]["snapshot.json"]["version"]);
-        let mut snapshot = self.body(&name)?;
-        let name = format!("{}.targets.json", snapshot["meta"]["targets.json"]["version"]);
-        let mut targets = self.body(&name)?;
-        increase(&mut targets["version"]);
-        change(&mut targets);
-        let version = targets["version"].clone();
-        let bytes = self.write(&format!("{version}.targets.json"), targets, &[of_targets])?;
-        snapshot["meta"]["targets.json"] = listed(&version, &bytes);
+        self.role("targets", keys, change)
+    }
+
+    /// The same for a delegated role.
+    pub fn role(&self, role: &str, keys: [&KeyPair; 3], change: impl FnOnce(&mut Value)) -> Result<()> {
+        let [of_role, of_snapshot, of_timestamp] = keys;
+        let file = format!("{role}.json");
+        let mut body = self.body(&format!("{}.{file}", self.newest_snapshot()?["meta"][&file]["version"]))?;
+        increase(&mut body["version"]);
+        change(&mut body);
+        let version = body["version"].clone();
+        let bytes = self.write(&format!("{version}.{file}"), body, &[of_role])?;
+        self.snapshot([of_snapshot, of_timestamp], |snapshot| {
+            snapshot["meta"][&file] = listed(&version, &bytes);
+        })
+    }
+
+    /// Publishes a changed snapshot, with the timestamp that it needs; signed with the keys of the two roles, in that order.
+    pub fn snapshot(&self, keys: [&KeyPair; 2], change: impl FnOnce(&mut Value)) -> Result<()> {
+        let mut snapshot = self.newest_snapshot()?;
         increase(&mut snapshot["version"]);
+        change(&mut snapshot);
         let version = snapshot["version"].clone();
-        let bytes = self.write(&format!("{version}.snapshot.json"), snapshot, &[of_snapshot])?;
-        self.timestamp(&[of_timestamp], |timestamp| {
+        let bytes = self.write(&format!("{version}.snapshot.json"), snapshot, &[keys[0]])?;
+        self.timestamp(&[keys[1]], |timestamp| {
             timestamp["meta"]["snapshot.json"] = listed(&version, &bytes);
         })
     }
@@ -97,6 +107,20 @@ impl Forger {
     fn served(&self, path: &str, digest: &str) -> Result<PathBuf> {
         let (folder, name) = path.rsplit_once('/').context("a path with a folder")?;
         Ok(self.workspace.join("repository").join(folder).join(format!("{digest}.{name}")))
+    }
+
+    /// Publishes a changed root of the next version, signed with `keys`.
+    pub fn root(&self, keys: &[&KeyPair], change: impl FnOnce(&mut Value)) -> Result<()> {
+        let newest = (1..).take_while(|version| self.path(&format!("{version}.root.json")).exists()).last();
+        let mut body = self.body(&format!("{}.root.json", newest.context("a root")?))?;
+        increase(&mut body["version"]);
+        change(&mut body);
+        self.write(&format!("{}.root.json", body["version"]), body, keys).map(drop)
+    }
+
+    fn newest_snapshot(&self) -> Result<Value> {
+        let timestamp = self.body("timestamp.json")?;
+        self.body(&format!("{}.snapshot.json", timestamp["meta"]["snapshot.json"]["version"]))
     }
 
     fn path(&self, name: &str) -> PathBuf {

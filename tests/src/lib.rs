@@ -1,6 +1,7 @@
 //! Harness for tests that need both sides: root file systems, virtual machines, servers, simulated hosts.
 
 pub mod bench;
+pub mod custody;
 pub mod fixture;
 pub mod forger;
 pub mod namespace;

@@ -12,6 +12,7 @@ use anyhow::Result;
 use serde_json::json;
 use upright_keys::KeyPair;
 use upright_manifests::digest::Digest;
+use upright_manifests::name::Arch;
 use upright_tests::fixture::Fixture;
 use upright_tests::forger::Forger;
 use upright_tests::programs::upright;
@@ -147,6 +148,29 @@ fn nothing_goes_back_to_what_was_before() -> Result<()> {
     // A publisher's own signature under an older release does not bring it back.
     fixture.build(&["publish", "1.0.0", "--allow-downgrade"])?;
     refused(host, 3, &["older"])
+}
+
+#[test]
+fn a_channel_that_names_another_manifest_is_refused() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let host = &fixture.host("host")?;
+    let forger = Forger::new(&fixture.workspace());
+    let [targets, snapshot, timestamp] = ["targets", "snapshot", "timestamp"].map(|role| forger.stolen(role));
+    let keys = [&targets?, &snapshot?, &timestamp?];
+    forger.targets(keys, |document| {
+        let path = format!("channels/acme/{}/stable.json", Arch::HERE);
+        let folder = fixture.workspace().join(format!("repository/channels/acme/{}", Arch::HERE));
+        let digest = document["targets"][&path]["hashes"]["sha256"].as_str().unwrap();
+        let text = fs::read(folder.join(format!("{digest}.stable.json"))).unwrap();
+        let mut channel: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        channel["manifest"] = json!(Digest::of(b"another"));
+        let text = channel.to_string();
+        let digest = Digest::of(text.as_bytes());
+        fs::write(folder.join(format!("{digest}.stable.json")), &text).unwrap();
+        document["targets"][&path] = json!({ "length": text.len(), "hashes": { "sha256": digest } });
+    })?;
+    refused(host, 4, &["1.1.0.json is not the manifest that channel stable names"])
 }
 
 #[test]

@@ -70,9 +70,9 @@ fn python_tuf_reads_what_the_publisher_writes() {
         }
     };
     let mut metadata = Metadata::create(&roles, Lifetimes::default(), Timestamp::now()).unwrap();
-    metadata.set_target("releases/acme/1.json", 3, Digest::of(b"one"));
+    metadata.set_target("releases/acme/1.json", 3, Digest::of(b"one")).unwrap();
     write(&mut metadata);
-    metadata.set_target("releases/acme/2~rc1.json", 3, Digest::of(b"two"));
+    metadata.set_target("releases/acme/2~rc1.json", 3, Digest::of(b"two")).unwrap();
     metadata.set_role("timestamp", &spec(&pairs[5..], 1)).unwrap();
     metadata.set_role("root", &spec(&pairs[1..4], 2)).unwrap();
     write(&mut metadata);

@@ -128,7 +128,7 @@ impl<'a> Publisher<'a> {
     /// The manifest of a tree that is published.
     pub(super) fn release(&self, tree: Tree) -> Result<Release> {
         let published = Published::read(&Workspace::open(&self.workspace())?)?;
-        let release = published.release(&tree.version().parse()?);
+        let release = published.release(None, &tree.version().parse()?);
         Ok(release.with_context(|| format!("{} is not published", tree.version()))?.release.clone())
     }
 
