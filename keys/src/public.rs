@@ -19,7 +19,9 @@ pub struct PublicKey(VerifyingKey);
 
 /// The text or the bytes are not a public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an ed25519 public key: expected 64 hexadecimal digits, PEM (SPKI) or minisign's text")]
+#[error(
+    "not an ed25519 public key: expected 64 hexadecimal digits, PEM (SPKI), base64 as OSTree has it, or minisign's text"
+)]
 pub struct ParsePublicKeyError;
 
 impl PublicKey {
@@ -97,7 +99,8 @@ impl FromStr for PublicKey {
                 _ => Err(ParsePublicKeyError),
             };
         }
-        hex::decode(text).ok_or(ParsePublicKeyError)?.as_slice().try_into()
+        let bytes = hex::decode(text).or_else(|| Base64::decode_vec(text).ok());
+        bytes.ok_or(ParsePublicKeyError)?.as_slice().try_into()
     }
 }
 

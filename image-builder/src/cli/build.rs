@@ -1,6 +1,7 @@
 //! `upright-build build`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -11,6 +12,7 @@ use crate::input::Source;
 use crate::repo::Error;
 use crate::repo::build::{Base, Build as Record, Made, Order, build};
 use crate::repo::error::chain;
+use crate::repo::signers::{Signers, public};
 use upright_manifests::bytes::human;
 
 /// Build an image from a root file system
@@ -30,6 +32,9 @@ pub(super) struct Build {
     /// Lay the image out anew
     #[arg(long)]
     fresh: bool,
+    /// Takes an OSTree ref only if this ed25519 public key has signed its commit; with several, one of them
+    #[arg(long, value_name = "FILE")]
+    verify_key: Vec<PathBuf>,
     /// The version of the kernel to boot [default: the newest in the input]
     #[arg(long, value_name = "VERSION")]
     kernel: Option<String>,
@@ -50,7 +55,7 @@ impl Build {
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
         let (workspace, _lock) = common.lock()?;
         let order = Order {
-            source: Source::detect(&self.source).map_err(|error| Error::refused(chain(&error)))?,
+            source: self.source()?,
             version: self.version.clone(),
             time: self.time.map_or_else(source_date_epoch, |time| Ok(Some(time)))?,
             base: match (&self.base, self.fresh) {
@@ -60,11 +65,27 @@ impl Build {
             },
             kernel: self.kernel.clone(),
         };
-        let made = build(&workspace, &order, &common.bars())?;
+        let signers = Signers::of_trees(&workspace, common.passphrase()?.as_ref())?;
+        let made = build(&workspace, &order, &signers, &common.bars())?;
         match self.json {
             true => output::json(&Report { unchanged: made.unchanged, build: &made.build }),
             false => output::print(&text(&made)),
         }
+    }
+
+    fn source(&self) -> anyhow::Result<Source> {
+        let mut source = Source::detect(&self.source).map_err(|error| Error::refused(chain(&error)))?;
+        let keys = self.verify_key.iter().map(|path| public::read(path));
+        let given = keys.collect::<Result<Vec<_>, _>>().map_err(Error::refused)?;
+        match &mut source {
+            Source::Ostree { keys, .. } => *keys = given,
+            _ if given.is_empty() => {}
+            _ => {
+                let expected = "--verify-key is for trees from OSTree, ostree:REPOSITORY:REF: nothing else has a commit that is signed";
+                return Err(Error::refused(expected).into());
+            }
+        }
+        Ok(source)
     }
 }
 

@@ -33,7 +33,11 @@ impl Init {
         let state = if common.passphrase.is_some() { "encrypted" } else { "NOT encrypted" };
         output::note(&format!("\nWARNING: new private keys, {state}, are in"));
         for (role, path) in &made.keys {
-            let place = if matches!(*role, "root" | "targets") { "keep it OFFLINE" } else { "online" };
+            let place = match *role {
+                "root" | "targets" => "keep it OFFLINE",
+                "tree" => "online, signs the commits in ostree/",
+                _ => "online",
+            };
             output::note(&format!("  {}  {role}: {place}", path.display()));
         }
         output::note(

@@ -27,7 +27,7 @@ fn ostree(rest: &[u8]) -> Result<Source, InputError> {
         return Err(form());
     }
     let repository = PathBuf::from(OsStr::from_bytes(&rest[..colon]));
-    Ok(Source::Ostree { repository, reference: reference.to_owned() })
+    Ok(Source::Ostree { repository, reference: reference.to_owned(), keys: Vec::new() })
 }
 
 fn look(path: &Path) -> Result<Source, InputError> {

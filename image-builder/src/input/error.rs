@@ -26,6 +26,9 @@ pub enum InputError {
     /// It is not what it seems to be.
     #[error("{0}")]
     Format(String),
+    /// Nobody whose word counts has signed it.
+    #[error("{0}")]
+    NotSigned(String),
     /// One of its entries cannot be part of a tree.
     #[error(transparent)]
     Build(#[from] BuildError),

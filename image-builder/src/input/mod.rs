@@ -20,6 +20,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use upright_keys::PublicKey;
 use upright_manifests::name::Arch;
 
 pub use error::{InputError, ReadError};
@@ -43,6 +44,8 @@ pub enum Source {
         repository: PathBuf,
         /// The ref, or a commit's checksum.
         reference: String,
+        /// One of these must have signed the commit, if there are any.
+        keys: Vec<PublicKey>,
     },
 }
 
@@ -72,7 +75,7 @@ pub fn read(source: &Source, arch: Arch, batch: &Batch<'_>) -> Result<Imported, 
         Source::Tar(path) => read_tar(path, batch),
         Source::OciLayout(path) => oci::read_layout(path, arch, batch),
         Source::OciArchive(path) => oci::read_archive(path, arch, batch),
-        Source::Ostree { repository, reference } => ostree::read(repository, reference, batch),
+        Source::Ostree { repository, reference, keys } => ostree::read(repository, reference, keys, batch),
     };
     imported.map_err(|reason| ReadError { input: source.path().to_owned(), reason })
 }

@@ -5,13 +5,28 @@
 
 use std::path::Path;
 
+use upright_keys::PublicKey;
+
 use super::{Imported, InputError};
 use crate::repo::error::chain;
-use crate::tree::{Batch, StoreError, Tree, import};
+use crate::tree::{Batch, SignatureError, StoreError, Tree, import};
 
-/// Copies the tree that `reference` names in `repository` into `batch`.
-pub(super) fn read(repository: &Path, reference: &str, batch: &Batch<'_>) -> Result<Imported, InputError> {
-    let loaded = import(repository, reference, batch).map_err(|error| match error {
+/// Copies the tree that `reference` names in `repository` into `batch`; with `keys`, one of them must have signed it.
+pub(super) fn read(
+    repository: &Path,
+    reference: &str,
+    keys: &[PublicKey],
+    batch: &Batch<'_>,
+) -> Result<Imported, InputError> {
+    let loaded = import(repository, reference, keys, batch).map_err(|error| match error {
+        SignatureError::Store(error) => store_error(repository, error),
+        error => InputError::NotSigned(error.to_string()),
+    })?;
+    Ok(Imported { tree: with_etc(loaded.tree), newest: loaded.time })
+}
+
+fn store_error(repository: &Path, error: StoreError) -> InputError {
+    match error {
         // what is read from is at fault, not what is written to
         StoreError::NoRef { .. } | StoreError::Commit { .. } => InputError::Format(error.to_string()),
         StoreError::Ostree { ref store, .. }
@@ -22,8 +37,7 @@ pub(super) fn read(repository: &Path, reference: &str, batch: &Batch<'_>) -> Res
             InputError::Format(format!("{}; give a repository as `ostree init` makes it", chain(&error)))
         }
         error => error.into(),
-    })?;
-    Ok(Imported { tree: with_etc(loaded.tree), newest: loaded.time })
+    }
 }
 
 /// `tree` with its `usr/etc` as `etc`, unless there is an `etc`.
@@ -67,7 +81,7 @@ mod tests {
         let target = Scratch::new();
         let into = target.store();
         let batch = into.begin().expect("a batch");
-        let imported = read(&other, "acme/x86-64/1", &batch).expect("imported");
+        let imported = read(&other, "acme/x86-64/1", &[], &batch).expect("imported");
         batch.commit(&imported.tree, &info("2")).expect("committed");
         assert_eq!(into.load("acme/x86-64/2").expect("loaded").tree, imported.tree);
         (store.load("acme/x86-64/1").expect("loaded").tree, imported)

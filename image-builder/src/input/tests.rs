@@ -30,7 +30,11 @@ fn inputs_are_told_apart_by_looking() {
     assert_eq!(detect(path("oci")), Ok(Source::OciArchive(path("oci"))));
     assert_eq!(
         detect("ostree:/srv/repo:acme/x86-64/1"),
-        Ok(Source::Ostree { repository: "/srv/repo".into(), reference: "acme/x86-64/1".into() })
+        Ok(Source::Ostree {
+            repository: "/srv/repo".into(),
+            reference: "acme/x86-64/1".into(),
+            keys: Vec::new()
+        })
     );
 }
 

@@ -16,12 +16,15 @@ use super::workspace::{CONFIG_FILE, Workspace};
 
 const ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
 
+/// The key that signs the trees' commits.
+const TREE: &str = "tree";
+
 /// What was made.
 #[derive(Debug)]
 pub struct Made {
     /// The workspace.
     pub workspace: Workspace,
-    /// The private keys by role.
+    /// The private keys by role, and that of the tree store.
     pub keys: Vec<(&'static str, PathBuf)>,
 }
 
@@ -38,7 +41,7 @@ pub fn init(
     fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
     let mut pairs = Vec::new();
     let mut keys = Vec::new();
-    for role in ROLES {
+    for role in ROLES.into_iter().chain([TREE]) {
         let path = folder.join(format!("{role}.pem"));
         let pair = KeyPair::generate().map_err(|error| Error::Failed(error.to_string()))?;
         pair.save(&path, passphrase).map_err(|error| Error::Failed(error.to_string()))?;
@@ -48,7 +51,7 @@ pub fn init(
         pairs.push(pair);
         keys.push((role, path));
     }
-    publish_nothing(root, &pairs, now)?;
+    publish_nothing(root, &pairs[..ROLES.len()], now)?;
     fs::create_dir_all(root.join("builds")).map_err(Error::file("create", root))?;
     // Last, because this file makes the folder a workspace.
     replace(&OnDisk, &root.join(STAGING), &root.join(CONFIG_FILE), template(os, arch).as_bytes())?;

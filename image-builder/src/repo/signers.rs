@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use upright_keys::{ExternalSigner, KeyFileError, KeyPair, Passphrase, Signer};
 
-use super::config::{Config, Role};
+use super::config::{Config, SignerCommand};
 use super::error::{Error, Result};
 use super::metadata::{Lifetimes, Metadata};
 use super::workspace::Workspace;
@@ -42,8 +42,24 @@ impl Signers {
                     this.absent.entry(name).or_default().push(reason.clone());
                 }
             }
-            this.open_commands(&role)?;
+            this.open_commands(&role.signers)?;
         }
+        Ok(this)
+    }
+
+    /// Opens all keys that sign commits of the tree store.
+    pub fn of_trees(workspace: &Workspace, passphrase: Option<&Passphrase>) -> Result<Self> {
+        let keys = &workspace.config.tree;
+        let mut this = Self { signers: Vec::new(), absent: BTreeMap::new() };
+        for path in &keys.keys {
+            this.open_file(&workspace.resolve(path), passphrase).map_err(|reason| {
+                Error::refused(format!(
+                    "the tree's commit cannot be signed: {reason}; bring it back, or take it out of `keys` below [tree] in \
+                     upright.toml"
+                ))
+            })?;
+        }
+        this.open_commands(&keys.signers)?;
         Ok(this)
     }
 
@@ -97,8 +113,8 @@ impl Signers {
         }
     }
 
-    fn open_commands(&mut self, role: &Role) -> Result<()> {
-        for signer in &role.signers {
+    fn open_commands(&mut self, commands: &[SignerCommand]) -> Result<()> {
+        for signer in commands {
             let public = public::of_command(signer)?;
             let Some((program, arguments)) = signer.command.split_first() else {
                 return Err(Error::refused(

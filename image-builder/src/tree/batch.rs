@@ -179,7 +179,9 @@ impl<'a> Batch<'a> {
                     parent.replace_file(name, &content.object.to_string()).map_err(error)?
                 }
                 Kind::Symlink(target) => {
-                    parent.replace_file(name, &self.write_symlink(inode, target)?).map_err(error)?;
+                    parent
+                        .replace_file(name, &self.write_symlink(inode, target)?.to_string())
+                        .map_err(error)?;
                 }
                 _ => {}
             }
@@ -200,13 +202,16 @@ impl<'a> Batch<'a> {
         Ok(checksum.to_hex().into())
     }
 
-    fn write_symlink(&self, inode: &Inode, target: &[u8]) -> Result<glib::GString, StoreError> {
+    /// Stores a symbolic link; its checksum.
+    pub(super) fn write_symlink(&self, inode: &Inode, target: &[u8]) -> Result<Digest, StoreError> {
         let xattrs = variant::xattrs(&inode.xattrs);
         let target = String::from_utf8_lossy(target);
-        self.store
+        let object = self
+            .store
             .repo
             .write_symlink(None, inode.uid, inode.gid, Some(&xattrs), &target, gio::Cancellable::NONE)
-            .map_err(|source| self.store.error("store a symbolic link", source))
+            .map_err(|source| self.store.error("store a symbolic link", source))?;
+        checksum(self.store, &object)
     }
 }
 

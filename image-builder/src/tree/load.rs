@@ -5,11 +5,13 @@ use std::path::Path;
 
 use ostree::prelude::*;
 use ostree::{ObjectType, gio, glib};
+use upright_keys::PublicKey;
 use upright_manifests::digest::Digest;
 
 use super::batch::{Batch, WriteError};
 use super::beside::Beside;
 use super::path::MAX_PATH;
+use super::sign::SignatureError;
 use super::store::{Store, StoreError};
 use super::{Attributes, Content, Inode, Kind, Tree, TreePath, variant};
 
@@ -63,9 +65,18 @@ impl Store {
     }
 }
 
-/// Copies the tree that `reference` names in the repository at `path`, of any mode, into `batch`.
-pub(crate) fn import(path: &Path, reference: &str, batch: &Batch<'_>) -> Result<Loaded, StoreError> {
+/// Copies the tree that `reference` names in the repository at `path`, of any mode, into `batch`. Every object must be what its
+/// checksum says; with `keys`, one of them must have signed the commit.
+pub(crate) fn import(
+    path: &Path,
+    reference: &str,
+    keys: &[PublicKey],
+    batch: &Batch<'_>,
+) -> Result<Loaded, SignatureError> {
     let source = Store::open_any(path)?;
+    if !keys.is_empty() {
+        source.verify_commit(&source.resolve(reference)?, keys)?;
+    }
     let commit = Commit::read(&source, reference)?;
     let listing = commit.list(&source)?;
     let mut copied: HashMap<Digest, Inode> = HashMap::new();
@@ -116,6 +127,9 @@ impl Commit {
             .repo
             .load_commit(&checksum.to_string())
             .map_err(|source| store.error("read a commit", source))?;
+        if Digest::of(&object.data_as_bytes()) != checksum {
+            return Err(bad("it is damaged"));
+        }
         let metadata = variant::child(&object, 0).ok_or_else(|| bad("it is no commit"))?;
         let metadata = glib::VariantDict::new(Some(&metadata));
         let digest = |index| variant::child(&object, index).and_then(|child| variant::to_digest(&child));
@@ -223,13 +237,23 @@ impl Commit {
             .repo
             .load_file(&object.to_string(), gio::Cancellable::NONE)
             .map_err(|error| source.error("read an object", error))?;
-        self.inode(source, object, &info, &xattrs, |size, attributes| {
+        let inode = self.inode(source, object, &info, &xattrs, |size, attributes| {
             let stream = stream.ok_or_else(|| self.bad(source, format!("object {object} has no content")))?;
             batch.write_file(attributes, size, &mut stream.into_read()).map_err(|error| match error {
                 WriteError::Read(error) => self.bad(source, format!("object {object}: {error}")),
                 WriteError::Store(error) => error,
             })
-        })
+        })?;
+        // An object is named by its content and its attributes, so what was written has the name of what was read.
+        let written = match &inode.kind {
+            Kind::File(content) => content.object,
+            Kind::Symlink(target) => batch.write_symlink(&inode, target)?,
+            _ => *object,
+        };
+        match written == *object {
+            true => Ok(inode),
+            false => Err(self.bad(source, format!("object {object} is damaged"))),
+        }
     }
 
     fn inode(
@@ -271,8 +295,12 @@ impl Commit {
 }
 
 fn load(store: &Store, kind: ObjectType, object: &Digest) -> Result<glib::Variant, StoreError> {
-    store
+    let loaded = store
         .repo
         .load_variant(kind, &object.to_string())
-        .map_err(|source| store.error("read a directory", source))
+        .map_err(|source| store.error("read a directory", source))?;
+    match Digest::of(&loaded.data_as_bytes()) == *object {
+        true => Ok(loaded),
+        false => Err(store.bad_commit(object, "it is a directory, and damaged")),
+    }
 }

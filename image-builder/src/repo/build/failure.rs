@@ -18,6 +18,10 @@ pub(super) fn store(error: StoreError) -> Error {
 pub(super) fn read(error: ReadError) -> Error {
     match error.reason {
         InputError::Store(_) | InputError::File { .. } => Error::Failed(chain(&error)),
+        InputError::NotSigned(_) => Error::Unverified(format!(
+            "{}; see who made it, or give the key of who did with --verify-key",
+            chain(&error)
+        )),
         _ => Error::Refused(chain(&error)),
     }
 }

@@ -13,9 +13,10 @@ use super::record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UkiFile, U
 use super::{failure, layout};
 use crate::erofs::{self, Layout};
 use crate::input::{self, Source};
-use crate::repo::error::{Error, Result};
+use crate::repo::error::{Error, Result, chain};
 use crate::repo::files::{Files as _, OnDisk};
 use crate::repo::progress::Progress;
+use crate::repo::signers::Signers;
 use crate::repo::workspace::Workspace;
 use crate::tree::{CommitInfo, Store, Tree};
 use crate::uki;
@@ -60,10 +61,21 @@ pub struct Made {
 }
 
 /// Builds what `order` says in `workspace`, which the caller has locked.
-pub fn build(workspace: &Workspace, order: &Order, progress: &dyn Progress) -> Result<Made> {
+///
+/// All of `signers` sign the tree's commit.
+pub fn build(
+    workspace: &Workspace,
+    order: &Order,
+    signers: &Signers,
+    progress: &dyn Progress,
+) -> Result<Made> {
     let existing = Build::read(&workspace.build(&order.version))?;
     let base = base(workspace, order, existing.as_ref())?;
     let tree = import(workspace, order, base.as_ref(), progress)?;
+    for signer in signers.all() {
+        let signed = tree.store.sign_commit(&tree.commit, signer);
+        signed.map_err(|error| Error::Failed(chain(&error)))?;
+    }
     if tree.tree.inode(SHIPPED_ROOT).is_none() {
         progress.note(
             "the tree has no usr/share/upright/root.json, so hosts made from it will trust no update; copy the \

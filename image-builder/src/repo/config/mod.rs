@@ -46,6 +46,9 @@ pub struct Config {
     /// The key that signs UKIs; without it they are not signed.
     #[serde(default)]
     pub secure_boot: Option<SecureBoot>,
+    /// The keys that sign the trees' commits.
+    #[serde(default)]
+    pub tree: TreeKeys,
     /// Who signs, by TUF role.
     pub roles: Roles,
     /// Teams that sign channels with keys of their own.
@@ -96,6 +99,16 @@ pub struct SecureBoot {
     pub key: PathBuf,
     /// Its certificate, PEM.
     pub certificate: PathBuf,
+}
+
+/// The keys that sign the commits of the tree store, for those who take trees from there; with none they are not signed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TreeKeys {
+    /// Private key files, PKCS#8 PEM.
+    pub keys: Vec<PathBuf>,
+    /// Commands that sign.
+    pub signers: Vec<SignerCommand>,
 }
 
 /// Who signs, by TUF role.

@@ -37,6 +37,10 @@ cmdline = ""
 # key = "keys/db.key"
 # certificate = "keys/db.crt"
 
+# Signs the trees' commits in ostree/ (ostree.sign.ed25519), for those who take trees from there.
+[tree]
+keys = ["keys/tree.pem"]
+
 # Who signs, by TUF role: key files, or commands that get the bytes on standard input and write the
 # signature, for keys in a token or a service:
 #   [[roles.targets.signers]]

@@ -28,7 +28,7 @@ pub(super) fn of_command(signer: &SignerCommand) -> Result<PublicKey> {
 }
 
 /// Reads a public key file.
-pub(super) fn read(path: &Path) -> Result<PublicKey, String> {
+pub fn read(path: &Path) -> Result<PublicKey, String> {
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
