@@ -312,3 +312,23 @@ fn a_teams_role_is_told_about_before_it_expires() {
         "{report:?}"
     );
 }
+
+#[test]
+fn an_audit_reads_nothing_outside_of_the_repository() {
+    let shop = shop();
+    small(&shop);
+    shop.rotate(&[]).unwrap();
+    shop.publish("1.0", "stable").unwrap();
+    let digest = Digest::of(b"secret");
+    fs::write(shop.root().join(format!("{digest}.secret")), "secret").unwrap();
+    let workspace = shop.open();
+    let mut metadata = Published::read(&workspace).unwrap().metadata;
+    metadata.set_target("releases/../../secret", 6, digest).unwrap();
+    let roles = ["targets", "snapshot", "timestamp"];
+    let signers = Signers::open(&workspace, &roles, None).unwrap();
+    for file in metadata.sign(&signers.all(), shop.now).unwrap() {
+        fs::write(shop.root().join("repository/metadata").join(file.name), file.bytes).unwrap();
+    }
+    let found = format!("releases/../../secret: releases/../../{digest}.secret is not there");
+    assert_eq!(errors(&shop), [found]);
+}

@@ -155,22 +155,67 @@ fn a_channel_that_names_another_manifest_is_refused() -> Result<()> {
     let fixture = Fixture::new()?;
     fixture.build(&["publish", "1.1.0"])?;
     let host = &fixture.host("host")?;
+    let good = Metadata::of(&fixture)?;
+    let another = json!(Digest::of(b"another"));
+    // Nor is one of another channel, or one of a length that no channel file has.
+    for (field, value, length, says) in [
+        ("manifest", another, None, "1.1.0.json is not the manifest that channel stable names"),
+        ("channel", json!("beta"), None, "stable.json describes channel beta"),
+        ("version", json!("1.1.0"), Some(1_u64 << 40), "stable.json is signed with 1099511627776 bytes"),
+    ] {
+        point(&fixture, length, |channel| channel[field] = value)?;
+        refused(host, 4, &[says])?;
+        good.restore()?;
+        forget(host)?;
+    }
+    updates(host)
+}
+
+/// Signs a changed channel file of stable, and perhaps a false length for it.
+fn point(fixture: &Fixture, length: Option<u64>, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
     let forger = Forger::new(&fixture.workspace());
     let [targets, snapshot, timestamp] = ["targets", "snapshot", "timestamp"].map(|role| forger.stolen(role));
-    let keys = [&targets?, &snapshot?, &timestamp?];
-    forger.targets(keys, |document| {
+    forger.targets([&targets?, &snapshot?, &timestamp?], |document| {
         let path = format!("channels/acme/{}/stable.json", Arch::HERE);
         let folder = fixture.workspace().join(format!("repository/channels/acme/{}", Arch::HERE));
         let digest = document["targets"][&path]["hashes"]["sha256"].as_str().unwrap();
         let text = fs::read(folder.join(format!("{digest}.stable.json"))).unwrap();
         let mut channel: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        channel["manifest"] = json!(Digest::of(b"another"));
+        change(&mut channel);
         let text = channel.to_string();
         let digest = Digest::of(text.as_bytes());
         fs::write(folder.join(format!("{digest}.stable.json")), &text).unwrap();
-        document["targets"][&path] = json!({ "length": text.len(), "hashes": { "sha256": digest } });
-    })?;
-    refused(host, 4, &["1.1.0.json is not the manifest that channel stable names"])
+        let length = length.unwrap_or(text.len() as u64);
+        document["targets"][&path] = json!({ "length": length, "hashes": { "sha256": digest } });
+    })
+}
+
+#[test]
+fn a_channel_file_or_a_manifest_that_a_mirror_has_edited_is_refused() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let host = &fixture.host("host")?;
+    // Another version, or another time: well-formed, and not a byte longer.
+    for (kind, from, to) in [
+        ("channels", "\"version\": \"1.1.0\"", "\"version\": \"1.1.9\""),
+        ("releases", "\"time\": \"20", "\"time\": \"19"),
+    ] {
+        let mut edited = 0;
+        for entry in fs::read_dir(fixture.workspace().join(format!("repository/{kind}/acme/{}", Arch::HERE)))?
+        {
+            let path = entry?.path();
+            let text = fs::read_to_string(&path)?;
+            if !text.contains("\"1.1.0\"") || !text.contains(from) {
+                continue;
+            }
+            edited += 1;
+            fs::write(&path, text.replacen(from, to, 1))?;
+            refused(host, 4, &[kind, "sha256"])?;
+            fs::write(&path, text)?;
+        }
+        assert_eq!(edited, 1, "{kind}");
+    }
+    updates(host)
 }
 
 #[test]

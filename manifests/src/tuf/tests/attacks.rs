@@ -322,3 +322,21 @@ fn a_fast_forward_is_recovered_from_by_rotating_the_keys() {
     host.refresh(&repository).unwrap();
     assert_eq!((host.version("timestamp.json"), host.version("snapshot.json")), (Some(2), Some(2)));
 }
+#[test]
+fn replacing_the_keys_of_one_online_role_is_enough_to_recover_from_a_fast_forward() {
+    for role in ["timestamp", "snapshot"] {
+        let mut repository = Repository::new();
+        for version in [&mut repository.timestamp.header.version, &mut repository.snapshot.header.version] {
+            *version = 1 << 52;
+        }
+        repository.publish_snapshot();
+        let mut host = Host::following(&repository);
+        (repository.timestamp.header.version, repository.snapshot.header.version) = (1, 1);
+        repository.appoint(role, &[7], 1);
+        repository.publish_root();
+        repository.publish_snapshot();
+        host.refresh(&repository).unwrap();
+        let versions = (host.version("timestamp.json"), host.version("snapshot.json"));
+        assert_eq!(versions, (Some(2), Some(2)), "{role}");
+    }
+}
