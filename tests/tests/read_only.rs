@@ -49,12 +49,15 @@ fn a_publisher_whose_folders_are_read_only_is_told_which() -> Result<()> {
         "{REFUSED}
         mount --bind repository repository && mount -o remount,bind,ro repository
         refused /run/publish upright-build publish 1.1.0
-        refused /run/refresh upright-build refresh
         umount repository
         mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\"
         refused /run/build upright-build build {tree} --version 2.0.0
         refused /run/check upright-build check
-        cd / && umount {folder}
+        cd / && umount {folder} && cd {folder}
+        # Last, since whatever comes after it ends first what it has begun.
+        mount --bind repository repository && mount -o remount,bind,ro repository
+        refused /run/refresh upright-build refresh
+        umount repository
         cp /run/publish.* /run/refresh.* /run/build.* /run/check.* {folder}",
         folder = workspace.display(),
     );
