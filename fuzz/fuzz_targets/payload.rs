@@ -6,7 +6,7 @@ use upright_fuzz::{in_proportion, within};
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::chunks::{Index, plan};
 use upright_manifests::digest::Digest;
-use upright_manifests::payload::{Frame, Head, Unpacker};
+use upright_manifests::payload::{Frame, Head, Prefix, Unpacker};
 
 /// What unpacking a frame may take: what it holds at most, and a decoder.
 const UNPACKING: usize = 5 << 20;
@@ -34,16 +34,19 @@ fuzz_target!(|bytes: &[u8]| {
 
 /// The whole input as one frame: its hash is right, whatever it holds.
 fn unpack(bytes: &[u8]) {
-    let Some((&blocks, packed)) = bytes.split_first() else { return };
+    let Some(([blocks, near], packed)) = bytes.split_first_chunk() else { return };
+    let near = u32::from(*near) % 16;
     let frame = Frame {
         offset: 0,
         packed: u32::try_from(packed.len()).unwrap_or(u32::MAX),
-        start: 0,
-        blocks: u32::from(blocks) % 16 + 1,
+        start: 16,
+        blocks: u32::from(*blocks) % 16 + 1,
+        prefix: Prefix { far_start: 0, far: 0, near },
         sha256: Digest::of(packed),
     };
     let Ok(mut unpacker) = Unpacker::new() else { return };
-    if let Ok(image) = unpacker.unpack(&frame, packed) {
+    let prefix = vec![7; frame.prefix.bytes()];
+    if let Ok(image) = unpacker.unpack(&frame, packed, &prefix) {
         assert_eq!(image.len() as u64, u64::from(frame.blocks) * BLOCK_SIZE);
     }
 }

@@ -75,7 +75,7 @@ fn chunk(leaves: &[Leaf], start: u64, blocks: u8) -> Chunk {
 mod tests {
     use upright_manifests::chunks::{Holding, Search, Step, fetched, plan};
     use upright_manifests::name::Slot;
-    use upright_manifests::payload::Frame;
+    use upright_manifests::payload::{Frame, Prefix};
 
     use super::*;
     use crate::erofs::FileRun;
@@ -104,7 +104,7 @@ mod tests {
         let mut offset = 0;
         let frames = [(0, 10), (10, 5), (15, 500), (515, 385)].map(|(start, blocks)| {
             offset += 100;
-            Frame { offset, packed: 100, start, blocks, sha256: Digest::of(b"") }
+            Frame { offset, packed: 100, start, blocks, prefix: Prefix::default(), sha256: Digest::of(b"") }
         });
         let payload = Head { blocks: 900, frames: frames.to_vec() };
         let index = index(&after, Digest::of(b"salt"), &layout(), &payload);

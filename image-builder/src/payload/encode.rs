@@ -6,8 +6,10 @@ use std::os::unix::fs::FileExt;
 
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::digest::Digest;
-use upright_manifests::payload::{Frame, Head, MAX_BLOCKS, MAX_FRAME_BLOCKS, head_bytes};
+use upright_manifests::payload::{Frame, Head, MAX_BLOCKS, MAX_FRAME_BLOCKS, MAX_PREFIX_BLOCKS, Prefix, head_bytes};
+use zstd::zstd_safe::{CCtx, CParameter, get_error_name};
 
+use super::far;
 use super::parts::{PartWriter, Parted};
 use crate::erofs::Run;
 use crate::parallel;
@@ -23,8 +25,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        // Level 15 costs five times the CPU of 12 for 0.4 %, level 19 ten times for 10 %.
-        Self { level: 12, frame_blocks: 512 }
+        Self { level: 19, frame_blocks: MAX_FRAME_BLOCKS }
     }
 }
 
@@ -49,7 +50,7 @@ pub enum PayloadError {
     },
     /// zstd refused.
     #[error("cannot compress the image: {0}")]
-    Compress(io::Error),
+    Compress(&'static str),
     /// The payload could not be written.
     #[error("cannot write the payload: {0}")]
     Write(io::Error),
@@ -76,11 +77,13 @@ pub fn encode(
     }
     let blocks = size / BLOCK_SIZE;
     let runs = cut(blocks, fresh, u64::from(options.frame_blocks));
+    let read = |run: Run| read(image, run);
+    let prefixes = prefixes(&runs, &far::similar(&runs, &read)?);
     let mut writer = PartWriter::new(out, head_bytes(runs.len())).map_err(PayloadError::Write)?;
     let mut frames = Vec::with_capacity(runs.len());
     parallel::ordered(
         runs.len(),
-        |number| compress(image, runs[number], options.level),
+        |number| compress(&read, runs[number], prefixes[number], options.level),
         |packed| {
             let run = runs[frames.len()];
             let offset = writer.part(&packed).map_err(PayloadError::Write)?;
@@ -89,6 +92,7 @@ pub fn encode(
                 packed: packed.len() as u32,
                 start: run.start,
                 blocks: run.blocks as u32,
+                prefix: prefixes[frames.len()],
                 sha256: Digest::of(&packed),
             });
             done((run.start + run.blocks) * BLOCK_SIZE);
@@ -131,11 +135,52 @@ fn split(start: u64, blocks: u64, longest: u64, frames: &mut Vec<Run>) {
     frames.extend((0..parts).map(|n| Run { start: edge(n), blocks: edge(n + 1) - edge(n) }));
 }
 
-fn compress(image: &File, run: Run, level: i32) -> Result<Vec<u8>, PayloadError> {
+/// What each frame is compressed with: what is similar to it, and as many blocks before it as are worth the time to look
+/// through, which is little for a short frame.
+fn prefixes(runs: &[Run], similar: &[Option<Run>]) -> Vec<Prefix> {
+    let of = |(run, similar): (&Run, &Option<Run>)| {
+        let most = (run.blocks * WORTH).clamp(LEAST, u64::from(MAX_PREFIX_BLOCKS));
+        let far = similar.map(|far| Run { blocks: far.blocks.min(most / 2), ..far });
+        let far = far.unwrap_or(Run { start: 0, blocks: 0 });
+        let near = (most - far.blocks).min(run.start - (far.start + far.blocks));
+        Prefix { far_start: far.start as u32, far: far.blocks as u32, near: near as u32 }
+    };
+    runs.iter().zip(similar).map(of).collect()
+}
+
+/// Blocks of a prefix for each block of its frame.
+const WORTH: u64 = 4;
+/// Blocks of a prefix that any frame may have.
+const LEAST: u64 = 64;
+
+fn read(image: &File, run: Run) -> Result<Vec<u8>, PayloadError> {
     let offset = run.start * BLOCK_SIZE;
     let mut bytes = vec![0; (run.blocks * BLOCK_SIZE) as usize];
     image.read_exact_at(&mut bytes, offset).map_err(|error| PayloadError::Read { offset, error })?;
-    zstd::bulk::compress(&bytes, level).map_err(PayloadError::Compress)
+    Ok(bytes)
+}
+
+/// Reads blocks of the image.
+pub(super) type Read<'a> = &'a (dyn Fn(Run) -> Result<Vec<u8>, PayloadError> + Sync);
+
+fn compress(read: Read<'_>, run: Run, prefix: Prefix, level: i32) -> Result<Vec<u8>, PayloadError> {
+    let failed = |code| PayloadError::Compress(get_error_name(code));
+    let near = u64::from(prefix.near);
+    let mut before = read(Run { start: prefix.far_start.into(), blocks: prefix.far.into() })?;
+    before.extend(read(Run { start: run.start - near, blocks: near })?);
+    let bytes = read(run)?;
+    let mut context = CCtx::create();
+    context.set_parameter(CParameter::CompressionLevel(level)).map_err(failed)?;
+    if !before.is_empty() {
+        // The window must reach back to where the prefix starts.
+        let window = (before.len() + bytes.len()).next_power_of_two().ilog2();
+        context.set_parameter(CParameter::WindowLog(window)).map_err(failed)?;
+        context.ref_prefix(&before).map_err(failed)?;
+    }
+    let mut packed = Vec::with_capacity(Frame::max_packed(run.blocks as u32) as usize);
+    context.compress2(&mut packed, &bytes).map_err(failed)?;
+    drop(context);
+    Ok(packed)
 }
 
 #[cfg(test)]

@@ -31,12 +31,13 @@ fn a_payload_unpacks_to_its_image_frame_by_frame_and_as_a_whole() {
     assert_eq!(Digest::of(front), parted.head_sha256);
     assert_eq!(Head::parse(front), Ok(head.clone()));
     assert_eq!(head.file_size(), parted.size);
-    assert!(zstd::stream::decode_all(&bytes[..]).unwrap() == image);
     let mut unpacker = Unpacker::new().unwrap();
     for frame in &head.frames {
         let packed = &bytes[frame.range().start as usize..frame.range().end as usize];
         let from = frame.start as usize * 4096;
-        assert!(unpacker.unpack(frame, packed).unwrap() == &image[from..from + frame.unpacked()]);
+        let [far, near] = frame.prefix_ranges().map(|range| &image[range.start as usize..range.end as usize]);
+        let prefix = [far, near].concat();
+        assert!(unpacker.unpack(frame, packed, &prefix).unwrap() == &image[from..from + frame.unpacked()]);
     }
     assert!(head.frames.iter().any(|frame| (frame.start, frame.blocks) == (70, 20)));
     assert!(make().2 == bytes, "equal input gives equal bytes");

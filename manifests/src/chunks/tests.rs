@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::digest::Digest;
 use crate::name::Slot;
-use crate::payload::{Frame, Head, head_bytes};
+use crate::payload::{Frame, Head, Prefix, head_bytes};
 
 use super::*;
 
@@ -36,7 +36,7 @@ fn head(blocks: usize, per_frame: usize) -> Head {
     let mut offset = head_bytes(blocks.div_ceil(per_frame)) as u64;
     for start in (0..blocks).step_by(per_frame) {
         let blocks = per_frame.min(blocks - start) as u32;
-        frames.push(Frame { offset, packed: 10, start: start as u64, blocks, sha256: Digest::of(b"") });
+        frames.push(Frame { offset, packed: 10, start: start as u64, blocks, prefix: Prefix::default(), sha256: Digest::of(b"") });
         offset += 10;
     }
     Head { blocks: blocks as u64, frames }

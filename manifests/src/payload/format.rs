@@ -9,10 +9,12 @@
 //!     18    2  zero
 //!     20    4  number of frames
 //!     24    8  image size in blocks of 4096 bytes
-//!     32  40n  per frame: compressed length (4), blocks (4), SHA-256 of the compressed bytes (32)
+//!     32  52n  per frame: compressed length (4), blocks (4), far blocks (4), where they start (4), near blocks (4),
+//!              SHA-256 of the compressed bytes (32)
 //! ```
 //!
-//! Numbers are little-endian. Frames follow the head without gaps, in the image's order.
+//! Numbers are little-endian. Frames follow the head without gaps, in the image's order. A frame is a zstd frame that was
+//! compressed with a prefix: its far blocks, and its near ones, which are those right before its own.
 
 use std::ops::Range;
 
@@ -25,6 +27,9 @@ pub const MAX_BLOCKS: u64 = 1 << 24;
 /// The most blocks a frame may cover: 4 MiB.
 pub const MAX_FRAME_BLOCKS: u32 = 1024;
 
+/// The most blocks that a frame's prefix may have: 8 MiB.
+pub const MAX_PREFIX_BLOCKS: u32 = 2048;
+
 /// The longest head that is accepted, in bytes.
 pub const MAX_HEAD_BYTES: u64 = 8 << 20;
 
@@ -32,7 +37,7 @@ pub(super) const SKIPPABLE: u32 = 0x184D_2A50;
 pub(super) const MAGIC: [u8; 8] = *b"UPRTFULL";
 pub(super) const VERSION: u16 = 1;
 pub(super) const FIXED: usize = 32;
-pub(super) const ENTRY: usize = 40;
+pub(super) const ENTRY: usize = 52;
 
 /// What a payload is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +48,7 @@ pub struct Head {
     pub frames: Vec<Frame>,
 }
 
-/// One independent zstd frame.
+/// One zstd frame. It can be checked by itself, and unpacked once the blocks of its prefix are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// Where it starts in the payload file, in bytes.
@@ -54,8 +59,37 @@ pub struct Frame {
     pub start: u64,
     /// How many blocks it covers, at most [`MAX_FRAME_BLOCKS`].
     pub blocks: u32,
+    /// What it refers back to.
+    pub prefix: Prefix,
     /// The SHA-256 of its compressed bytes.
     pub sha256: Digest,
+}
+
+/// Blocks of the image, all before a frame's own, that it was compressed with: first the far ones, then the near ones. At most
+/// [`MAX_PREFIX_BLOCKS`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Prefix {
+    /// The first far block.
+    pub far_start: u32,
+    /// How many far blocks there are.
+    pub far: u32,
+    /// How many blocks right before the frame belong to it.
+    pub near: u32,
+}
+
+impl Prefix {
+    /// Its length in bytes.
+    pub fn bytes(&self) -> usize {
+        (self.far as usize + self.near as usize) * BLOCK_SIZE as usize
+    }
+
+    /// Whether a frame that starts at `block` can have it.
+    pub(super) fn fits(&self, block: u64) -> bool {
+        let length = u64::from(self.far) + u64::from(self.near);
+        let far_end = u64::from(self.far_start) + u64::from(self.far);
+        let near_start = block.checked_sub(u64::from(self.near));
+        length <= u64::from(MAX_PREFIX_BLOCKS) && near_start.is_some_and(|start| far_end <= start)
+    }
 }
 
 impl Frame {
@@ -67,6 +101,14 @@ impl Frame {
     /// Where it is in the payload file, in bytes.
     pub fn range(&self) -> Range<u64> {
         self.offset..self.offset + u64::from(self.packed)
+    }
+
+    /// The bytes of the image that are its prefix, far before near; ranges may be empty.
+    pub fn prefix_ranges(&self) -> [Range<u64>; 2] {
+        let Prefix { far_start, far, near } = self.prefix;
+        let far_start = u64::from(far_start);
+        [far_start..far_start + u64::from(far), self.start.saturating_sub(u64::from(near))..self.start]
+            .map(|blocks| blocks.start * BLOCK_SIZE..blocks.end * BLOCK_SIZE)
     }
 
     /// The longest a frame of `blocks` blocks can be when compressed: what does not compress grows a little.

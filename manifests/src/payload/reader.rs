@@ -79,13 +79,17 @@ fn frames(wire: &mut Wire<'_>, count: usize, mut offset: u64, blocks: u64) -> Re
     let mut frames = Vec::with_capacity(count);
     let mut start = 0u64;
     for frame in 0..count {
-        let entry =
-            Frame { offset, packed: wire.u32()?, start, blocks: wire.u32()?, sha256: wire.array()?.into() };
+        let (packed, blocks) = (wire.u32()?, wire.u32()?);
+        let prefix = Prefix { far: wire.u32()?, far_start: wire.u32()?, near: wire.u32()? };
+        let entry = Frame { offset, packed, start, blocks, prefix, sha256: wire.array()?.into() };
         if entry.blocks == 0 || entry.blocks > MAX_FRAME_BLOCKS {
             return Err(HeadError::Impossible { what: "number of blocks", frame });
         }
         if entry.packed == 0 || u64::from(entry.packed) > Frame::max_packed(entry.blocks) {
             return Err(HeadError::Impossible { what: "compressed length", frame });
+        }
+        if !entry.prefix.fits(start) {
+            return Err(HeadError::Impossible { what: "prefix", frame });
         }
         offset += u64::from(entry.packed);
         start += u64::from(entry.blocks);
@@ -136,27 +140,46 @@ impl Unpacker {
         Ok(Self { decoder, buffer: Vec::new() })
     }
 
-    /// Checks that `packed` is the frame that the head names, and only then decompresses it. Gives exactly
-    /// [`Frame::unpacked`] bytes.
-    pub fn unpack(&mut self, frame: &Frame, packed: &[u8]) -> Result<&[u8], FrameError> {
+    /// Checks that `packed` is the frame that the head names, and only then decompresses it, with what the image has in
+    /// [`Frame::prefix_ranges`] as `prefix`. Gives exactly [`Frame::unpacked`] bytes. A prefix of other bytes is not found out.
+    pub fn unpack(&mut self, frame: &Frame, packed: &[u8], prefix: &[u8]) -> Result<&[u8], FrameError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(frame.unpacked(), 0);
-        let outcome = self.unpack_into(frame, packed, &mut buffer);
+        let outcome = self.unpack_into(frame, packed, prefix, &mut buffer);
         self.buffer = buffer;
         outcome.map(|()| &self.buffer[..])
     }
 
     /// Like [`Unpacker::unpack`], into a buffer of [`Frame::unpacked`] bytes, whose content is worthless after an error.
-    pub fn unpack_into(&mut self, frame: &Frame, packed: &[u8], out: &mut [u8]) -> Result<(), FrameError> {
+    pub fn unpack_into(
+        &mut self,
+        frame: &Frame,
+        packed: &[u8],
+        prefix: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), FrameError> {
         let found = Digest::of(packed);
         if found != frame.sha256 {
             return Err(FrameError::Hash { block: frame.start, expected: frame.sha256, found });
         }
-        match self.decoder.decompress_to_buffer(packed, out) {
-            Ok(length) if length == frame.unpacked() && length == out.len() => Ok(()),
-            _ => Err(FrameError::Content { block: frame.start, blocks: frame.blocks }),
+        let content = FrameError::Content { block: frame.start, blocks: frame.blocks };
+        if prefix.len() != frame.prefix.bytes() || out.len() != frame.unpacked() {
+            return Err(content);
         }
+        let length = match prefix.is_empty() {
+            true => self.decoder.decompress_to_buffer(packed, out).ok(),
+            false => with_prefix(packed, prefix, out)?,
+        };
+        if length == Some(out.len()) { Ok(()) } else { Err(content) }
     }
+}
+
+/// The length of what `packed` holds, if it is a frame.
+fn with_prefix(packed: &[u8], prefix: &[u8], out: &mut [u8]) -> Result<Option<usize>, FrameError> {
+    // It refers to the prefix for as long as it lives, so it is one for each frame.
+    let mut decoder = zstd::zstd_safe::DCtx::try_create().ok_or(FrameError::Decompressor)?;
+    decoder.ref_prefix(prefix).map_err(|_| FrameError::Decompressor)?;
+    Ok(decoder.decompress(out, packed).ok())
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ impl Head {
         for frame in &self.frames {
             out.extend(frame.packed.to_le_bytes());
             out.extend(frame.blocks.to_le_bytes());
+            out.extend(frame.prefix.far.to_le_bytes());
+            out.extend(frame.prefix.far_start.to_le_bytes());
+            out.extend(frame.prefix.near.to_le_bytes());
             out.extend(frame.sha256.as_bytes());
         }
         out

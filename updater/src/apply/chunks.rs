@@ -5,11 +5,11 @@ use std::io;
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::chunks::{Holding, Index, Search, Step, fetched as bytes_of, plan};
 use upright_manifests::name::Slot;
-use upright_manifests::payload::{Frame, Head, Unpacker};
+use upright_manifests::payload::{Frame, Head};
 use upright_manifests::release::RootImage;
 
 use super::error::WayError;
-use super::full::{payload_head, write};
+use super::full::{FrameUnpacker, payload_head, write};
 use super::hints::Hint;
 use super::install::Observer;
 use super::readback::Partitions;
@@ -62,7 +62,7 @@ pub(super) fn run(
     }
     let parts: Vec<_> = steps.iter().flat_map(|step| frames_of(step, &head)).map(Frame::range).collect();
     fetcher.with_parts(root.full.path.as_str(), &parts, |parts| {
-        let mut unpacker = Unpacker::new()?;
+        let mut unpacker = FrameUnpacker::new()?;
         for step in &steps {
             match step {
                 Step::Keep { blocks, .. } => {

@@ -101,6 +101,17 @@ impl<'a> Target<'a> {
         self.note_front()
     }
 
+    /// Reads what was written before: whole blocks, none after the last byte written.
+    pub(super) fn read_back(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        self.flush_blocks()?;
+        self.at.root.read_at(buffer, offset)?;
+        self.first.overlay(buffer, offset..offset + buffer.len() as u64);
+        Ok(())
+    }
+
     /// Room for the next `length` bytes, at most 4 MiB: whole blocks, at the start of one. They count once [`Self::commit`] is
     /// called.
     pub(super) fn reserve(&mut self, length: usize) -> io::Result<&mut [u8]> {

@@ -1,7 +1,9 @@
 //! The objects a release names: size, hash, and whether they make what they should.
 
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 
+use upright_manifests::BLOCK_SIZE;
 use upright_manifests::chunks::{Index, Leaf, id_of};
 use upright_manifests::delta::{self, Source as From};
 use upright_manifests::digest::{Digest, Digester};
@@ -95,6 +97,10 @@ fn payload(
         Err(error) => return Ok(Err(error.to_string())),
     };
     let mut unpacker = Unpacker::new().map_err(|error| Error::Failed(error.to_string()))?;
+    // Frames refer to what others have made, and an image is more than memory may hold.
+    let folder = std::env::temp_dir();
+    let made = tempfile::tempfile().map_err(Error::file("make a file in", &folder))?;
+    let kept = || Error::file("keep an image in", &folder);
     let verity = &release.root.verity;
     let hasher = BlockHasher::new(&verity.salt);
     let mut image = Digester::new();
@@ -103,10 +109,17 @@ fn payload(
         let Some(packed) = file.part(u64::from(frame.packed))? else {
             return Ok(Err("it ends too early".into()));
         };
-        let bytes = match unpacker.unpack(frame, &packed) {
+        let [far, near] = frame.prefix_ranges();
+        let mut prefix = vec![0; frame.prefix.bytes()];
+        let (before, after) = prefix.split_at_mut((far.end - far.start) as usize);
+        made.read_exact_at(before, far.start)
+            .and_then(|()| made.read_exact_at(after, near.start))
+            .map_err(kept())?;
+        let bytes = match unpacker.unpack(frame, &packed, &prefix) {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Err(error.to_string())),
         };
+        made.write_all_at(bytes, frame.start * BLOCK_SIZE).map_err(kept())?;
         image.update(bytes);
         leaves.extend(bytes.as_chunks().0.iter().map(|block| *hasher.hash(block).as_bytes()));
         progress.reached(file.length);

@@ -37,6 +37,9 @@ pub struct Config {
     /// How many releases stay published beside those that channels point at or offer deltas from.
     #[serde(default = "default_keep")]
     pub keep: usize,
+    /// How hard releases are compressed.
+    #[serde(default)]
+    pub compression: Compression,
     /// The partitions a release must fit in.
     #[serde(default)]
     pub disk: Disk,
@@ -54,6 +57,22 @@ pub struct Config {
     /// Teams that sign channels with keys of their own.
     #[serde(default)]
     pub teams: BTreeMap<String, Team>,
+}
+
+/// How hard releases are compressed: zstd levels from 1, which is quick, to 22.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Compression {
+    /// That of full payloads.
+    pub payload: i32,
+    /// That of deltas.
+    pub delta: i32,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self { payload: 19, delta: 19 }
+    }
 }
 
 /// The smallest partitions that hosts of this OS have; new disk images get exactly these.
@@ -241,6 +260,10 @@ impl Config {
             let expected = "`channels` is empty; expected at least one, such as [\"stable\"]";
             return Err(("channels", expected.into()));
         }
+        let levels = [("payload", self.compression.payload), ("delta", self.compression.delta)];
+        if let Some((name, level)) = levels.iter().find(|(_, level)| !(1..=22).contains(level)) {
+            return Err((name, format!("`compression.{name}` is {level}; expected a level from 1 to 22")));
+        }
         let sizes = [
             ("slot", self.disk.slot),
             ("verity", self.disk.verity),
@@ -280,7 +303,7 @@ mod tests {
         let config = parse(&written()).unwrap();
         assert_eq!(config.os.as_str(), "acme");
         assert_eq!((config.channels, config.edges, config.keep), (default_channels(), 3, 10));
-        assert_eq!(config.disk, Disk::default());
+        assert_eq!((config.disk, config.compression), (Disk::default(), Compression::default()));
         assert_eq!(config.roles.root.keys, [PathBuf::from("keys/root.pem")]);
     }
 
@@ -295,6 +318,7 @@ mod tests {
                 "unknown variant `amd64`, expected `x86-64` or `arm64`",
             ),
             ("slot = \"4GiB\"", "slot = 1000", "`disk.slot` is 1000; expected a multiple of 1MiB"),
+            ("payload = 19", "payload = 0", "upright.toml:16: `compression.payload` is 0; expected a level from 1 to 22"),
             ("channels = [\"stable\"]", "channels = []", "`channels` is empty"),
         ] {
             let text = written();

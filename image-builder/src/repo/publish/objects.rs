@@ -130,9 +130,10 @@ impl<'a> Encoder<'a> {
         };
         drop(old);
         let (staged, out) = self.stage("full")?;
-        let (parted, head) = payload::encode(&image, &fresh, &payload::Options::default(), &out, &|done| {
-            self.progress.reached(done);
-        })
+        let compression = self.workspace.config.compression;
+        let options = payload::Options { level: compression.payload, ..payload::Options::default() };
+        let (parted, head) =
+            payload::encode(&image, &fresh, &options, &out, &|done| self.progress.reached(done))
         .map_err(|error| self.failed("the full payload", &error))?;
         let full = self.place_parted(&staged, &parted, "payloads", "zst")?;
         let index =
@@ -182,7 +183,7 @@ impl<'a> Encoder<'a> {
         let (parted, _) = delta::encode(
             delta::Side { image: &old, layout: &old_layout, root_hash: edge.from_root_hash },
             delta::Side { image: &new, layout: &new_layout, root_hash: to },
-            &delta::Options::default(),
+            &delta::Options { level: self.workspace.config.compression.delta },
             &out,
             &|done| self.progress.reached(done / 2),
         )

@@ -7,7 +7,7 @@ use upright_manifests::chunks::{Chunk, Index, id_of};
 use upright_manifests::delta::{self, Input, Kind, Segment, SegmentWriter, Source};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{Arch, Slot};
-use upright_manifests::payload::{self, Frame};
+use upright_manifests::payload::{self, Frame, Prefix};
 use upright_manifests::release::{Blob, DeltaEdge, PartedBlob, Release, RootImage, Uki};
 use upright_manifests::verity::{BLOCK, BlockHasher, SUPERBLOCK_SIZE, TreeBuilder, VerityParams};
 
@@ -107,10 +107,22 @@ fn parted(path: &str, bytes: &[u8], head: usize) -> PartedBlob {
 fn full_payload(image: &[u8]) -> (Vec<u8>, usize) {
     let (mut frames, mut bodies, mut start) = (Vec::new(), Vec::new(), 0);
     for (number, content) in frame_cuts(image).into_iter().enumerate() {
-        let packed = zstd::bulk::compress(content, 1 + (number % 3) as i32).unwrap();
         let blocks = (content.len() / BLOCK) as u32;
+        // Some refer to nothing, some to what is before them, and some to the image's start, which gets its place last.
+        let near = (number as u32 % 4 * 2).min(start as u32);
+        let far = (number as u32 % 3).min(start as u32 - near);
+        let prefix = Prefix { far_start: 0, far, near };
+        let before = [
+            &image[..far as usize * BLOCK],
+            &image[(start as usize - near as usize) * BLOCK..start as usize * BLOCK],
+        ]
+        .concat();
+        let mut context = zstd::zstd_safe::CCtx::create();
+        context.ref_prefix(&before).unwrap();
+        let mut packed = Vec::with_capacity(Frame::max_packed(blocks) as usize);
+        context.compress2(&mut packed, content).unwrap();
         let sha256 = Digest::of(&packed);
-        frames.push(Frame { offset: 0, packed: packed.len() as u32, start, blocks, sha256 });
+        frames.push(Frame { offset: 0, packed: packed.len() as u32, start, blocks, prefix, sha256 });
         start += u64::from(blocks);
         bodies.extend(packed);
     }
