@@ -71,6 +71,18 @@ pub struct PartedBlob {
     pub head_size: u64,
     /// The SHA-256 of the head, which in turn holds the SHA-256 of each part.
     pub head_sha256: Digest,
+    /// What using it took on the publisher's machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+}
+
+/// What it takes to make an image out of what was fetched, beside writing it and reading it back, which all ways have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Bytes of memory, a bound.
+    pub memory: u64,
+    /// Milliseconds of CPU time on the machine that published it: for comparison with other ways.
+    pub cpu_ms: u64,
 }
 
 /// The root file system image: EROFS under dm-verity.
@@ -82,7 +94,7 @@ pub struct RootImage {
     pub sha256: Digest,
     /// The dm-verity tree over it; the host makes the tree itself and compares its root.
     pub verity: VerityParams,
-    /// The whole image as independent zstd frames (`manifests::payload`).
+    /// The whole image as zstd frames (`manifests::payload`).
     pub full: PartedBlob,
     /// Which chunks the image is made of (`manifests::chunks`), for hosts that have some of them.
     pub chunks: Blob,

@@ -93,7 +93,8 @@ fn shrink(workspace: &Path) -> Result<()> {
     let text = fs::read_to_string(&path)?;
     let text = text
         .replace("slot = \"4GiB\"", "slot = \"64MiB\"")
-        .replace("verity = \"40MiB\"", "verity = \"2MiB\"");
+        .replace("verity = \"40MiB\"", "verity = \"2MiB\"")
+        .replace("payload = 19", "payload = 1");
     Ok(fs::write(&path, text)?)
 }
 

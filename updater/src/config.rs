@@ -179,6 +179,10 @@ pub struct Limits {
     /// How many bytes of an update are fetched a second at most; as many as come if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetch_rate: Option<Size>,
+    /// How much memory making an image out of what was fetched may take. A delta that takes more is no way; what takes least,
+    /// full payload and chunks, is always one. The service's `MemoryMax=` should leave room for it and 32 MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
     /// How many bytes are written to a slot a second at most; as many as the disk takes if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_rate: Option<Size>,
@@ -187,6 +191,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let [patience, stall] = [120, 30].map(|seconds| Time(Duration::from_secs(seconds)));
-        Self { without: Vec::new(), patience, stall, fetch_rate: None, write_rate: None }
+        Self { without: Vec::new(), patience, stall, fetch_rate: None, memory: None, write_rate: None }
     }
 }

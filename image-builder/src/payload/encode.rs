@@ -1,12 +1,17 @@
 //! Cuts an image into frames and compresses them on all cores.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use upright_manifests::BLOCK_SIZE;
+use upright_manifests::chunks::Leaf;
 use upright_manifests::digest::Digest;
-use upright_manifests::payload::{Frame, Head, MAX_BLOCKS, MAX_FRAME_BLOCKS, MAX_PREFIX_BLOCKS, Prefix, head_bytes};
+use upright_manifests::payload::{
+    Frame, Head, MAX_BLOCKS, MAX_FRAME_BLOCKS, MAX_PREFIX_BLOCKS, Prefix, head_bytes,
+};
 use zstd::zstd_safe::{CCtx, CParameter, get_error_name};
 
 use super::far;
@@ -48,6 +53,16 @@ pub enum PayloadError {
         /// What happened.
         error: io::Error,
     },
+    /// The payload of the former release could not be read.
+    #[error(
+        "cannot read the former release's full payload at byte {offset}: {error}; remove it and publish again"
+    )]
+    Former {
+        /// Where.
+        offset: u64,
+        /// What happened.
+        error: io::Error,
+    },
     /// zstd refused.
     #[error("cannot compress the image: {0}")]
     Compress(&'static str),
@@ -56,14 +71,27 @@ pub enum PayloadError {
     Write(io::Error),
 }
 
-/// Encodes `image` into the empty file `out`, open for reading and writing.
+/// The full payload of a former release.
+pub struct Former<'a> {
+    /// The payload.
+    pub file: &'a File,
+    /// Its head.
+    pub head: Head,
+    /// The hashes of its image's blocks.
+    pub leaves: &'a [Leaf],
+}
+
+/// Encodes `image`, whose blocks have the hashes `leaves`, into the empty file `out`, open for reading and writing. Frames of
+/// `former`, made with the same options, that hold the same at the same place and refer to the same are taken as they are.
 ///
 /// `fresh` are the runs of blocks that the releases before do not have, ascending: they get frames of their own, so that a host
 /// that fetches only what it lacks fetches little else. Equal arguments give equal bytes. `done` hears how many bytes of the
 /// image are encoded.
 pub fn encode(
     image: &File,
+    leaves: &[Leaf],
     fresh: &[Run],
+    former: Option<&Former<'_>>,
     options: &Options,
     out: &File,
     done: &dyn Fn(u64),
@@ -76,14 +104,22 @@ pub fn encode(
         return Err(PayloadError::FrameBlocks(options.frame_blocks));
     }
     let blocks = size / BLOCK_SIZE;
-    let runs = cut(blocks, fresh, u64::from(options.frame_blocks));
+    let kept: Vec<&Frame> = former.map_or_else(Vec::new, |former| former.kept(leaves));
+    let runs = cut(blocks, &kept, fresh, u64::from(options.frame_blocks));
+    let kept: BTreeMap<u64, &Frame> = kept.into_iter().map(|frame| (frame.start, frame)).collect();
     let read = |run: Run| read(image, run);
-    let prefixes = prefixes(&runs, &far::similar(&runs, &read)?);
+    let mut prefixes = prefixes(&runs, &far::similar(&runs, &read)?);
+    for (prefix, run) in prefixes.iter_mut().zip(&runs) {
+        *prefix = kept.get(&run.start).map_or(*prefix, |frame| frame.prefix);
+    }
     let mut writer = PartWriter::new(out, head_bytes(runs.len())).map_err(PayloadError::Write)?;
     let mut frames = Vec::with_capacity(runs.len());
     parallel::ordered(
         runs.len(),
-        |number| compress(&read, runs[number], prefixes[number], options.level),
+        |number| match (kept.get(&runs[number].start), former) {
+            (Some(frame), Some(former)) => former.packed(frame),
+            _ => compress(&read, runs[number], prefixes[number], options.level),
+        },
         |packed| {
             let run = runs[frames.len()];
             let offset = writer.part(&packed).map_err(PayloadError::Write)?;
@@ -104,13 +140,53 @@ pub fn encode(
     Ok((parted, head))
 }
 
+impl Former<'_> {
+    /// The frames that an image whose blocks have the hashes `leaves` can take as they are.
+    fn kept(&self, leaves: &[Leaf]) -> Vec<&Frame> {
+        let same = |range: Range<u64>| {
+            let range = (range.start / BLOCK_SIZE) as usize..(range.end / BLOCK_SIZE) as usize;
+            leaves.get(range.clone()).is_some_and(|new| self.leaves.get(range) == Some(new))
+        };
+        let stands = |frame: &&Frame| {
+            let start = frame.start * BLOCK_SIZE;
+            same(start..start + frame.unpacked() as u64) && frame.prefix_ranges().into_iter().all(same)
+        };
+        self.head.frames.iter().filter(stands).collect()
+    }
+
+    fn packed(&self, frame: &Frame) -> Result<Vec<u8>, PayloadError> {
+        let mut packed = vec![0; frame.packed as usize];
+        let failed = |error| PayloadError::Former { offset: frame.offset, error };
+        self.file.read_exact_at(&mut packed, frame.offset).map_err(failed)?;
+        if Digest::of(&packed) != frame.sha256 {
+            return Err(failed(io::ErrorKind::InvalidData.into()));
+        }
+        Ok(packed)
+    }
+}
+
 /// Fresh runs closer together than this share a frame, in blocks.
 const NEAR: u64 = 8;
 
-/// The frames' blocks: fresh runs apart from what is between them, and each in even parts of at most `longest`.
-fn cut(blocks: u64, fresh: &[Run], longest: u64) -> Vec<Run> {
+/// The frames' blocks: those of former frames that are kept, and between them fresh runs apart from what is around them, each in
+/// even parts of at most `longest`.
+fn cut(blocks: u64, kept: &[&Frame], fresh: &[Run], longest: u64) -> Vec<Run> {
+    let mut frames = Vec::new();
+    let mut start = 0;
+    for frame in kept {
+        cut_between(start, frame.start, fresh, longest, &mut frames);
+        frames.push(Run { start: frame.start, blocks: frame.blocks.into() });
+        start = frame.start + u64::from(frame.blocks);
+    }
+    cut_between(start, blocks, fresh, longest, &mut frames);
+    frames
+}
+
+fn cut_between(mut start: u64, end: u64, fresh: &[Run], longest: u64, frames: &mut Vec<Run>) {
     let mut runs: Vec<Run> = Vec::new();
-    for run in fresh.iter().filter(|run| run.blocks > 0 && run.start + run.blocks <= blocks) {
+    for run in
+        fresh.iter().filter(|run| run.blocks > 0 && run.start >= start && run.start + run.blocks <= end)
+    {
         match runs.last_mut() {
             Some(last) if run.start < last.start + last.blocks + NEAR => {
                 last.blocks = last.blocks.max(run.start + run.blocks - last.start);
@@ -118,15 +194,12 @@ fn cut(blocks: u64, fresh: &[Run], longest: u64) -> Vec<Run> {
             _ => runs.push(*run),
         }
     }
-    let mut frames = Vec::new();
-    let mut start = 0;
     for run in runs {
-        split(start, run.start - start, longest, &mut frames);
-        split(run.start, run.blocks, longest, &mut frames);
+        split(start, run.start - start, longest, frames);
+        split(run.start, run.blocks, longest, frames);
         start = run.start + run.blocks;
     }
-    split(start, blocks - start, longest, &mut frames);
-    frames
+    split(start, end - start, longest, frames);
 }
 
 fn split(start: u64, blocks: u64, longest: u64, frames: &mut Vec<Run>) {
@@ -193,10 +266,19 @@ mod cuts {
 
     #[test]
     fn fresh_runs_get_frames_of_their_own() {
-        assert_eq!(cut(100, &[], 40), runs([(0, 33), (33, 33), (66, 34)]));
+        assert_eq!(cut(100, &[], &[], 40), runs([(0, 33), (33, 33), (66, 34)]));
         let fresh = runs([(4, 2), (9, 1), (20, 10)]);
-        assert_eq!(cut(30, &fresh, 40), runs([(0, 4), (4, 6), (10, 10), (20, 10)]));
-        assert_eq!(cut(0, &[], 40), []);
-        assert_eq!(cut(10, &runs([(0, 10)]), 40), runs([(0, 10)]));
+        assert_eq!(cut(30, &[], &fresh, 40), runs([(0, 4), (4, 6), (10, 10), (20, 10)]));
+        assert_eq!(cut(0, &[], &[], 40), []);
+        assert_eq!(cut(10, &[], &runs([(0, 10)]), 40), runs([(0, 10)]));
+        let kept = Frame {
+            offset: 0,
+            packed: 1,
+            start: 10,
+            blocks: 7,
+            prefix: Prefix::default(),
+            sha256: Digest::of(b""),
+        };
+        assert_eq!(cut(30, &[&kept], &fresh, 40), runs([(0, 4), (4, 6), (10, 7), (17, 3), (20, 10)]));
     }
 }

@@ -29,8 +29,11 @@ pub(super) fn similar(frames: &[Run], read: Read<'_>) -> Result<Vec<Option<Run>>
     let mut seen: HashMap<u64, u32> = HashMap::new();
     let mut similar = Vec::with_capacity(frames.len());
     for (frame, anchors) in frames.iter().zip(anchors) {
-        let mut common: Vec<u64> =
-            anchors.iter().filter_map(|(anchor, _)| seen.get(anchor)).map(|block| u64::from(*block)).collect();
+        let mut common: Vec<u64> = anchors
+            .iter()
+            .filter_map(|(anchor, _)| seen.get(anchor))
+            .map(|block| u64::from(*block))
+            .collect();
         similar.push(densest(&mut common, anchors.len() / SHARE));
         seen.extend(anchors.into_iter().map(|(anchor, block)| (anchor, frame.start as u32 + block)));
     }
@@ -104,7 +107,8 @@ mod tests {
         image.resize(110 * 4096, 0);
         let run = |start, blocks| Run { start, blocks };
         let read = |run: Run| {
-            Ok(image[(run.start * BLOCK_SIZE) as usize..((run.start + run.blocks) * BLOCK_SIZE) as usize].to_vec())
+            Ok(image[(run.start * BLOCK_SIZE) as usize..((run.start + run.blocks) * BLOCK_SIZE) as usize]
+                .to_vec())
         };
         let found = similar(&[run(0, 40), run(40, 40), run(80, 30)], &read).unwrap();
         assert_eq!(found[..2], [None, None]);

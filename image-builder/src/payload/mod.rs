@@ -7,7 +7,7 @@ mod encode;
 mod far;
 mod parts;
 
-pub use encode::{Options, PayloadError, encode};
+pub use encode::{Former, Options, PayloadError, encode};
 pub(crate) use parts::PartWriter;
 pub use parts::Parted;
 

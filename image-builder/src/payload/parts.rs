@@ -29,6 +29,7 @@ impl Parted {
             sha256: self.sha256,
             head_size: self.head_size,
             head_sha256: self.head_sha256,
+            cost: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use upright_manifests::digest::Digest;
-use upright_manifests::payload::{Head, Unpacker};
+use upright_manifests::payload::{Frame, Head, Unpacker};
 
 use super::*;
 use crate::erofs::Run;
@@ -19,7 +19,7 @@ fn a_payload_unpacks_to_its_image_frame_by_frame_and_as_a_whole() {
     let make = || {
         let mut out = tempfile::tempfile().unwrap();
         let (parted, head) =
-            encode(&file, &[Run { start: 70, blocks: 20 }], &options, &out, &|_| {}).unwrap();
+            encode(&file, &[], &[Run { start: 70, blocks: 20 }], None, &options, &out, &|_| {}).unwrap();
         let mut bytes = Vec::new();
         std::io::Seek::rewind(&mut out).unwrap();
         out.read_to_end(&mut bytes).unwrap();
@@ -47,6 +47,36 @@ fn a_payload_unpacks_to_its_image_frame_by_frame_and_as_a_whole() {
 fn an_image_of_broken_blocks_is_refused() {
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(&[1; 4097], 0).unwrap();
-    let refused = encode(&file, &[], &Options::default(), &tempfile::tempfile().unwrap(), &|_| {});
+    let refused = encode(&file, &[], &[], None, &Options::default(), &tempfile::tempfile().unwrap(), &|_| {});
     assert!(matches!(refused, Err(PayloadError::Size(4097))));
+}
+
+#[test]
+fn frames_that_stand_in_a_former_payload_are_taken_from_there() {
+    let blocks = 300usize;
+    let mut image: Vec<u8> =
+        (0..blocks as u32 * 1024).flat_map(|n| (n.wrapping_mul(n) >> 7).to_le_bytes()).collect();
+    let options = Options { level: 3, frame_blocks: 20 };
+    let make = |image: &[u8], fresh: &[Run], former: Option<&Former<'_>>| {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(image, 0).unwrap();
+        let leaves: Vec<_> = image.chunks(4096).map(|block| *Digest::of(block).as_bytes()).collect();
+        let out = tempfile::tempfile().unwrap();
+        let (_, head) = encode(&file, &leaves, fresh, former, &options, &out, &|_| {}).unwrap();
+        (out, head, leaves)
+    };
+    let (file, head, leaves) = make(&image, &[], None);
+    let former = Former { file: &file, head: head.clone(), leaves: &leaves };
+    let (_, again, _) = make(&image, &[], Some(&former));
+    assert_eq!(again, head);
+    image[150 * 4096] ^= 1;
+    let (_, changed, _) = make(&image, &[Run { start: 150, blocks: 1 }], Some(&former));
+    let old = |frame: &Frame| head.frames.iter().any(|old| old.sha256 == frame.sha256);
+    for frame in &changed.frames {
+        let [far, near] = frame.prefix_ranges();
+        let touched = |range: &std::ops::Range<u64>| range.contains(&(150 * 4096));
+        let own = (140..160).contains(&frame.start);
+        assert_eq!(old(frame), !own && !touched(&far) && !touched(&near), "{frame:?}");
+    }
+    assert!(changed.frames.iter().filter(|frame| old(frame)).count() > 8);
 }

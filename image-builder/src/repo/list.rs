@@ -56,6 +56,7 @@ pub fn list(workspace: &Workspace) -> Result<Listing> {
             let edge = |edge: &upright_manifests::release::DeltaEdge| EdgeSize {
                 from: edge.from.clone(),
                 size: edge.delta.size,
+                cost: edge.delta.cost,
             };
             Row {
                 version: release.version.clone(),

@@ -215,6 +215,7 @@ pub fn request(version: &str, channel: &str) -> Request {
         hold: None,
         floor: None,
         allow_downgrade: false,
+        edges: None,
     }
 }
 

@@ -36,7 +36,14 @@ fn head(blocks: usize, per_frame: usize) -> Head {
     let mut offset = head_bytes(blocks.div_ceil(per_frame)) as u64;
     for start in (0..blocks).step_by(per_frame) {
         let blocks = per_frame.min(blocks - start) as u32;
-        frames.push(Frame { offset, packed: 10, start: start as u64, blocks, prefix: Prefix::default(), sha256: Digest::of(b"") });
+        frames.push(Frame {
+            offset,
+            packed: 10,
+            start: start as u64,
+            blocks,
+            prefix: Prefix::default(),
+            sha256: Digest::of(b""),
+        });
         offset += 10;
     }
     Head { blocks: blocks as u64, frames }

@@ -9,5 +9,7 @@ mod format;
 mod reader;
 mod writer;
 
-pub use format::{Frame, Head, MAX_BLOCKS, MAX_FRAME_BLOCKS, MAX_HEAD_BYTES, MAX_PREFIX_BLOCKS, Prefix, head_bytes};
+pub use format::{
+    Frame, Head, MAX_BLOCKS, MAX_FRAME_BLOCKS, MAX_HEAD_BYTES, MAX_PREFIX_BLOCKS, Prefix, head_bytes,
+};
 pub use reader::{FrameError, HeadError, Unpacker};

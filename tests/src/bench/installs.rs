@@ -27,7 +27,8 @@ const JOURNEY: Journey =
     Journey { runs: Tree::B, holds: None, takes: Tree::A, channel: FIRST, way: Way::Full };
 
 /// How a shell does it, from a file: unpack, write, verify.
-const UNPACK: &str = "zstd -q -d -c scratch/payload.zst | dd of=scratch/out bs=4M iflag=fullblock oflag=direct conv=fsync status=none";
+const UNPACK: &str =
+    "zstd -q -d -c solid.zst | dd of=scratch/out bs=4M iflag=fullblock oflag=direct conv=fsync status=none";
 
 #[derive(Serialize, Deserialize)]
 struct Solid {
@@ -49,20 +50,17 @@ impl Installs<'_> {
         Ok((Figure { bytes: Some(arrival.fetched), ..figure }, arrival.verified))
     }
 
-    /// The same payload by zstd, dd and veritysetup.
-    pub(super) fn theirs(&self) -> Result<Vec<Figure>> {
-        self.publisher.publish_first()?;
-        let full = self.publisher.release(Tree::A)?.root.full;
+    /// The same image by zstd, dd and veritysetup, from the file that [`Self::solid`] measures.
+    pub(super) fn theirs(&self, solid: &Figure) -> Result<Vec<Figure>> {
         let record = self.publisher.record(Tree::A)?;
         let params = record.root.verity;
         let image = format!("workspace/builds/{}/root.erofs", Tree::A.version());
         let verify = format!("veritysetup verify scratch/out scratch/verity {}", params.root_hash);
-        let inputs = [full.sha256.to_string(), UNPACK.to_owned(), verify.clone()];
+        let inputs = [record.root.sha256.to_string(), UNPACK.to_owned(), verify.clone()];
         self.kept.or("install-shell", &inputs, || {
             let format = format!(
-                "rm -rf scratch && mkdir scratch && ln workspace/repository/{} scratch/payload.zst && \
-                 veritysetup format --salt={} --uuid={} {image} scratch/verity | grep --quiet {}",
-                full.path.as_str(),
+                "test -s solid.zst || {}; rm -rf scratch && mkdir scratch && veritysetup format --salt={} --uuid={} {image} scratch/verity | grep --quiet {}",
+                solid.command,
                 params.salt,
                 params.uuid,
                 params.root_hash
@@ -73,7 +71,7 @@ impl Installs<'_> {
             let verified = self.shell.measure(&verify)?;
             self.shell.run("rm -rf scratch")?;
             Ok(vec![
-                Figure { bytes: Some(full.size), ..Figure::new("zstd and dd", UNPACK.to_owned(), unpack) },
+                Figure { bytes: solid.bytes, ..Figure::new("zstd and dd", UNPACK.to_owned(), unpack) },
                 Figure::new("veritysetup verify", verify.clone(), verified),
                 Figure::new("the two together", "-".to_owned(), unpack.and(verified)),
             ])
@@ -92,7 +90,6 @@ impl Installs<'_> {
             let cost = self.shell.measure(&line)?;
             let bytes = self.shell.at("solid.zst").metadata()?.len();
             ensure!(bytes > 0, "zstd made nothing");
-            self.shell.run("rm -f solid.zst")?;
             Ok(Solid { bytes, cost })
         })?;
         Ok(Figure { bytes: Some(solid.bytes), ..Figure::new("one solid zstd -19", line, solid.cost) })

@@ -116,8 +116,9 @@ pub fn run(order: &Order) -> Result<Outcome> {
         let (figure, verified) = part.ours()?;
         (install, installed) = (vec![figure], verified);
         if !peers.is_empty() {
-            install.extend(part.theirs()?);
-            install.push(part.solid()?);
+            let solid = part.solid()?;
+            install.extend(part.theirs(&solid)?);
+            install.push(solid);
         }
     }
     if order.parts.contains(&Part::Deltas) {

@@ -10,9 +10,10 @@ use anyhow::{Context, Result, ensure};
 use super::debian::OS;
 use crate::programs;
 
-/// Partitions as small as the releases allow, and a console on the serial line. The rest makes an initrd that fails restart
-/// the machine, and spares TCG some work.
-const SETTINGS: [(&str, &str); 5] = [
+/// Partitions as small as the releases allow, little work to compress, and a console on the serial line. The rest makes an initrd
+/// that fails restart the machine, and spares TCG some work.
+const SETTINGS: [(&str, &str); 6] = [
+    ("payload = 19", "payload = 3"),
     ("slot = \"4GiB\"", "slot = \"512MiB\""),
     ("verity = \"40MiB\"", "verity = \"8MiB\""),
     ("esp = \"512MiB\"", "esp = \"128MiB\""),

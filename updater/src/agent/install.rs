@@ -13,7 +13,8 @@ use upright_manifests::version::Version;
 
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer};
-use crate::apply::{Job, Partitions, Room, audit, check_signer, install, preflight, ways};
+use crate::apply::{Allowance, Job, Partitions, Room, audit, check_signer, install, preflight, ways};
+use crate::config::Limits;
 use crate::fetch::{Fetcher, Patience};
 use crate::flow::GentleDevice;
 use crate::host::{Access, BlockDevice, Clock, Part};
@@ -74,7 +75,7 @@ impl Agent<'_> {
     /// What [`Self::install`] would do with the offer.
     pub fn plan_update(&self, offer: &Offer) -> Result<UpdatePlan, AgentError> {
         let release = &offer.release;
-        let plan = ways(release, &self.booted.root_hash, &self.config.limits.without);
+        let plan = ways(release, &self.booted.root_hash, allowance(&self.config.limits));
         Ok(UpdatePlan {
             from: self.booted.version.clone(),
             to: release.version.clone(),
@@ -159,7 +160,7 @@ impl Agent<'_> {
             target: into.partitions(),
             base: from.partitions(),
             base_hash: self.booted.root_hash,
-            without: &limits.without,
+            allowance: allowance(limits),
         };
         let (file, record) = (&self.file, &mut self.record);
         let mut way = install(&job, progress, &mut |progress| keep(file, record, progress), reporter)?;
@@ -209,6 +210,16 @@ impl Agent<'_> {
                 .map_err(AgentError::system(format!("open the partitions of slot {slot}")))
         };
         Ok(Opened { slot, root: open(Part::Root)?, verity: open(Part::Verity)? })
+    }
+}
+
+/// What an update may use.
+fn allowance(limits: &Limits) -> Allowance<'_> {
+    let size = |size: Size| size.0;
+    Allowance {
+        without: &limits.without,
+        memory: limits.memory.map(size),
+        fetch_rate: limits.fetch_rate.map(size),
     }
 }
 

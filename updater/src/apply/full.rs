@@ -50,7 +50,9 @@ pub(super) fn write(
     for frame in frames {
         let packed = parts.next()?;
         match unpacker.unpack(frame, &packed, target) {
-            Err(WayError::Frame(FrameError::Hash { .. })) => unpacker.unpack(frame, &parts.again()?, target)?,
+            Err(WayError::Frame(FrameError::Hash { .. })) => {
+                unpacker.unpack(frame, &parts.again()?, target)?
+            }
             outcome => outcome?,
         }
         target.commit(frame.unpacked()).map_err(WayError::device("write the slot"))?;

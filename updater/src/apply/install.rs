@@ -14,7 +14,7 @@ use super::first::First;
 use super::hints::Hint;
 use super::readback::{self, Partitions};
 use super::target::{MAX_UNNOTED, Noted, Target};
-use super::ways::{Way, ways};
+use super::ways::{Allowance, Way, ways};
 use super::{chunks, delta, full, uki};
 use crate::agent::Reporter;
 use crate::boot::{BootLoader, Entry};
@@ -38,8 +38,8 @@ pub struct Job<'a> {
     pub base: Partitions<'a>,
     /// The root hash of what runs.
     pub base_hash: Digest,
-    /// Ways to leave out.
-    pub without: &'a [String],
+    /// What it may use.
+    pub allowance: Allowance<'a>,
 }
 
 /// Keeps the progress, durably.
@@ -65,7 +65,7 @@ pub fn install(
     keep: Keep<'_>,
     reporter: &mut dyn Reporter,
 ) -> Result<WayTaken, ApplyError> {
-    let plan = ways(job.release, &job.base_hash, job.without);
+    let plan = ways(job.release, &job.base_hash, job.allowance);
     let next = plan.ways.iter().position(|(way, _)| way.name() == progress.way).unwrap_or(0);
     let resumed = progress.durable > 0 || progress.segments.is_some();
     let first = First::conceal(job.target, resumed, &job.release.root.verity)
@@ -138,7 +138,7 @@ impl Work<'_, '_> {
             return Ok(Err(error));
         }
         let Some(mismatch) = self.read_back()? else { return Ok(Ok(())) };
-        if self.job.without.iter().any(|name| name == Way::Chunks.name()) {
+        if self.job.allowance.without.iter().any(|name| name == Way::Chunks.name()) {
             return Ok(Err(mismatch));
         }
         tracing::warn!(way = way.name(), "{mismatch}; fetching what is wrong");

@@ -38,7 +38,7 @@ pub use preflight::{Room, check_signer, preflight};
 pub use readback::{Partitions, root_hash_of};
 pub use tree::check_tree;
 pub use uki::{compare_staged, stage};
-pub use ways::{Way, WayPlan, ways};
+pub use ways::{Allowance, Way, WayPlan, ways};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use upright_manifests::digest::Digest;
-use upright_manifests::release::{DeltaEdge, Release};
+use upright_manifests::release::{DeltaEdge, PartedBlob, Release};
 
 /// A way to get a root image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,34 +43,125 @@ fn names<S: serde::Serializer>(ways: &[(Way, u64)], serializer: S) -> Result<S::
     serializer.collect_seq(ways.iter().map(|(way, bytes)| (way.name(), bytes)))
 }
 
-/// The ways to `release` for a host that runs the image with root hash `booted`. Ways named in `without` are left out. No
-/// way fetches more than the full payload: a delta that is larger is no way.
-pub fn ways(release: &Release, booted: &Digest, without: &[String]) -> WayPlan {
-    let full = release.root.full.size;
+/// What a host allows an update.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowance<'a> {
+    /// Ways not to use.
+    pub without: &'a [String],
+    /// Bytes of memory, if bounded.
+    pub memory: Option<u64>,
+    /// Bytes a second that are fetched, if bounded: then what takes the least time is the cheapest, otherwise what fetches least.
+    pub fetch_rate: Option<u64>,
+}
+
+/// The ways to `release` for a host that runs the image with root hash `booted`. No way fetches more than the full payload: a
+/// delta that is larger is no way.
+pub fn ways(release: &Release, booted: &Digest, allowance: Allowance<'_>) -> WayPlan {
+    let full = &release.root.full;
     let uki = release.uki.compose.size;
     let writes = release.root.size + release.root.verity.hash_size + release.uki.size;
     let mut plan = WayPlan { ways: Vec::new(), without: Vec::new(), writes };
     let edge = release.deltas.iter().find(|edge| edge.from_root_hash == *booted);
-    let left_out = |way: &str| without.iter().any(|name| name == way);
+    let left_out = |way: &str| allowance.without.iter().any(|name| name == way);
+    let memory = |blob: &PartedBlob| blob.cost.map_or(0, |cost| cost.memory);
+    let most = allowance.memory.unwrap_or(u64::MAX);
     match edge {
         _ if left_out("delta") => plan.leave_out("delta", "the configuration leaves it out".to_owned()),
         None => plan.leave_out("delta", "none is published from the release that runs".to_owned()),
-        Some(edge) if edge.delta.size >= full => {
-            plan.leave_out("delta", format!("it has {} bytes, the full payload {full}", edge.delta.size));
+        Some(edge) if edge.delta.size >= full.size => {
+            plan.leave_out(
+                "delta",
+                format!("it has {} bytes, the full payload {}", edge.delta.size, full.size),
+            );
+        }
+        Some(edge) if memory(&edge.delta) > most => {
+            let reason = format!("it takes {} bytes of memory, {most} are allowed", memory(&edge.delta));
+            plan.leave_out("delta", reason);
         }
         Some(edge) => plan.ways.push((Way::Delta(edge.clone()), edge.delta.size + uki)),
     }
     match left_out("chunks") {
         true => plan.leave_out("chunks", "the configuration leaves it out".to_owned()),
         // How many chunks are missing is known when their index is there; never more than everything.
-        false => plan.ways.push((Way::Chunks, full + uki)),
+        false => plan.ways.push((Way::Chunks, full.size + uki)),
     }
-    plan.ways.push((Way::Full, full + uki));
+    plan.ways.push((Way::Full, full.size + uki));
+    if let Some(rate) = allowance.fetch_rate {
+        // Stable: where two take as long, the one that may turn out to fetch less stays in front.
+        plan.ways.sort_by_key(|(way, bytes)| milliseconds(way, *bytes, rate, full));
+    }
     plan
+}
+
+/// How long a way takes at most, as far as it differs from others, in milliseconds.
+fn milliseconds(way: &Way, bytes: u64, rate: u64, full: &PartedBlob) -> u128 {
+    let blob = if let Way::Delta(edge) = way { &edge.delta } else { full };
+    let cpu = blob.cost.map_or(0, |cost| cost.cpu_ms);
+    u128::from(bytes) * 1000 / u128::from(rate.max(1)) + u128::from(cpu)
 }
 
 impl WayPlan {
     fn leave_out(&mut self, way: &str, reason: String) {
         self.without.push((way.to_owned(), reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use upright_manifests::release::Cost;
+
+    use super::*;
+    use crate::policy::sample;
+
+    fn names(plan: &WayPlan) -> Vec<&'static str> {
+        plan.ways.iter().map(|(way, _)| way.name()).collect()
+    }
+
+    /// A release with a delta of 10 MB that takes 40 MB of memory and 5 s, beside a full payload of 100 MB that takes 2 s.
+    fn release() -> Release {
+        let mut release = sample("2");
+        (release.root.full.size, release.uki.compose.size) = (100_000_000, 1000);
+        release.root.full.cost = Some(Cost { memory: 20_000_000, cpu_ms: 2000 });
+        let mut delta = release.root.full.clone();
+        (delta.size, delta.cost) = (10_000_000, Some(Cost { memory: 40_000_000, cpu_ms: 5000 }));
+        let from = release.version.clone();
+        release.deltas = vec![DeltaEdge { from, from_root_hash: Digest::of(b"runs"), delta }];
+        release
+    }
+
+    #[test]
+    fn the_cheapest_way_that_is_allowed_comes_first() {
+        let (release, runs) = (release(), Digest::of(b"runs"));
+        let plan = ways(&release, &runs, Allowance::default());
+        assert_eq!(names(&plan), ["delta", "chunks", "full"]);
+        assert_eq!(plan.ways[0].1, 10_001_000);
+        let less = Allowance { memory: Some(39_999_999), ..Allowance::default() };
+        let plan = ways(&release, &runs, less);
+        assert_eq!(names(&plan), ["chunks", "full"]);
+        assert_eq!(plan.without[0].1, "it takes 40000000 bytes of memory, 39999999 are allowed");
+        let without = ["chunks".to_owned()];
+        let plan =
+            ways(&release, &Digest::of(b"other"), Allowance { without: &without, ..Allowance::default() });
+        assert_eq!(names(&plan), ["full"]);
+    }
+
+    #[test]
+    fn on_a_line_of_known_speed_what_takes_least_time_comes_first() {
+        let (release, runs) = (release(), Digest::of(b"runs"));
+        let at = |rate| {
+            names(&ways(&release, &runs, Allowance { fetch_rate: Some(rate), ..Allowance::default() }))
+        };
+        assert_eq!(at(1_000_000), ["delta", "chunks", "full"]);
+        assert_eq!(at(29_000_000), ["delta", "chunks", "full"], "5.3 s and 5.4 s");
+        assert_eq!(at(31_000_000), ["chunks", "full", "delta"], "5.3 s and 5.2 s");
+        assert_eq!(at(0), ["delta", "chunks", "full"]);
+    }
+
+    #[test]
+    fn no_way_fetches_more_than_the_full_payload() {
+        let mut release = release();
+        release.deltas[0].delta.size = release.root.full.size;
+        let plan = ways(&release, &Digest::of(b"runs"), Allowance::default());
+        assert_eq!(names(&plan), ["chunks", "full"]);
     }
 }

@@ -5,10 +5,14 @@
 
 mod reboot;
 mod release;
+#[cfg(test)]
+mod sample;
 mod wave;
 mod window;
 
 pub use reboot::{RebootDecision, RebootPolicy, reboot};
 pub use release::{Decision, HostFacts, Overrides, Refusal, Wait, choose};
+#[cfg(test)]
+pub(crate) use sample::sample;
 pub use wave::{open_from, place};
 pub use window::{is_open, next_opening};

@@ -1,39 +1,12 @@
 //! Each reason for and against a release, and that it survives being written down.
 
 use upright_manifests::channel::Wave;
-use upright_manifests::release::{Blob, PartedBlob, RootImage, Uki};
-use upright_manifests::verity::VerityParams;
 
 use super::*;
 use crate::machine::Cause;
+use crate::policy::sample as release;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-
-fn release(version: &str) -> Release {
-    let digest = Digest::of(version.as_bytes());
-    let blob = Blob { path: "payloads/x".parse().unwrap(), size: 1, sha256: digest };
-    let parted =
-        PartedBlob { path: blob.path.clone(), size: 1, sha256: digest, head_size: 1, head_sha256: digest };
-    let verity = VerityParams {
-        root_hash: digest,
-        salt: digest,
-        uuid: String::new(),
-        data_blocks: 1,
-        hash_size: 8192,
-    };
-    Release {
-        format: 1,
-        os: "acme".parse().unwrap(),
-        arch: Arch::X86_64,
-        version: version.parse().unwrap(),
-        time: NOW,
-        floor: None,
-        commit: None,
-        root: RootImage { size: 4096, sha256: digest, verity, full: parted.clone(), chunks: blob },
-        uki: Uki { size: 1, sha256: digest, compose: parted, certificates: Vec::new() },
-        deltas: Vec::new(),
-    }
-}
 
 fn channel() -> Channel {
     Channel {

@@ -55,6 +55,9 @@ struct PointerFlags {
     /// Point the channel at a release that is not newer than its last
     #[arg(long)]
     allow_downgrade: bool,
+    /// How many of the channel's former releases get a delta [default: `edges` in upright.toml]
+    #[arg(long, value_name = "N")]
+    edges: Option<usize>,
     /// Print what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -93,6 +96,7 @@ impl PointerFlags {
             hold: self.hold.clone(),
             floor: None,
             allow_downgrade: self.allow_downgrade,
+            edges: self.edges,
         }
     }
 

@@ -34,6 +34,9 @@ pub struct Config {
     /// How many former releases of a channel a new one gets deltas from.
     #[serde(default = "default_edges")]
     pub edges: usize,
+    /// How many bytes all deltas to one release may have together; any number if not set.
+    #[serde(default)]
+    pub delta_budget: Option<Size>,
     /// How many releases stay published beside those that channels point at or offer deltas from.
     #[serde(default = "default_keep")]
     pub keep: usize,
@@ -318,7 +321,11 @@ mod tests {
                 "unknown variant `amd64`, expected `x86-64` or `arm64`",
             ),
             ("slot = \"4GiB\"", "slot = 1000", "`disk.slot` is 1000; expected a multiple of 1MiB"),
-            ("payload = 19", "payload = 0", "upright.toml:16: `compression.payload` is 0; expected a level from 1 to 22"),
+            (
+                "payload = 19",
+                "payload = 0",
+                "upright.toml:19: `compression.payload` is 0; expected a level from 1 to 22",
+            ),
             ("channels = [\"stable\"]", "channels = []", "`channels` is empty"),
         ] {
             let text = written();

@@ -20,6 +20,9 @@ channels = ["stable"]
 edges = 3
 keep = 10
 
+# How many bytes all deltas to one release may have together; those from the newest releases come first.
+# delta-budget = "1GiB"
+
 # How hard releases are compressed, by zstd level: from 1, which takes a tenth of the time, to 22.
 [compression]
 payload = 19

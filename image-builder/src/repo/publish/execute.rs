@@ -10,7 +10,7 @@ use upright_manifests::release::{DeltaEdge, FORMAT, Release, RootImage, Uki};
 use upright_manifests::version::Version;
 
 use super::objects::Encoder;
-use super::plan::{Dropped, Plan};
+use super::plan::{Dropped, Plan, Why};
 use super::{Bench, EdgeSize, Outcome};
 use crate::repo::build::Build;
 use crate::repo::config::Config;
@@ -73,9 +73,16 @@ fn release(bench: &Bench<'_>, published: &Published, plan: &mut Plan) -> Result<
             manifest(build, plan.floor.clone(), objects)
         }
     };
+    let budget = bench.workspace.config.delta_budget.map_or(u64::MAX, |budget| budget.0);
     for edge in std::mem::take(&mut plan.make) {
         let Some(source) = find(&edge.from) else { continue };
+        let taken: u64 = release.deltas.iter().map(|edge| edge.delta.size).sum();
+        let left = budget.saturating_sub(taken);
         match encoder.delta(source, &edge, release.root.full.size)? {
+            Ok(made) if made.delta.size > left => {
+                let why = Why::OverBudget { delta: made.delta.size, left };
+                plan.dropped.push(Dropped { from: edge.from, why });
+            }
             Ok(made) => {
                 release.deltas.push(made);
                 plan.make.push(edge);
@@ -216,7 +223,7 @@ fn outcome(release: &Release, plan: Plan, changed: bool) -> Result<Outcome> {
         edges: release
             .deltas
             .iter()
-            .map(|edge| EdgeSize { from: edge.from.clone(), size: edge.delta.size })
+            .map(|edge| EdgeSize { from: edge.from.clone(), size: edge.delta.size, cost: edge.delta.cost })
             .collect(),
         dropped: plan.dropped,
         retired: plan.retired,

@@ -15,6 +15,7 @@ use serde::Serialize;
 use upright_manifests::channel::Channel;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::ChannelName;
+use upright_manifests::release::Cost;
 use upright_manifests::version::Version;
 
 pub(super) use execute::release_path;
@@ -90,6 +91,8 @@ pub struct EdgeSize {
     pub from: Version,
     /// Bytes of the delta.
     pub size: u64,
+    /// What applying it takes.
+    pub cost: Option<Cost>,
 }
 
 /// Decides what a publish will do, and refuses what cannot be published. Changes nothing.

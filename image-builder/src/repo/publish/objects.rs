@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use upright_manifests::chunks::Leaf;
 use upright_manifests::digest::{Digest, Digester};
 use upright_manifests::name::RepoPath;
-use upright_manifests::release::{Blob, DeltaEdge, PartedBlob};
+use upright_manifests::payload::Head;
+use upright_manifests::release::{Blob, Cost, DeltaEdge, PartedBlob};
 use upright_manifests::verity::{BlockHasher, Discard, TreeBuilder};
 
 use super::plan::{Edge, Why};
-use super::prove::{Images, Target, prove};
+use super::prove::{Images, Target, prove, prove_payload};
 use crate::erofs::Layout;
-use crate::payload::Parted;
+use crate::payload::{Former, Parted};
 use crate::repo::build::{Build, IMAGE, UKI, layout};
 use crate::repo::error::{Error, Result, chain};
 use crate::repo::files::{Files, STAGING, make_folder, place, replace};
@@ -39,6 +40,9 @@ struct Record {
     /// The image it was encoded from.
     image: Option<Digest>,
     full: Option<PartedBlob>,
+    /// The zstd level that it was compressed at.
+    #[serde(default)]
+    payload_level: Option<i32>,
     chunks: Option<Blob>,
     compose: Option<PartedBlob>,
     /// Deltas, by the root hash of the image they start from.
@@ -129,13 +133,26 @@ impl<'a> Encoder<'a> {
             false => chunks::fresh(&leaves, &old),
         };
         drop(old);
+        let salt = self.build.root.verity.salt;
+        let newest = before.first().filter(|build| build.root.verity.salt == salt);
+        let former = newest.and_then(|build| self.former(build));
+        let former_leaves = match newest.filter(|_| former.is_some()) {
+            Some(build) => self::leaves(&self.image(build)?, &build.root.verity.salt)?,
+            None => Vec::new(),
+        };
+        let former =
+            former.as_ref().map(|(file, head)| Former { file, head: head.clone(), leaves: &former_leaves });
         let (staged, out) = self.stage("full")?;
         let compression = self.workspace.config.compression;
         let options = payload::Options { level: compression.payload, ..payload::Options::default() };
         let (parted, head) =
-            payload::encode(&image, &fresh, &options, &out, &|done| self.progress.reached(done))
-        .map_err(|error| self.failed("the full payload", &error))?;
-        let full = self.place_parted(&staged, &parted, "payloads", "zst")?;
+            payload::encode(&image, &leaves, &fresh, former.as_ref(), &options, &out, &|done| {
+                self.progress.reached(done);
+            })
+            .map_err(|error| self.failed("the full payload", &error))?;
+        let cost = prove_payload(&out, parted.head_size, &image)
+            .map_err(|reason| self.unproven("the full payload", &reason))?;
+        let full = self.place_parted(&staged, &parted, cost, "payloads", "zst")?;
         let index =
             chunks::index(&leaves, self.build.root.verity.salt, &self.layout(self.build)?, &head).to_bytes();
         let sha256 = Digest::of(&index);
@@ -144,9 +161,22 @@ impl<'a> Encoder<'a> {
         let chunks = Blob { path, size: index.len() as u64, sha256 };
         self.progress.end(&human(full.size));
         self.record.full = Some(full.clone());
+        self.record.payload_level = Some(compression.payload);
         self.record.chunks = Some(chunks.clone());
         self.write_record()?;
         Ok((full, chunks))
+    }
+
+    /// The full payload of another build, where it was made with the same options and is still there.
+    fn former(&self, build: &Build) -> Option<(File, Head)> {
+        let other = Encoder::new(self.workspace, self.files, self.progress, build).record;
+        let full =
+            other.full.filter(|_| other.payload_level == Some(self.workspace.config.compression.payload))?;
+        let file = File::open(self.repository(&full.path)).ok()?;
+        let mut head = vec![0; usize::try_from(full.head_size).ok()?];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut head, 0).ok()?;
+        let head = Head::parse(&head).ok().filter(|_| Digest::of(&head) == full.head_sha256)?;
+        Some((file, head))
     }
 
     fn compose(&mut self) -> Result<PartedBlob> {
@@ -166,8 +196,8 @@ impl<'a> Encoder<'a> {
         let parted = delta::compose(&uki, &image, root_hash, &parts, COMPOSE_LEVEL, &out)
             .map_err(|error| self.failed("the UKI's delta", &error))?;
         let images = Images { base: None, root: &image };
-        self.prove("the UKI's delta", &out, &parted, &images, Target::Uki(&uki))?;
-        let compose = self.place_parted(&staged, &parted, "payloads", "uki")?;
+        let cost = self.prove("the UKI's delta", &out, &parted, &images, Target::Uki(&uki))?;
+        let compose = self.place_parted(&staged, &parted, cost, "payloads", "uki")?;
         self.record.compose = Some(compose.clone());
         self.write_record()?;
         Ok(compose)
@@ -189,7 +219,7 @@ impl<'a> Encoder<'a> {
         )
         .map_err(|error| self.failed(&format!("the delta from {}", source.version), &error))?;
         let images = Images { base: Some(&old), root: &new };
-        self.prove(&step, &out, &parted, &images, Target::Image(&new))?;
+        let cost = self.prove(&step, &out, &parted, &images, Target::Image(&new))?;
         self.progress.end(&human(parted.size));
         if parted.size >= full {
             self.record.too_large.insert(edge.from_root_hash, parted.size);
@@ -198,7 +228,7 @@ impl<'a> Encoder<'a> {
         }
         let path = repo_path(format!("deltas/{}-{to}.delta", edge.from_root_hash))?;
         place(self.files, &staged, &self.repository(&path))?;
-        let blob = parted.at(path);
+        let blob = PartedBlob { cost: Some(cost), ..parted.at(path) };
         self.record.deltas.insert(edge.from_root_hash, blob.clone());
         self.write_record()?;
         Ok(Ok(blob))
@@ -214,10 +244,17 @@ impl<'a> Encoder<'a> {
         Ok((path, file))
     }
 
-    fn place_parted(&self, staged: &Path, parted: &Parted, folder: &str, ending: &str) -> Result<PartedBlob> {
+    fn place_parted(
+        &self,
+        staged: &Path,
+        parted: &Parted,
+        cost: Cost,
+        folder: &str,
+        ending: &str,
+    ) -> Result<PartedBlob> {
         let path = repo_path(format!("{folder}/{}.{ending}", parted.sha256))?;
         place(self.files, staged, &self.repository(&path))?;
-        Ok(parted.at(path))
+        Ok(PartedBlob { cost: Some(cost), ..parted.at(path) })
     }
 
     fn write_record(&self) -> Result<()> {
@@ -262,13 +299,15 @@ impl<'a> Encoder<'a> {
         parted: &Parted,
         images: &Images<'_>,
         target: Target<'_>,
-    ) -> Result<()> {
-        prove(out, parted.head_size, images, target).map_err(|reason| {
-            let version = &self.build.version;
-            Error::Failed(format!(
-                "{what} of {version} does not make what it should and is not published: {reason}"
-            ))
-        })
+    ) -> Result<Cost> {
+        prove(out, parted.head_size, images, target).map_err(|reason| self.unproven(what, &reason))
+    }
+
+    fn unproven(&self, what: &str, reason: &str) -> Error {
+        let version = &self.build.version;
+        Error::Failed(format!(
+            "{what} of {version} does not make what it should and is not published: {reason}"
+        ))
     }
 
     fn failed(&self, what: &str, error: &dyn std::error::Error) -> Error {

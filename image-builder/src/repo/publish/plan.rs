@@ -33,6 +33,8 @@ pub struct Request {
     pub floor: Option<Version>,
     /// Whether the channel may point at a release that is not newer than its last.
     pub allow_downgrade: bool,
+    /// How many former releases get a delta, if not as many as `upright.toml` says.
+    pub edges: Option<usize>,
 }
 
 /// What is known when the plan is made.
@@ -107,6 +109,13 @@ pub enum Why {
     NoBuild,
     /// Its hosts must pass through another release first.
     BelowFloor,
+    /// All deltas together would take more room than `delta-budget` allows.
+    OverBudget {
+        /// Bytes of the delta.
+        delta: u64,
+        /// Bytes that newer ones leave of the budget.
+        left: u64,
+    },
     /// The delta came out larger than the full payload.
     NotSmaller {
         /// Bytes of the delta.
@@ -135,6 +144,14 @@ impl fmt::Display for Why {
             Self::SameImage => f.write_str("its image is the same"),
             Self::NoBuild => f.write_str("its build is not in this workspace"),
             Self::BelowFloor => f.write_str("its hosts must pass through the floor first"),
+            Self::OverBudget { delta, left } => {
+                write!(
+                    f,
+                    "its delta of {} is more than the {} left of delta-budget",
+                    human(*delta),
+                    human(*left)
+                )
+            }
             Self::NotSmaller { delta, full } => {
                 write!(f, "its delta of {} is not smaller than the full {}", human(*delta), human(*full))
             }
@@ -192,14 +209,15 @@ impl Plan {
             floor,
             pointer,
         };
-        for from in plan.pointer.history.iter().take(facts.config.edges) {
+        let edges = request.edges.unwrap_or(facts.config.edges);
+        for from in plan.pointer.history.iter().take(edges) {
             match edge(facts, &plan, published, build, root_hash, from) {
                 Ok(Some(edge)) => plan.make.push(edge),
                 Ok(None) => plan.have.push(from.clone()),
                 Err(why) => plan.dropped.push(Dropped { from: from.clone(), why }),
             }
         }
-        plan.retired = retired(facts, &plan);
+        plan.retired = retired(facts, &plan, edges);
         Ok(plan)
     }
 
@@ -360,11 +378,12 @@ fn says(channel: &Channel, pointer: &Pointer) -> bool {
 }
 
 /// The releases beyond the newest `keep` that no channel points at or has deltas from.
-fn retired(facts: Facts<'_>, plan: &Plan) -> Vec<Version> {
-    let edges = facts.config.edges;
+fn retired(facts: Facts<'_>, plan: &Plan, edges: usize) -> Vec<Version> {
     let others = facts.channels.iter().filter(|channel| channel.channel != plan.channel);
     let needed: Vec<&Version> = others
-        .flat_map(|channel| std::iter::once(&channel.version).chain(channel.history.iter().take(edges)))
+        .flat_map(|channel| {
+            std::iter::once(&channel.version).chain(channel.history.iter().take(facts.config.edges))
+        })
         .chain(std::iter::once(&plan.version))
         .chain(plan.pointer.history.iter().take(edges))
         .collect();

@@ -1,10 +1,15 @@
-//! Applies a delta as a host would before anyone is told about it, and compares what it makes with what it should make.
+//! Applies a delta or a payload as a host would before anyone is told about it, and compares what it makes with what it should
+//! make. What that takes is told to hosts, which choose by it.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
+use rustix::time::{ClockId, clock_gettime};
+use upright_manifests::BLOCK_SIZE;
 use upright_manifests::delta::{Applier, Head, Source, Sources};
+use upright_manifests::payload::{self, MAX_FRAME_BLOCKS, MAX_PREFIX_BLOCKS, Unpacker};
+use upright_manifests::release::Cost;
 
 /// The images a delta reads from.
 pub(super) struct Images<'a> {
@@ -23,13 +28,61 @@ pub(super) enum Target<'a> {
     Uki(&'a [u8]),
 }
 
-/// Fails, with the reason, unless the file `delta` with a head of `head_size` bytes makes `target` out of `images`.
+/// Memory of unpacking a frame: the frame as it is fetched, the next one that waits, what it holds and its prefix.
+const UNPACKING: u64 = (3 * MAX_FRAME_BLOCKS as u64 + MAX_PREFIX_BLOCKS as u64) * BLOCK_SIZE;
+
+/// Measures what this thread does.
+struct Watch(i128);
+
+impl Watch {
+    fn start() -> Self {
+        Self(now())
+    }
+
+    fn milliseconds(&self) -> u64 {
+        u64::try_from((now() - self.0) / 1_000_000).unwrap_or(0)
+    }
+}
+
+/// The CPU time of this thread in nanoseconds.
+fn now() -> i128 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
+
+/// Fails, with the reason, unless the file `payload` with a head of `head_size` bytes unpacks to `image`; says what that takes.
+pub(super) fn prove_payload(payload: &File, head_size: u64, image: &File) -> Result<Cost, String> {
+    let watch = Watch::start();
+    let read = |file: &File, offset: u64, length: u64| {
+        let mut bytes = vec![0; usize::try_from(length).map_err(|error| error.to_string())?];
+        file.read_exact_at(&mut bytes, offset).map_err(|error| error.to_string())?;
+        Ok::<_, String>(bytes)
+    };
+    let head = payload::Head::parse(&read(payload, 0, head_size)?).map_err(|error| error.to_string())?;
+    let mut unpacker = Unpacker::new().map_err(|error| error.to_string())?;
+    for frame in &head.frames {
+        let packed = read(payload, frame.offset, u64::from(frame.packed))?;
+        let mut prefix = Vec::with_capacity(frame.prefix.bytes());
+        for range in frame.prefix_ranges() {
+            prefix.extend(read(image, range.start, range.end - range.start)?);
+        }
+        let made = unpacker.unpack(frame, &packed, &prefix).map_err(|error| error.to_string())?;
+        if made != read(image, frame.start * BLOCK_SIZE, made.len() as u64)? {
+            return Err(format!("the frame at block {} holds something else", frame.start));
+        }
+    }
+    Ok(Cost { memory: UNPACKING, cpu_ms: watch.milliseconds() })
+}
+
+/// Fails, with the reason, unless the file `delta` with a head of `head_size` bytes makes `target` out of `images`; says what
+/// that takes.
 pub(super) fn prove(
     delta: &File,
     head_size: u64,
     images: &Images<'_>,
     target: Target<'_>,
-) -> Result<(), String> {
+) -> Result<Cost, String> {
+    let watch = Watch::start();
     let read = |offset: u64, length: u64| {
         let mut bytes = vec![0; usize::try_from(length).map_err(|error| error.to_string())?];
         delta.read_exact_at(&mut bytes, offset).map_err(|error| error.to_string())?;
@@ -45,7 +98,7 @@ pub(super) fn prove(
             return Err(format!("segment {number} makes too little"));
         }
     }
-    Ok(())
+    Ok(Cost { memory: head.memory.into(), cpu_ms: watch.milliseconds() })
 }
 
 impl Sources for Images<'_> {
@@ -116,7 +169,8 @@ mod tests {
         let part = delta::Part { at: 4, length: 4096, root_offset: 0 };
         let parted = delta::compose(&uki, &root, Digest::of(b"root"), &[part], 3, &out).unwrap();
         let images = Images { base: None, root: &root };
-        assert_eq!(prove(&out, parted.head_size, &images, Target::Uki(&uki)), Ok(()));
+        let cost = prove(&out, parted.head_size, &images, Target::Uki(&uki)).unwrap();
+        assert!(cost.memory > 0);
         for byte in [0, 3000, uki.len() - 1] {
             let mut other = uki.clone();
             other[byte] ^= 1;
@@ -129,5 +183,17 @@ mod tests {
         io::Seek::rewind(&mut &out).unwrap();
         (&out).read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes.len() as u64, parted.size);
+    }
+
+    #[test]
+    fn a_payload_that_makes_one_other_byte_is_caught() {
+        let mut bytes: Vec<u8> = (0..40 * 1024u32).flat_map(|n| (n * n % 251).to_le_bytes()).collect();
+        let out = tempfile::tempfile().unwrap();
+        let options = crate::payload::Options { level: 3, frame_blocks: 16 };
+        let image = file(&bytes);
+        let (parted, _) = crate::payload::encode(&image, &[], &[], None, &options, &out, &|_| {}).unwrap();
+        assert!(prove_payload(&out, parted.head_size, &image).is_ok());
+        bytes[100_000] ^= 1;
+        assert!(prove_payload(&out, parted.head_size, &file(&bytes)).is_err());
     }
 }

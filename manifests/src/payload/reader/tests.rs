@@ -50,7 +50,10 @@ fn a_frame_is_checked_before_it_is_decompressed() {
     let mut damaged = packed[0].clone();
     damaged[3] ^= 1;
     assert!(matches!(unpacker.unpack(&head.frames[0], &damaged, &[]), Err(FrameError::Hash { .. })));
-    assert!(matches!(unpacker.unpack(&head.frames[1], &packed[0], &[7; 2 * 4096]), Err(FrameError::Hash { .. })));
+    assert!(matches!(
+        unpacker.unpack(&head.frames[1], &packed[0], &[7; 2 * 4096]),
+        Err(FrameError::Hash { .. })
+    ));
     let mut longer = head.frames[0].clone();
     longer.blocks = 4;
     assert!(matches!(unpacker.unpack(&longer, &packed[0], &[]), Err(FrameError::Content { .. })));

@@ -101,6 +101,7 @@ fn parted(path: &str, bytes: &[u8], head: usize) -> PartedBlob {
         sha256: Digest::of(bytes),
         head_size: head as u64,
         head_sha256: Digest::of(&bytes[..head]),
+        cost: None,
     }
 }
 
@@ -370,7 +371,7 @@ impl World {
             target: Partitions { slot: Slot::B, root: &self.root, verity: &self.verity },
             base: Partitions { slot: Slot::A, root: &base_root, verity: &base_verity },
             base_hash: self.old_hash,
-            without: &self.without,
+            allowance: Allowance { without: &self.without, ..Allowance::default() },
         };
         let progress = self.kept.lock().unwrap().clone();
         let mut keep = |progress: &Progress| {
