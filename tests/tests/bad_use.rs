@@ -72,6 +72,52 @@ fn an_output_that_nobody_reads_is_no_failure_and_a_full_one_is_told() -> Result<
     Ok(())
 }
 
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    for (name, full) in [("closed", false), ("full", true)] {
+        let host = fixture.host(name)?.display().to_string();
+        let ends = |arguments: &[&str]| -> Result<Option<i32>> {
+            let mut command = program("upright", &[&["--root", &host], arguments].concat())?;
+            let stderr = if full { File::create("/dev/full")?.into() } else { closed()? };
+            Ok(command.stdout(Stdio::null()).stderr(stderr).status()?.code())
+        };
+        // Each of them has something to log.
+        let commands: [&[&str]; 7] = [
+            &["-vv", "check"],
+            &["-v", "update", "--reboot"],
+            &["health"],
+            &["rollback"],
+            &["-v", "rollback"],
+            &["health"],
+            &["run", "--once"],
+        ];
+        for arguments in commands {
+            assert_eq!(ends(arguments)?, Some(0), "{name} {arguments:?}");
+        }
+        let status = upright(Path::new(&host), &["status", "--json"])?.json()?;
+        assert_eq!((&status["booted"], &status["slots"][1]["verdict"]), (&"b".into(), &"proven".into()));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_writes_much_can_be_cut_off_by_its_reader() -> Result<()> {
+    let fixture = Fixture::new()?;
+    for name in ["upright", "upright-build", "upright-keys"] {
+        let ended = program(name, &["completions", "zsh"])?.stdout(closed()?).stderr(closed()?).status()?;
+        assert_eq!(ended.code(), Some(0), "{name}");
+    }
+    let root = fixture.workspace().join("root.json").display().to_string();
+    let combine = ["combine", &root, "--root", &root, "--output", "-"];
+    for stderr in [closed()?, File::create("/dev/full")?.into()] {
+        let ended = program("upright-keys", &combine)?.stdout(Stdio::null()).stderr(stderr).status()?;
+        assert_eq!(ended.code(), Some(0));
+    }
+    Ok(())
+}
+
 /// Sends SIGINT, as Ctrl-C does, and waits for the end.
 fn interrupt(mut child: Child) -> Result<()> {
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)?;

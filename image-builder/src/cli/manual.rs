@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap_complete::Shell;
 
+use super::output;
+
 /// Write man pages
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
@@ -42,7 +44,9 @@ fn page(command: &clap::Command, dir: &Path, name: &str) -> anyhow::Result<()> {
 
 impl Completions {
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        clap_complete::generate(self.shell, &mut super::command(), "upright-build", &mut std::io::stdout());
-        Ok(())
+        // Written whole, since the generators panic where a writer fails.
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, &mut super::command(), "upright-build", &mut text);
+        output::print(String::from_utf8_lossy(&text).trim_end())
     }
 }

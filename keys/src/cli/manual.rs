@@ -1,11 +1,12 @@
 //! Man pages and shell completions, from the same definitions as `--help`.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+
+use super::files;
 
 /// Writes man pages
 #[derive(Args)]
@@ -31,7 +32,9 @@ impl Man {
 
 impl Completions {
     pub(super) fn run(self) -> Result<()> {
-        clap_complete::generate(self.shell, &mut super::command(), "upright-keys", &mut io::stdout());
-        Ok(())
+        // Written whole, since the generators panic where a writer fails.
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, &mut super::command(), "upright-keys", &mut text);
+        files::print(&String::from_utf8_lossy(&text))
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 
+use super::files::note;
 use crate::envelope::Envelope;
 use crate::json::Json;
 use crate::threshold::{RoleKeys, ThresholdError};
@@ -33,7 +34,7 @@ pub(super) fn require(document: &Envelope, root: &Envelope) -> anyhow::Result<()
     }
     for (name, authority) in authorities {
         match of(document, authority).with_context(|| name.to_owned())? {
-            Ok(role) => eprintln!("  signed by the {} keys that {name} asks for", role.threshold),
+            Ok(role) => note(&format!("  signed by the {} keys that {name} asks for", role.threshold)),
             Err(error) => bail!("{error}, according to {name}; have the others sign the same request"),
         }
     }

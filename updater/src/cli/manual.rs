@@ -1,12 +1,11 @@
 //! Man pages and shell completions, from the same definitions as `--help`.
 
-use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
 
-use super::Cli;
 use super::exit::{Exit, Failure};
+use super::{Cli, output};
 
 /// Write the man pages into a folder
 #[derive(Debug, Args)]
@@ -38,7 +37,10 @@ impl Man {
 
 impl Completions {
     pub(super) fn run(&self) -> Result<Exit, Failure> {
-        clap_complete::generate(self.shell, &mut Cli::command(), "upright", &mut io::stdout());
+        // Written whole, since the generators panic where a writer fails.
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "upright", &mut text);
+        output::write(String::from_utf8_lossy(&text).trim_end())?;
         Ok(Exit::Done)
     }
 }

@@ -152,7 +152,8 @@ impl Context {
     }
 }
 
-/// The agent's log goes to standard error; systemd adds the time.
+/// The agent's log goes to standard error; systemd adds the time. A line that cannot be written there is lost: the
+/// subscriber would complain of it in the same place, and panic since that fails as well.
 fn start_log(verbose: u8, service: bool) {
     let level = match (verbose, service) {
         (0, false) => tracing::Level::WARN,
@@ -166,5 +167,6 @@ fn start_log(verbose: u8, service: bool) {
         .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
+        .log_internal_errors(false)
         .init();
 }

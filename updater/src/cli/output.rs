@@ -27,7 +27,7 @@ pub(super) fn print<T: Serialize>(
 }
 
 /// Writes a line to standard output. A reader that went away, such as `head`, is not an error.
-fn write(line: &str) -> Result<(), Failure> {
+pub(super) fn write(line: &str) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{line}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::Failed, format!("cannot write to standard output: {error}")))
