@@ -89,6 +89,14 @@ pub enum DiskError {
     /// There is something where a host is to be written.
     #[error("{0} exists, and a host's state may be in it; remove it, or choose another name")]
     Exists(PathBuf),
+    /// There is something else than a file where a disk image is to be written.
+    #[error("{path} is {kind}, not a regular file; write to a file and copy it there, as with dd")]
+    NotAFile {
+        /// What is there.
+        path: PathBuf,
+        /// What kind of file it is, such as `a device`.
+        kind: &'static str,
+    },
     /// An external program did not do its work.
     #[error(transparent)]
     Tool(#[from] ToolError),

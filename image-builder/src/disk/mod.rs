@@ -22,6 +22,7 @@ mod slot;
 mod sparse;
 
 use std::fs::{self, File};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -142,6 +143,7 @@ pub fn check_fit(sizes: &Sizes, root: u64, verity: u64, uki: u64) -> Result<(), 
 
 /// Writes the disk image of a release to `out`, which appears when it is complete.
 pub fn write(plan: &Plan<'_>, out: &Path) -> Result<(), DiskError> {
+    check_output(out)?;
     let root = length(plan.root)?;
     check_fit(&plan.sizes, root, plan.verity.hash_size, length(plan.uki)?)?;
     let raw = beside(out, "raw");
@@ -151,6 +153,21 @@ pub fn write(plan: &Plan<'_>, out: &Path) -> Result<(), DiskError> {
         let _ = fs::remove_file(&raw);
     }
     done
+}
+
+/// Refuses a place whose name stands for something that a file must not replace. A symbolic link may lead to a device.
+fn check_output(out: &Path) -> Result<(), DiskError> {
+    let Ok(found) = fs::symlink_metadata(out) else { return Ok(()) };
+    let found = found.file_type();
+    let kind = match () {
+        () if found.is_file() => return Ok(()),
+        () if found.is_dir() => "a folder",
+        () if found.is_symlink() => "a symbolic link",
+        () if found.is_block_device() || found.is_char_device() => "a device",
+        () if found.is_fifo() => "a pipe",
+        () => "a socket",
+    };
+    Err(DiskError::NotAFile { path: out.to_owned(), kind })
 }
 
 fn write_raw(plan: &Plan<'_>, path: &Path) -> Result<(), DiskError> {

@@ -178,6 +178,27 @@ fn what_does_not_fit_is_refused_with_exact_figures() {
 }
 
 #[test]
+fn what_is_no_regular_file_is_not_replaced() {
+    let release = Release::new();
+    let kind = |name: &str| fs::symlink_metadata(release.path(name)).unwrap().file_type();
+    run("mkfifo", &[], &release.path("pipe"));
+    std::os::unix::fs::symlink("/dev/null", release.path("link")).unwrap();
+    fs::create_dir(release.path("folder")).unwrap();
+    for (name, what) in [("pipe", "a pipe"), ("link", "a symbolic link"), ("folder", "a folder")] {
+        let before = kind(name);
+        let text = release.write(SIZES, Format::Raw, name).unwrap_err().to_string();
+        let path = release.path(name);
+        let said = "not a regular file; write to a file and copy it there, as with dd";
+        assert_eq!(text, format!("{} is {what}, {said}", path.display()));
+        assert_eq!(kind(name), before);
+    }
+    let text = release.write(SIZES, Format::Qcow2, "/dev/null").unwrap_err().to_string();
+    assert!(text.starts_with("/dev/null is a device, not a regular file"), "{text}");
+    fs::write(release.path("disk"), "an older disk").unwrap();
+    release.write(SIZES, Format::Raw, "disk").unwrap();
+}
+
+#[test]
 fn an_image_that_changed_since_its_build_is_refused_and_leaves_nothing() {
     let release = Release::new();
     let mut root = fs::read(release.path("root")).unwrap();

@@ -64,7 +64,7 @@ pub fn install(workspace: &Workspace, version: &Version, target: Target, out: &P
             "{version} does not fit the disk that upright.toml describes: {}",
             chain(&error)
         )),
-        DiskError::Exists(_) => Error::refused(chain(&error)),
+        DiskError::Exists(_) | DiskError::NotAFile { .. } => Error::refused(chain(&error)),
         // It names the file already, and that may be another one than was asked for.
         other @ (DiskError::Read { .. } | DiskError::Write { .. }) => Error::Failed(chain(&other)),
         other => Error::Failed(format!("cannot write {}: {}", out.display(), chain(&other))),
