@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::{Imported, InputError};
+use super::{Imported, InputError, MAX_FILE};
 use crate::tree::{Attributes, Batch, Device, Kind, Repeat, TreeBuilder, TreePath, display};
 
 /// Most bytes of an extended attribute, and of a list of their names (Linux `XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
@@ -114,6 +114,8 @@ impl<'a> Walk<'a> {
             Kind::Fifo
         } else if kind.is_socket() {
             Kind::Socket
+        } else if metadata.size() > MAX_FILE {
+            return Err(InputError::TooBig { path: display(path), size: metadata.size() });
         } else {
             let mut file = open(place, metadata).map_err(|source| failed(path, source))?;
             let content = self.batch.write_file(attributes, metadata.size(), &mut file);

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::MAX_FILE;
 use super::tar::TarError;
 use crate::tree::{BuildError, StoreError, WriteError, display};
 
@@ -32,6 +33,14 @@ pub enum InputError {
     /// One of its entries cannot be part of a tree.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A file beyond reason.
+    #[error("{path} is {size} bytes long: at most {MAX_FILE} are taken")]
+    TooBig {
+        /// The file.
+        path: String,
+        /// Its length in bytes.
+        size: u64,
+    },
     /// A file of it cannot be read.
     #[error("cannot read {path}")]
     Content {

@@ -27,6 +27,9 @@ pub use error::{InputError, ReadError};
 
 use crate::tree::{Batch, Repeat, Tree, TreeBuilder};
 
+/// The largest file that is taken, in bytes, holes included.
+const MAX_FILE: u64 = 1 << 36;
+
 /// Where a tree comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {

@@ -75,6 +75,17 @@ fn what_is_no_input_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_file_beyond_reason_is_refused_before_it_is_read() {
+    let scratch = Scratch::new();
+    let root = scratch.path().join("root");
+    std::fs::create_dir(&root).expect("a folder");
+    let file = std::fs::File::create(root.join("huge")).expect("a file");
+    file.set_len(70 << 30).expect("a hole");
+    let error = take(&root).err().expect("refused");
+    assert!(error.ends_with("huge is 75161927680 bytes long: at most 68719476736 are taken"), "{error}");
+}
+
+#[test]
 fn a_folder_is_taken_as_it_stands() {
     let scratch = Scratch::new();
     let root = scratch.path().join("root");

@@ -23,9 +23,6 @@ pub(crate) const BLOCK: usize = 512;
 /// The longest name, target or set of extended records that is read.
 pub(super) const MAX_EXTENSION: u64 = 1 << 20;
 
-/// The largest file that is taken, holes included.
-pub(super) const MAX_FILE: u64 = 1 << 36;
-
 /// Most segments of a sparse file.
 pub(super) const MAX_SEGMENTS: usize = 1 << 18;
 

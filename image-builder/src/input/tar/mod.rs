@@ -16,7 +16,7 @@ use std::io::{self, Read};
 
 pub(crate) use reader::Reader;
 
-use super::InputError;
+use super::{InputError, MAX_FILE};
 use crate::tree::{Attributes, Batch, Device, Kind, TreeBuilder};
 
 /// An entry, as the archive has it.
@@ -104,7 +104,7 @@ pub(crate) enum TarError {
     #[error("{name} claims {size} bytes, more than the archive has left; make or copy the archive again")]
     Claim { name: String, size: u64 },
     /// A file beyond reason.
-    #[error("{name} is {size} bytes long: at most 68719476736 are taken")]
+    #[error("{name} is {size} bytes long: at most {MAX_FILE} are taken")]
     TooBig { name: String, size: u64 },
     /// A sparse file's map does not fit.
     #[error("the map of a sparse file is malformed")]

@@ -2,10 +2,10 @@
 
 use std::io::{self, Read};
 
-use super::format::{BLOCK, Header, MAX_EXTENSION, MAX_FILE, Segment};
+use super::format::{BLOCK, Header, MAX_EXTENSION, Segment};
 use super::pax::Records;
 use super::sparse::Map;
-use super::{Entry, EntryKind, Rules, TarError};
+use super::{Entry, EntryKind, MAX_FILE, Rules, TarError};
 use crate::tree::{Attributes, Device, display};
 
 /// An archive that is being read.
