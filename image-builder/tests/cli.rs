@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -176,6 +177,56 @@ fn what_cannot_be_built_is_refused_in_one_line() {
             .is_none_or(|e| { e.unwrap().file_name().to_string_lossy().starts_with('.') })
     );
     assert_eq!(shop.json(&["list"])["releases"], Value::Array(vec![]));
+}
+
+/// A folder with what a release needs, whose files belong to someone who is not root.
+fn unpacked(folder: &Path) {
+    for (name, content) in [("vmlinuz", pattern(200_000)), ("initramfs.img", pattern(300_000))] {
+        let path = folder.join("usr/lib/modules/6.1.0").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let me = fs::metadata(folder).unwrap().uid();
+    let owner = if me == 0 { 1000 } else { me };
+    let mut folders = vec![folder.to_owned()];
+    while let Some(path) = folders.pop() {
+        std::os::unix::fs::lchown(&path, Some(owner), None).unwrap();
+        if path.is_dir() {
+            folders.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_holds_the_workspace_is_refused_since_its_keys_would_be_in_the_image() {
+    let shop = Shop::new();
+    unpacked(&shop.workspace().join("tree"));
+    unpacked(&shop.folder.path().join("x"));
+    let link = shop.folder.path().join("link");
+    std::os::unix::fs::symlink(".", &link).unwrap();
+    for source in [shop.folder.path(), &shop.workspace(), &link, &link.join("link/w")] {
+        let error = shop.refused(3, &["build", source.to_str().unwrap(), "--version", "1.0"]);
+        assert!(error.starts_with("the workspace DIR/w lies in DIR"), "{error}");
+        assert!(error.ends_with("its private keys would be in the image; move it out of there"), "{error}");
+    }
+    // Beside it, and in it, are other places.
+    for (version, source) in [("1.0", shop.folder.path().join("x")), ("1.1", shop.workspace().join("tree"))] {
+        shop.json(&["build", source.to_str().unwrap(), "--version", version]);
+    }
+}
+
+#[test]
+fn a_folder_that_is_nobody_elses_gets_a_note() {
+    let shop = Shop::new();
+    let folder = shop.folder.path().join("x");
+    unpacked(&folder);
+    let noted = |version: &str, source: &str| {
+        let output = shop.run(&["build", source, "--version", version]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stderr(&output).contains("note: every file belongs to user ")
+    };
+    assert!(noted("1.0", folder.to_str().unwrap()));
+    assert!(!noted("1.1", &shop.tar("root.tar", "x")));
 }
 
 #[test]

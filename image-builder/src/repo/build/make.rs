@@ -10,7 +10,7 @@ use upright_manifests::verity;
 use upright_manifests::version::Version;
 
 use super::record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UkiFile, UkiPart};
-use super::{failure, layout};
+use super::{advice, failure, layout};
 use crate::erofs::{self, Layout};
 use crate::input::{self, Source};
 use crate::repo::error::{Error, Result, chain};
@@ -21,9 +21,6 @@ use crate::repo::workspace::Workspace;
 use crate::tree::{CommitInfo, Store, Tree};
 use crate::uki;
 use upright_manifests::bytes::human;
-
-/// Where hosts look for the root of trust.
-const SHIPPED_ROOT: &[u8] = b"usr/share/upright/root.json";
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -69,6 +66,7 @@ pub fn build(
     signers: &Signers,
     progress: &dyn Progress,
 ) -> Result<Made> {
+    keep_apart(workspace, &order.source)?;
     let existing = Build::read(&workspace.build(&order.version))?;
     let base = base(workspace, order, existing.as_ref())?;
     let tree = import(workspace, order, base.as_ref(), progress)?;
@@ -76,17 +74,29 @@ pub fn build(
         let signed = tree.store.sign_commit(&tree.commit, signer);
         signed.map_err(|error| Error::Failed(chain(&error)))?;
     }
-    if tree.tree.inode(SHIPPED_ROOT).is_none() {
-        progress.note(
-            "the tree has no usr/share/upright/root.json, so hosts made from it will trust no update; copy the \
-             workspace's root.json there",
-        );
+    for note in advice::notes(&order.source, &tree.tree) {
+        progress.note(&note);
     }
     let folder = workspace.builds().join(format!(".{}", order.version));
     OnDisk.remove(&folder).map_err(Error::file("empty", &folder))?;
     fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
     let build = write(workspace, order, base.as_ref(), &tree, &folder, progress)?;
     settle(workspace, &tree, existing, build, &folder)
+}
+
+/// Refuses a folder that the workspace is in: its private keys would be in the image.
+fn keep_apart(workspace: &Workspace, source: &Source) -> Result<()> {
+    let Source::Directory(folder) = source else { return Ok(()) };
+    let real = |path: &Path| path.canonicalize().map_err(Error::file("find", path));
+    let root = real(workspace.root())?;
+    if !root.starts_with(real(folder)?) {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "the workspace {} lies in {}, so that its private keys would be in the image; move it out of there",
+        root.display(),
+        folder.display()
+    )))
 }
 
 /// The input in the store.

@@ -1,5 +1,6 @@
 //! Builds: from an input to a tree, an image and a UKI, in a folder a version.
 
+mod advice;
 mod failure;
 pub mod layout;
 mod make;

@@ -1,0 +1,32 @@
+//! What can be built, and is still not likely to be what the publisher wants.
+
+use crate::input::Source;
+use crate::tree::Tree;
+
+/// Where hosts look for the root of trust.
+const SHIPPED_ROOT: &[u8] = b"usr/share/upright/root.json";
+
+/// A line about each such thing.
+pub(super) fn notes(source: &Source, tree: &Tree) -> Vec<String> {
+    let mut notes = Vec::new();
+    if tree.inode(SHIPPED_ROOT).is_none() {
+        notes.push(
+            "the tree has no usr/share/upright/root.json, so hosts made from it will trust no update; copy the \
+             workspace's root.json there"
+                .to_owned(),
+        );
+    }
+    if let (Source::Directory(_), Some(owner)) = (source, sole_owner(tree)) {
+        notes.push(format!(
+            "every file belongs to user {owner} here, and will on hosts, where most should be root's; build from a tar \
+             that was made as root or under fakeroot, or run this as root on a folder that root has unpacked"
+        ));
+    }
+    notes
+}
+
+/// The user to whom everything belongs, if that is not root: whoever unpacks a tree without being root owns all of it.
+fn sole_owner(tree: &Tree) -> Option<u32> {
+    let owner = tree.inodes.first()?.uid;
+    (owner != 0 && tree.inodes.iter().all(|inode| inode.uid == owner)).then_some(owner)
+}
