@@ -5,12 +5,13 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use common::{NOW, Shop, request, three};
 use jiff::{SignedDuration, Timestamp};
 use upright_image_builder::repo::check::{Report, Source, check};
-use upright_image_builder::repo::progress::Silent;
+use upright_image_builder::repo::expiry::require_good;
+use upright_image_builder::repo::progress::{Progress, Silent};
 use upright_image_builder::repo::publish::Bench;
 use upright_image_builder::repo::refresh::refresh;
 use upright_image_builder::repo::serve::Server;
@@ -31,6 +32,19 @@ fn published() -> Shop {
     shop.publish("1.0", "stable").unwrap();
     shop.publish("1.1", "stable").unwrap();
     shop
+}
+
+/// Keeps what a person would be told.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Progress for Notes {
+    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn reached(&self, _: u64) {}
+    fn end(&self, _: &str) {}
+    fn note(&self, line: &str) {
+        self.0.lock().unwrap().push(line.to_owned());
+    }
 }
 
 fn days(count: i64) -> SignedDuration {
@@ -122,7 +136,10 @@ fn an_expiry_is_told_before_and_after() {
     );
     let gone = audit(&shop, place, NOW + days(8));
     assert_eq!(gone.errors.len(), 1, "{gone:?}");
-    assert!(gone.errors[0].starts_with("hosts refuse this repository: "), "{gone:?}");
+    assert!(gone.errors[0].starts_with("hosts refuse this repository: timestamp expired on "), "{gone:?}");
+    assert!(
+        gone.errors[0].ends_with(", snapshot expired on 2030-03-24T17:46:40Z; run `upright-build refresh`")
+    );
     assert_eq!(gone.objects, 7, "the rest is audited all the same");
 }
 
@@ -147,6 +164,84 @@ fn refresh_makes_it_good_again_and_a_new_root_keeps_old_hosts() {
     third.hold = Some("not yet".into());
     shop.request(&third).unwrap();
     assert_eq!(here(&shop).warnings, ["channel stable is on hold: not yet"]);
+}
+
+/// Refreshes the online roles and `roles`: what was noted, and how it ended.
+fn refreshed(shop: &Shop, roles: &[&str]) -> (Vec<String>, Result<(), String>) {
+    let workspace = shop.open();
+    let signers = Signers::open(&workspace, &["root", "targets", "snapshot", "timestamp"], None).unwrap();
+    let (files, notes) = (&upright_image_builder::repo::files::OnDisk, Notes::default());
+    let bench = Bench { workspace: &workspace, signers: &signers, files, progress: &notes, now: shop.now };
+    let (status, _) = refresh(&bench, roles, None).unwrap();
+    (notes.0.into_inner().unwrap(), require_good(&status, shop.now).map_err(|error| error.to_string()))
+}
+
+#[test]
+fn a_refresh_tells_what_it_does_not_sign_before_that_expires_and_fails_after() {
+    let shop = published();
+    assert_eq!(refreshed(&shop.copy().later(59), &[]), (vec![], Ok(())));
+    let (notes, ended) = refreshed(&shop.copy().later(61), &[]);
+    assert_eq!((notes.len(), ended), (1, Ok(())));
+    assert!(notes[0].starts_with("targets expires in 696 hours, on "), "{notes:?}");
+    assert!(notes[0].ends_with("; run `upright-build refresh --role targets`"), "{notes:?}");
+    let shop = shop.later(366);
+    let (_, ended) = refreshed(&shop, &[]);
+    let error = ended.unwrap_err();
+    assert!(error.starts_with("hosts refuse this repository: root expired on 2031-03-17T"), "{error}");
+    assert!(error.contains(", targets expired on 2030-06-15T"), "{error}");
+    assert!(error.ends_with("; run `upright-build refresh --role root --role targets`"), "{error}");
+    // The online roles were signed all the same; the audit says the same of the rest.
+    let audit = here(&shop).errors;
+    assert_eq!(audit, [error]);
+    assert_eq!(refreshed(&shop, &["root", "targets"]), (vec![], Ok(())));
+    assert_eq!(here(&shop).errors, Vec::<String>::new());
+}
+
+#[test]
+fn nothing_is_signed_with_a_clock_that_is_behind() {
+    let mut shop = published();
+    // Files that are made now say so, whatever time the test is at.
+    let path = shop.root().join("repository/metadata/timestamp.json");
+    fs::File::options().append(true).open(path).unwrap().set_modified(NOW.into()).unwrap();
+    let before = shop.repository();
+    for earlier in [-1, -399, -21590] {
+        shop = shop.later(earlier);
+        let errors = [
+            shop.publish("1.2", "stable").unwrap_err(),
+            shop.publish("1.1", "stable").unwrap_err(),
+            shop.rotate(&[]).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(error.starts_with("this machine's clock says "), "{error}");
+            assert!(error.contains("what is published was signed on 2030-03-17T17:46:40Z: "), "{error}");
+            assert!(error.ends_with("; set the clock"), "{error}");
+        }
+        assert_eq!(shop.repository(), before);
+    }
+    // A lifetime that was shortened since is no sign of it.
+    let timestamp = "[roles.timestamp]\nkeys = [\"keys/timestamp.pem\"]\nthreshold = 1\ndays = ";
+    shop.configure(&format!("{timestamp}7"), &format!("{timestamp}1"));
+    shop.later(21991).publish("1.2", "stable").unwrap();
+}
+
+#[test]
+fn a_release_of_the_future_is_refused_since_its_hosts_would_know_better() {
+    let shop = published();
+    let path = shop.root().join("builds/1.2/build.json");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("1970-01-01T00:00:00Z"), "{text}");
+    fs::write(&path, text.replace("1970-01-01T00:00:00Z", "2030-03-18T00:00:00Z")).unwrap();
+    let error = shop.publish("1.2", "stable").unwrap_err();
+    assert!(
+        error.starts_with(
+            "1.2 is of 2030-03-18T00:00:00Z, and this machine's clock says 2030-03-17T17:46:40Z"
+        )
+    );
+    assert!(
+        error.ends_with("set the clock, or build it under a new version with an earlier --time"),
+        "{error}"
+    );
+    shop.later(1).publish("1.2", "stable").unwrap();
 }
 
 #[test]

@@ -100,7 +100,11 @@ fn a_timestamp_that_has_expired() -> Result<()> {
     assert_eq!(upright(host, &["check"])?.status, 0);
     fixture.build(&["publish", "1.1.0"])?;
     set_clock(host, Timestamp::now() + days(8))?;
-    let says = ["timestamp.json: expired at ", "`upright-build refresh`", "or this host's clock is wrong"];
+    let says = [
+        "timestamp.json: expired at ",
+        "this host's clock is wrong",
+        "sign it anew with `upright-build refresh`",
+    ];
     for arguments in [&["update"][..], &["check"], &["update", "--now", "--retry"]] {
         host_refuses(host, arguments, 4, &says, Until::Decision)?;
     }

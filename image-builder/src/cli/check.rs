@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use super::{Common, output};
 use crate::repo::check::{Report, Source, check};
 use crate::repo::error::Error;
@@ -50,7 +52,7 @@ impl Check {
         }
         match self.json {
             true => output::json(&report)?,
-            false => output::print(&text(&place, &report))?,
+            false => output::print(&text(&place, &report, common.now()))?,
         }
         match report.errors.len() {
             0 => Ok(()),
@@ -60,11 +62,12 @@ impl Check {
     }
 }
 
-fn text(place: &str, report: &Report) -> String {
+fn text(place: &str, report: &Report, now: Timestamp) -> String {
     let mut lines: Vec<String> = report.errors.iter().map(|error| format!("error: {error}")).collect();
     lines.extend(report.warnings.iter().map(|warning| format!("warning: {warning}")));
     for role in &report.metadata {
-        lines.push(format!("{} version {} is good until {}", role.role, role.version, role.expires));
+        let until = if role.expires <= now { "expired on" } else { "is good until" };
+        lines.push(format!("{} version {} {until} {}", role.role, role.version, role.expires));
     }
     let verdict = if report.errors.is_empty() { "all" } else { "the rest" };
     lines.push(format!(

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use serde_json::json;
+use upright_manifests::tuf::RoleStatus;
 
 use super::{Common, output, staged};
 use crate::repo::config::Config;
 use crate::repo::error::Error;
+use crate::repo::expiry::require_good;
 use crate::repo::files::OnDisk;
 use crate::repo::publish::Bench;
 use crate::repo::refresh::refresh;
@@ -45,16 +48,21 @@ impl Refresh {
         let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
         let (status, staged) = refresh(&bench, &roles, self.stage.as_deref())?;
         match (self.json, staged.is_empty()) {
-            (true, true) => return output::json(&status),
+            (true, true) => output::json(&status)?,
             (true, false) => return output::json(&json!({ "staged": staged })),
             (false, false) => return output::print(&staged::text(&staged)),
-            (false, true) => {}
+            (false, true) => output::print(&text(&status, bench.now))?,
         }
-        for role in status {
-            output::print(&format!("{} version {}: until {}", role.role, role.version, role.expires))?;
-        }
-        Ok(())
+        Ok(require_good(&status, bench.now)?)
     }
+}
+
+fn text(status: &[RoleStatus], now: Timestamp) -> String {
+    let line = |role: &RoleStatus| {
+        let until = if role.expires <= now { "EXPIRED" } else { "until" };
+        format!("{} version {}: {until} {}", role.role, role.version, role.expires)
+    };
+    status.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The name that metadata has for a role or a team.

@@ -343,6 +343,12 @@ impl Metadata {
         top.into_iter().chain(self.delegated.iter().map(|(name, draft)| row(name, draft))).flatten().collect()
     }
 
+    /// When the published timestamp was signed, if its lifetime was then what it is now.
+    pub fn signed(&self) -> Option<Time> {
+        let published = self.timestamp.published.as_ref()?;
+        published.header().expires.checked_sub(self.lifetimes.timestamp).ok()
+    }
+
     /// The document of `targets` or of a delegated role.
     fn listing(&mut self, role: &str) -> Result<&mut Draft<Targets>, MetadataError> {
         match role {

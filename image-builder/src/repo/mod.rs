@@ -6,9 +6,11 @@
 pub mod build;
 pub mod ceremony;
 pub mod check;
+mod clock;
 pub mod config;
 pub mod diff;
 pub mod error;
+pub mod expiry;
 pub mod files;
 pub mod init;
 pub mod install;

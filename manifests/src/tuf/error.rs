@@ -3,11 +3,12 @@
 use jiff::Timestamp as Time;
 use upright_keys::ThresholdError;
 
+use super::names;
 use super::schema::HashError;
 
 /// A document that a repository served, or that the host had stored, is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{document}: {problem}")]
+#[error("{document}: {problem}{}", remedy(document, problem))]
 pub struct TufError {
     /// The file's name, such as `3.root.json`; for a target that was not found, the target path.
     pub document: String,
@@ -63,8 +64,7 @@ pub enum Problem {
     },
     /// Its time is over.
     #[error(
-        "expired at {expired}, and it is {now}; the publisher must refresh it (`upright-build refresh`), \
-         or this host's clock is wrong"
+        "expired at {expired}, and it is {now}; this host's clock is wrong, or the publisher must sign it anew"
     )]
     Expired {
         /// When it expired.
@@ -143,6 +143,24 @@ pub enum Kind {
     NotFound,
     /// What the host itself stored is damaged.
     Stored,
+}
+
+/// The publisher's command that signs `roles` anew, each by the name that the metadata has for it; the online ones always
+/// are.
+pub fn refresh_command<'a>(roles: impl IntoIterator<Item = &'a str>) -> String {
+    let offline = roles.into_iter().filter(|role| !matches!(*role, "snapshot" | "timestamp"));
+    let flags = offline.map(|role| format!(" --role {}", names::short(role)));
+    std::iter::once("upright-build refresh".to_owned()).chain(flags).collect()
+}
+
+/// What the error cannot say without the document's name.
+fn remedy(document: &str, problem: &Problem) -> String {
+    match problem {
+        Problem::Expired { .. } => {
+            format!(" with `{}`", refresh_command(names::role_of(document)))
+        }
+        _ => String::new(),
+    }
 }
 
 impl TufError {

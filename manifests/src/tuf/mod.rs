@@ -24,7 +24,7 @@ mod trusted;
 
 pub use client::{Answer, Client, Delegated, Fetch, Need, Outside, RoleStatus, Stored, Target};
 pub use document::{Document, Summary};
-pub use error::{Kind, Problem, TufError};
+pub use error::{Kind, Problem, TufError, refresh_command};
 
 /// The most that is fetched of each kind of document, in bytes, when no signed length says less.
 pub mod limits {

@@ -37,6 +37,23 @@ pub fn served_name(role: &str, version: Option<u64>) -> String {
     }
 }
 
+/// The role, escaped, whose document a file of one of these names is.
+pub(super) fn role_of(document: &str) -> Option<&str> {
+    let name = document.strip_suffix(".json")?;
+    let version = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    Some(name.split_once('.').filter(|(first, _)| version(first)).map_or(name, |(_, role)| role))
+}
+
+/// Whether a role is one that targets delegates to.
+pub fn is_delegated(role: &str) -> bool {
+    !TOP_LEVEL.contains(&role)
+}
+
+/// What a publisher's configuration calls a role: a team's name follows those of OS and architecture, which have no dots.
+pub fn short(role: &str) -> &str {
+    role.splitn(3, '.').nth(2).unwrap_or(role)
+}
+
 /// Where a repository serves a target: under a consistent snapshot `<folder>/<hash>.<name>`, else at
 /// the target path itself (section 5.7.3). None when there is no usable hash.
 pub fn fetch_path(target: &str, hashes: &Hashes, consistent_snapshot: bool) -> Option<String> {
@@ -173,6 +190,25 @@ mod tests {
             assert!(!is_role_name(bad), "{bad}");
         }
         assert!(is_role_name(&"/".repeat(66)));
+    }
+
+    #[test]
+    fn a_document_tells_its_role_and_how_that_is_signed_anew() {
+        use super::super::refresh_command;
+        for (document, role, command) in [
+            ("timestamp.json", "timestamp", "upright-build refresh"),
+            ("12.root.json", "root", "upright-build refresh --role root"),
+            ("targets.json", "targets", "upright-build refresh --role targets"),
+            ("3.acme.x86-64.beta.json", "acme.x86-64.beta", "upright-build refresh --role beta"),
+        ] {
+            assert_eq!(role_of(document), Some(role));
+            assert_eq!(refresh_command(role_of(document)), command);
+        }
+        assert_eq!(role_of("channels/acme"), None);
+        assert_eq!(
+            refresh_command(["timestamp", "root", "targets"]),
+            "upright-build refresh --role root --role targets"
+        );
     }
 
     #[test]

@@ -1,21 +1,17 @@
 //! The chain of trust, followed with the very client that hosts use.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use upright_manifests::tuf::schema::{Header, TargetFile, Targets};
 use upright_manifests::tuf::{
     Answer, Client, Delegated, Document, Fetch, Kind, Outside, Problem, RoleStatus, Stored, TufError, names,
+    refresh_command,
 };
 
 use std::collections::BTreeMap;
 
 use super::{Report, Source};
 use crate::repo::error::{Error, Result};
-
-/// Before these expire a person has to act, so they are told about early.
-const EARLY: SignedDuration = SignedDuration::from_hours(30 * 24);
-
-/// The online roles are refreshed by machines; a machine that stopped shows in time.
-const LATE: SignedDuration = SignedDuration::from_hours(2 * 24);
+use crate::repo::expiry;
 
 /// The most bytes of a manifest or channel that are read.
 const MAX_TARGET: u64 = 8 << 20;
@@ -38,21 +34,22 @@ pub(super) fn follow(
     report: &mut Report,
 ) -> Result<Option<Vec<Target>>> {
     let outcome = match refresh(source, &root, now)? {
-        Err(error) if error.kind() == Kind::Expired => {
-            report.errors.push(format!("hosts refuse this repository: {error}; run `upright-build refresh`"));
-            // What else is wrong is worth knowing too.
-            refresh(source, &root, Timestamp::MIN)?
-        }
+        // What else has expired, or is wrong, is worth knowing too.
+        Err(error) if error.kind() == Kind::Expired => refresh(source, &root, Timestamp::MIN)?,
         other => other,
     };
     let status = match outcome {
-        Ok(status) => status,
+        Ok(status) => {
+            let expired = expiry::expired(&status, now);
+            report.errors.extend(expired.map(|expired| format!("hosts refuse this repository: {expired}")));
+            status
+        }
         Err(error) => {
             report.errors.push(format!("hosts refuse this repository: {error}"));
             return Ok(None);
         }
     };
-    warn(&status, now, report);
+    report.warnings.extend(expiry::warnings(&status, now));
     report.metadata = status;
     match list(source, &root, now, report)? {
         Ok(targets) => Ok(Some(targets)),
@@ -155,35 +152,13 @@ fn expiry(role: &str, targets: &Targets, now: Timestamp, report: &mut Report) {
     let Header { version, expires, .. } = targets.header;
     if expires <= now {
         report.errors.push(format!(
-            "hosts refuse what {role} lists: it expired on {expires}; run `upright-build refresh --role {}`",
-            team(role)
+            "hosts refuse what {role} lists: it expired on {expires}; run `{}`",
+            refresh_command([role])
         ));
     }
     let status = RoleStatus { role: role.to_owned(), version, expires };
-    warn(std::slice::from_ref(&status), now, report);
+    report.warnings.extend(expiry::warnings([&status], now));
     report.metadata.push(status);
-}
-
-/// What `upright.toml` calls a role of ours: the names of OSes and architectures have no dots.
-fn team(role: &str) -> &str {
-    role.splitn(3, '.').nth(2).unwrap_or(role)
-}
-
-fn warn(status: &[RoleStatus], now: Timestamp, report: &mut Report) {
-    for role in status {
-        let left = role.expires.duration_since(now);
-        let early = !matches!(role.role.as_str(), "snapshot" | "timestamp");
-        if left > SignedDuration::ZERO && left < if early { EARLY } else { LATE } {
-            let how = match early {
-                true => format!("upright-build refresh --role {}", team(&role.role)),
-                false => "upright-build refresh".to_owned(),
-            };
-            let (role, expires) = (&role.role, role.expires);
-            report
-                .warnings
-                .push(format!("{role} expires in {} hours, on {expires}; run `{how}`", left.as_hours()));
-        }
-    }
 }
 
 enum Broken {

@@ -10,7 +10,7 @@ mod plan;
 mod prove;
 mod rollout;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use upright_manifests::channel::Channel;
 use upright_manifests::digest::Digest;
@@ -31,14 +31,12 @@ use super::progress::Progress;
 use super::published::{Published, PublishedRelease};
 use super::signers::Signers;
 use super::workspace::Workspace;
+use super::{clock, expiry};
 
 /// The roles that sign what is published in `channel`.
 pub fn signing(config: &Config, channel: &ChannelName) -> [String; 3] {
     [config.signing_role(channel), "snapshot".into(), "timestamp".into()]
 }
-
-/// How long before the root's expiry a publish begins to warn.
-const WARN_ROOT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What publishing works on.
 #[derive(Clone, Copy)]
@@ -109,17 +107,31 @@ pub fn prepare(bench: &Bench<'_>, request: &Request) -> Result<(Published, Plan)
     let compartment = config.compartment(&request.channel);
     let releases = published.releases.iter().filter(|listed| listed.compartment == compartment);
     let channels = published.channels.iter().filter(|c| config.compartment(&c.channel) == compartment);
+    let (releases, channels) = (releases.cloned().collect::<Vec<_>>(), channels.cloned().collect::<Vec<_>>());
     let facts = Facts {
         config,
         builds: &builds,
-        releases: &releases.cloned().collect::<Vec<_>>(),
-        channels: &channels.cloned().collect::<Vec<_>>(),
+        releases: &releases,
+        channels: &channels,
         promoted: promoted(&published, request)?,
     };
     let plan = Plan::new(facts, request)?;
-    check_root(bench, &published.metadata)?;
-    bench.signers.require(config, &published.metadata, &signing(config, &request.channel))?;
+    let roles = signing(config, &request.channel);
+    check_expiry(bench, &published.metadata, if plan.is_done() { &[] } else { &roles })?;
+    clock::check(bench, &published.metadata)?;
+    if let Some(time) = time_of(&plan, facts) {
+        clock::check_release(bench.now, &plan.version, time)?;
+    }
+    bench.signers.require(config, &published.metadata, &roles)?;
     Ok((published, plan))
+}
+
+/// The time of the release that is published.
+fn time_of(plan: &Plan, facts: Facts<'_>) -> Option<Timestamp> {
+    let built = facts.builds.iter().find(|build| build.version == plan.version).map(|build| build.time);
+    let listed =
+        facts.releases.iter().map(|listed| &listed.release).find(|listed| listed.version == plan.version);
+    built.or(listed.map(|listed| listed.time)).or(facts.promoted.map(|promoted| promoted.release.time))
 }
 
 /// The release that is promoted.
@@ -170,23 +182,13 @@ pub fn publish(bench: &Bench<'_>, request: &Request) -> Result<Outcome> {
     execute::execute(bench, published, plan)
 }
 
-/// A release under a root that has expired reaches no host.
-fn check_root(bench: &Bench<'_>, metadata: &Metadata) -> Result<()> {
-    let status = metadata.status();
-    let Some(root) = status.iter().find(|status| status.role == "root") else { return Ok(()) };
-    let left = root.expires.duration_since(bench.now);
-    if left <= SignedDuration::ZERO {
-        return Err(Error::refused(format!(
-            "the repository's root expired on {}, and hosts refuse all that it vouches for; sign a new one with \
-             `upright-build refresh --role root`",
-            root.expires
-        )));
+/// A release under a root or targets that have expired reaches no host, unless they are about to be signed anew.
+pub(super) fn check_expiry(bench: &Bench<'_>, metadata: &Metadata, signed: &[String]) -> Result<()> {
+    let mut status = metadata.status();
+    status.retain(|role| matches!(role.role.as_str(), "root" | "targets") && !signed.contains(&role.role));
+    if let Some(expired) = expiry::expired(&status, bench.now) {
+        return Err(Error::refused(format!("hosts would refuse all that is published: {expired}")));
     }
-    if left < WARN_ROOT {
-        bench.progress.note(&format!(
-            "the repository's root expires on {}: sign a new one soon with `upright-build refresh --role root`",
-            root.expires
-        ));
-    }
+    expiry::warnings(&status, bench.now).for_each(|line| bench.progress.note(&line));
     Ok(())
 }

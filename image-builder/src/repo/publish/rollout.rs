@@ -3,7 +3,8 @@
 use upright_manifests::channel::{Channel, Wave, Window};
 use upright_manifests::name::ChannelName;
 
-use super::{Bench, check_roles, execute, signing};
+use super::{Bench, check_expiry, check_roles, execute, signing};
+use crate::repo::clock;
 use crate::repo::error::{Error, Result};
 use crate::repo::files::STAGING;
 use crate::repo::published::Published;
@@ -25,7 +26,10 @@ pub fn rollout(bench: &Bench<'_>, name: &ChannelName, change: &Rollout) -> Resul
     config.require_channel(name)?;
     let mut published = Published::read(bench.workspace)?;
     check_roles(config, &published, name)?;
-    bench.signers.require(config, &published.metadata, &signing(config, name))?;
+    let roles = signing(config, name);
+    check_expiry(bench, &published.metadata, &roles)?;
+    clock::check(bench, &published.metadata)?;
+    bench.signers.require(config, &published.metadata, &roles)?;
     let channel = published.channel(name).ok_or_else(|| {
         Error::refused(format!("{name} points at nothing yet; publish a release in it with --channel {name}"))
     })?;

@@ -14,6 +14,7 @@ use upright_manifests::name::ChannelName;
 pub use change::{Change, Wanted};
 
 use super::ceremony::{self, Staged};
+use super::clock;
 use super::error::{Error, Result};
 use super::metadata::{Metadata, MetadataError, Need};
 use super::publish::{Bench, release_path};
@@ -43,6 +44,7 @@ pub struct Outcome {
 pub fn prepare(bench: &Bench<'_>, passphrase: Option<&Passphrase>) -> Result<Plan> {
     let wanted = Wanted::read(bench.workspace, passphrase)?;
     let mut published = Published::read(bench.workspace)?;
+    clock::check(bench, &published.metadata)?;
     let changes = change::between(&published.metadata, &wanted);
     let joining = joining(bench, &published, &wanted)?;
     change::apply(&mut published.metadata, &wanted, &changes).map_err(refused)?;
