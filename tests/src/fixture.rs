@@ -104,7 +104,7 @@ pub fn make_tree(tree: &Path, version: &str, port: u16) -> Result<()> {
     file(tree, "etc/upright/upright.toml", configuration(&url).as_bytes())?;
     let newer = version != "1.0.0";
     file(tree, "usr/lib/os-release", b"ID=acme\nNAME=\"Acme OS\"\n")?;
-    file(tree, "usr/lib/modules/6.1.0/vmlinuz", &noise(1, 900_000))?;
+    file(tree, "usr/lib/modules/6.1.0/vmlinuz", &kernel(1, 900_000))?;
     file(tree, "usr/lib/modules/6.1.0/initramfs.img", &noise(2, 1_500_000))?;
     for number in 0..300_u64 {
         // One file in twenty changes a little from 1.0.0 to 1.1.0; one in a hundred goes away.
@@ -137,6 +137,16 @@ fn file(tree: &Path, path: &str, content: &[u8]) -> Result<()> {
     }
     fs::write(&path, content)?;
     Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
+}
+
+/// Such bytes behind the headers of an EFI program for this machine, which is all that is looked at of a kernel.
+pub fn kernel(seed: u64, length: usize) -> Vec<u8> {
+    let machine: &[u8] = if cfg!(target_arch = "aarch64") { b"\x64\xaa" } else { b"\x64\x86" };
+    let file_header = [b"PE\0\0", machine, &[0; 18]].concat();
+    // The magic of PE32+, and no sections.
+    let headers = [b"MZ", &[0; 58][..], &[0x40, 0, 0, 0], &file_header, &[0x0b, 0x02], &[0; 110]].concat();
+    let content = noise(seed, length - headers.len());
+    [headers, content].concat()
 }
 
 /// Bytes that do not compress, the same each time (xorshift64, Marsaglia 2003).

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::json;
 use upright_manifests::digest::Digest;
-use upright_tests::fixture::{Fixture, noise};
+use upright_tests::fixture::{Fixture, kernel, noise};
 use upright_tests::programs::build;
 use upright_tests::refusal::{line_of, publisher_refuses};
 
@@ -40,7 +40,7 @@ impl Archive {
         header.set_entry_type(kind);
         header.set_size(size);
         header.set_mode(0o644);
-        header.set_mtime(1_800_000_000);
+        header.set_mtime(1_700_000_000);
         header.set_cksum();
         self.0.extend_from_slice(header.as_bytes());
     }
@@ -55,7 +55,7 @@ impl Archive {
 fn whole() -> Archive {
     Archive::default()
         .file("usr/lib/os-release", b"ID=acme\nNAME=Acme\n")
-        .file("usr/lib/modules/6.1.0/vmlinuz", &noise(1, 90_000))
+        .file("usr/lib/modules/6.1.0/vmlinuz", &kernel(1, 90_000))
         .file("usr/lib/modules/6.1.0/initramfs.img", &noise(2, 90_000))
 }
 
@@ -182,6 +182,39 @@ fn what_is_no_input_at_all() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_would_not_boot() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let folder = "usr/lib/modules/6.2.0";
+    let (image, initrd) = (format!("{folder}/vmlinuz"), format!("{folder}/initramfs.img"));
+    let mut arm = kernel(3, 90_000);
+    arm[0x44..0x46].copy_from_slice(b"\x64\xaa");
+    let good = kernel(3, 90_000);
+    let cases: [(&str, &[u8], &[u8], &str); 4] = [
+        ("noise.tar", &noise(3, 90_000), b"x", "vmlinuz is not an EFI kernel: not an EFI program: no MZ"),
+        ("arm.tar", &arm, b"x", "vmlinuz is for arm64, this workspace is for x86-64"),
+        (
+            "none.tar",
+            b"",
+            b"x",
+            "the kernel usr/lib/modules/6.2.0/vmlinuz is empty; install a kernel package",
+        ),
+        ("initrd.tar", &good, b"", "initramfs.img is empty; make one with dracut or update-initramfs"),
+    ];
+    for (name, kernel, ram, says) in cases {
+        let path = fixture.workspace().with_file_name(name);
+        fs::write(&path, whole().file(&image, kernel).file(&initrd, ram).end())?;
+        let path = path.display().to_string();
+        publisher_refuses(&fixture.workspace(), &["build", &path, "--version", "2.0.0"], 3, &[says])?;
+    }
+    let path = fixture.workspace().with_file_name("other.tar");
+    fs::write(&path, whole().file("etc/os-release", b"IMAGE_ID=\"other\"\n").end())?;
+    let path = path.display().to_string();
+    let says = ["etc/os-release says IMAGE_ID=other, this workspace makes releases of acme"];
+    publisher_refuses(&fixture.workspace(), &["build", &path, "--version", "2.0.0"], 3, &says)?;
+    Ok(())
+}
+
 /// An OCI image layout with one layer.
 struct Layout(PathBuf);
 
@@ -267,7 +300,7 @@ fn releases_that_no_host_could_or_should_take() -> Result<()> {
     }
     let large = workspace.with_file_name("large.tar");
     let kernel = "usr/lib/modules/6.2.0";
-    let archive = whole().file(&format!("{kernel}/vmlinuz"), &noise(3, 20 << 20));
+    let archive = whole().file(&format!("{kernel}/vmlinuz"), &kernel(3, 20 << 20));
     fs::write(&large, archive.file(&format!("{kernel}/initramfs.img"), b"x").end())?;
     fixture.build(&["build", &large.display().to_string(), "--version", "3.0.0"])?;
     configure(workspace, "esp = \"512MiB\"", "esp = \"40MiB\"")?;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use upright_manifests::name::Arch;
+use upright_manifests::name::{Arch, OsName};
 use upright_manifests::pe::PeError;
 
 use crate::tools::ToolError;
@@ -37,6 +37,51 @@ pub enum UkiError {
         kernel: String,
         /// The paths that were looked at.
         looked_at: String,
+    },
+    /// The kernel or the initrd has no content.
+    #[error("the {what} {path} is empty; {remedy} in the root file system")]
+    Empty {
+        /// `kernel` or `initrd`.
+        what: &'static str,
+        /// Its path in the tree.
+        path: String,
+        /// How to make one.
+        remedy: &'static str,
+    },
+    /// The kernel is not an EFI program.
+    #[error(
+        "{path} is not an EFI kernel: {reason}; install one that was built with CONFIG_EFI_STUB, and is not compressed as a \
+         whole"
+    )]
+    NotEfi {
+        /// Its path in the tree.
+        path: String,
+        /// What is wrong with it.
+        reason: PeError,
+    },
+    /// The kernel is for another architecture.
+    #[error(
+        "{path} is for {found}, this workspace is for {arch}; build it in a workspace of its own, or mend `arch` in upright.toml"
+    )]
+    OtherMachine {
+        /// Its path in the tree.
+        path: String,
+        /// What it is for.
+        found: String,
+        /// The architecture of the release.
+        arch: Arch,
+    },
+    /// The tree is one of another OS.
+    #[error(
+        "{path} says IMAGE_ID={found}, this workspace makes releases of {os}; build it in a workspace of its own, or take the line out"
+    )]
+    OtherOs {
+        /// The path of the os-release file in the tree.
+        path: String,
+        /// What it says.
+        found: String,
+        /// The workspace's OS.
+        os: OsName,
     },
     /// A part of systemd-boot is neither in the tree nor on this machine.
     #[error(

@@ -7,6 +7,7 @@
 mod command_line;
 mod error;
 mod find;
+mod inspect;
 mod os_release;
 mod sections;
 
@@ -75,6 +76,7 @@ pub struct Part {
 /// Writes the UKI of a tree to `out`. Equal inputs give equal bytes.
 pub fn write(tree: &Tree, contents: &dyn Contents, plan: &Plan<'_>, out: &Path) -> Result<Built, UkiError> {
     let kernel = find_kernel(tree, plan.kernel)?;
+    inspect::inspect(&kernel, contents, plan.arch)?;
     let command_line = command_line::compose(plan)?;
     let os_release = os_release::compose(tree, contents, plan.os, plan.version)?;
     let stub = find::read_stub(tree, contents, plan.arch)?;

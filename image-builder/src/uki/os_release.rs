@@ -24,8 +24,24 @@ pub(super) fn compose(
     os: &OsName,
     version: &Version,
 ) -> Result<String, UkiError> {
-    let text = read(tree, contents)?.unwrap_or_else(|| format!("ID={os}\nNAME={os}\n"));
-    Ok(with_identity(&text, os, version))
+    let Some((path, text)) = read(tree, contents)? else {
+        return Ok(with_identity(&format!("ID={os}\nNAME={os}\n"), os, version));
+    };
+    match image_id(&text).filter(|id| *id != os.as_str()) {
+        None => Ok(with_identity(&text, os, version)),
+        Some(id) => {
+            let found = id.chars().take(80).collect::<String>().escape_debug().to_string();
+            Err(UkiError::OtherOs { path, found, os: os.clone() })
+        }
+    }
+}
+
+/// The identity that the tree has already, if it has one. `ID` is another matter: images are often named otherwise than the
+/// distribution that they are made of.
+fn image_id(text: &str) -> Option<&str> {
+    // As in a shell, the last one counts.
+    let value = text.lines().rev().find_map(|line| line.strip_prefix("IMAGE_ID="))?;
+    Some(value.trim().trim_matches(['"', '\''])).filter(|value| !value.is_empty())
 }
 
 fn with_identity(text: &str, os: &OsName, version: &Version) -> String {
@@ -37,7 +53,8 @@ fn with_identity(text: &str, os: &OsName, version: &Version) -> String {
     result
 }
 
-fn read(tree: &Tree, contents: &dyn Contents) -> Result<Option<String>, UkiError> {
+/// The file's path and text.
+fn read(tree: &Tree, contents: &dyn Contents) -> Result<Option<(String, String)>, UkiError> {
     let Some((path, content)) = PATHS.iter().find_map(|path| lookup(tree, path)) else { return Ok(None) };
     let unusable = |reason: &str| UkiError::OsRelease { path: shown(&path), reason: reason.to_owned() };
     if content.size > MAX_TEXT / 2 {
@@ -50,7 +67,7 @@ fn read(tree: &Tree, contents: &dyn Contents) -> Result<Option<String>, UkiError
     let reading = |source| UkiError::Content { path: shown(&path), source };
     let mut text = String::new();
     match contents.open(&content).map_err(reading)?.take(content.size).read_to_string(&mut text) {
-        Ok(_) => Ok(Some(text)),
+        Ok(_) => Ok(Some((shown(&path), text))),
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(unusable("it is not UTF-8")),
         Err(error) => Err(reading(error)),
     }
@@ -59,6 +76,19 @@ fn read(tree: &Tree, contents: &dyn Contents) -> Result<Option<String>, UkiError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_identity_that_is_set_is_found_as_a_shell_would() {
+        for (text, found) in [
+            ("ID=debian\n", None),
+            ("IMAGE_ID=\n", None),
+            ("IMAGE_ID=acme\n", Some("acme")),
+            ("IMAGE_ID=a\nIMAGE_ID=\"acme\" \n", Some("acme")),
+            ("MY_IMAGE_ID=other\n#IMAGE_ID=x\nIMAGE_ID='acme'", Some("acme")),
+        ] {
+            assert_eq!(image_id(text), found, "{text}");
+        }
+    }
 
     #[test]
     fn the_releases_identity_replaces_the_trees() {

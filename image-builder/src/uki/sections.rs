@@ -7,6 +7,7 @@ use upright_manifests::name::Arch;
 use upright_manifests::pe::{Headers, SECTION_HEADER, Section};
 
 use super::UkiError;
+use super::inspect::machine;
 
 /// Initialised data, readable (`IMAGE_SCN_CNT_INITIALIZED_DATA | IMAGE_SCN_MEM_READ`).
 const CHARACTERISTICS: u32 = 0x4000_0040;
@@ -70,11 +71,7 @@ pub(super) fn lay_out(stub: &[u8], arch: Arch, sections: &[(&str, u64)]) -> Resu
 }
 
 fn check(headers: &Headers, arch: Arch, sections: &[(&str, u64)]) -> Result<(), UkiError> {
-    let machine = match arch {
-        Arch::X86_64 => 0x8664,
-        Arch::Arm64 => 0xaa64,
-    };
-    if headers.machine != machine {
+    if headers.machine != machine(arch) {
         return Err(UkiError::Machine { found: headers.machine, arch });
     }
     let is_alignment = |n: u32| n.is_power_of_two() && (16..=1 << 16).contains(&n);

@@ -49,8 +49,31 @@ impl Contents for Files {
     }
 }
 
-const KERNEL: &[u8] = b"the kernel, of a length that is not aligned";
+const KERNEL: &[u8] = &kernel(0x8664);
 const INITRD: &[u8] = &[7; 1300];
+
+/// The headers of an EFI program without sections, and no more; of a length that is not aligned.
+const fn kernel(machine: u16) -> [u8; 203] {
+    let mut bytes = [7; 203];
+    let fields: [(usize, [u8; 2]); 9] = [
+        (0, *b"MZ"),
+        (0x3c, [0x40, 0]),
+        (0x3e, [0, 0]),
+        (0x40, *b"PE"),
+        (0x42, [0, 0]),
+        (0x44, machine.to_le_bytes()),
+        (0x46, [0, 0]),
+        (0x54, [112, 0]),
+        (0x58, [0x0b, 0x02]),
+    ];
+    let mut index = 0;
+    while index < fields.len() {
+        let (at, value) = fields[index];
+        [bytes[at], bytes[at + 1]] = value;
+        index += 1;
+    }
+    bytes
+}
 
 fn debian() -> Files {
     Files::new(&[
@@ -156,6 +179,44 @@ fn what_is_missing_is_named_with_every_place_that_was_looked_at() {
     assert!(text.contains(places) && text.contains("no initrd for kernel 6.1"), "{text}");
     let text = error(&[("boot/vmlinuz-6.1", b"k")], Some("7"));
     assert!(text.contains("no kernel 7") && text.contains("it has 6.1"), "{text}");
+}
+
+#[test]
+fn what_would_not_boot_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |kernel: &[u8], initrd: &[u8], release: &[u8]| {
+        let at = "usr/lib/modules/6.1.0";
+        let (image, ram) = (format!("{at}/vmlinuz"), format!("{at}/initramfs.img"));
+        let files: [(&str, &[u8]); 3] = [(&image, kernel), (&ram, initrd), ("usr/lib/os-release", release)];
+        build(&Files::new(&files), None, &folder.path().join("uki.efi")).unwrap_err().to_string()
+    };
+    let at = "usr/lib/modules/6.1.0";
+    let text = refused(b"", INITRD, b"");
+    assert_eq!(
+        text,
+        format!("the kernel {at}/vmlinuz is empty; install a kernel package in the root file system")
+    );
+    let text = refused(KERNEL, b"", b"");
+    assert!(
+        text.starts_with(&format!("the initrd {at}/initramfs.img is empty; make one with dracut or ")),
+        "{text}"
+    );
+    for noise in [INITRD, &KERNEL[..80], b"MZ", b"\x1f\x8b\x08 compressed"] {
+        let text = refused(noise, INITRD, b"");
+        assert!(text.starts_with(&format!("{at}/vmlinuz is not an EFI kernel: ")), "{text}");
+    }
+    let text = refused(&kernel(0xaa64), INITRD, b"");
+    assert!(
+        text.starts_with(&format!("{at}/vmlinuz is for arm64, this workspace is for x86-64; ")),
+        "{text}"
+    );
+    let text = refused(&kernel(0x5064), INITRD, b"");
+    assert!(text.starts_with(&format!("{at}/vmlinuz is for machine 0x5064, this workspace")), "{text}");
+    let text = refused(KERNEL, INITRD, b"ID=acme\nIMAGE_ID=other\n");
+    assert!(
+        text.starts_with("usr/lib/os-release says IMAGE_ID=other, this workspace makes releases of acme; "),
+        "{text}"
+    );
 }
 
 #[test]

@@ -38,9 +38,14 @@ pub(super) fn image(error: WriteError) -> Error {
 /// A tree that cannot boot is refused.
 pub(super) fn uki(error: UkiError) -> Error {
     match error {
-        UkiError::NoKernel | UkiError::NotThisKernel { .. } | UkiError::NoInitrd { .. } => {
-            Error::Refused(chain(&error))
-        }
+        UkiError::NoKernel
+        | UkiError::NotThisKernel { .. }
+        | UkiError::NoInitrd { .. }
+        | UkiError::Empty { .. }
+        | UkiError::NotEfi { .. }
+        | UkiError::OtherMachine { .. }
+        | UkiError::OtherOs { .. }
+        | UkiError::OsRelease { .. } => Error::Refused(chain(&error)),
         _ => Error::Failed(chain(&error)),
     }
 }
