@@ -73,13 +73,12 @@ fn payloads_that_are_not_what_they_should_be_lead_nowhere_but_to_the_next_way() 
     fixture.build(&["publish", "1.1.0"])?;
     let impatient = "[limits]\npatience = \"2s\"\n";
     let host = &fixture.host_with("host", impatient, Sizes::default())?;
-    let cases: [(Fault, i32, &[&str]); 6] = [
+    let cases: [(Fault, i32, &[&str]); 5] = [
         (Fault::Status(503), 5, &["status 503"]),
         (Fault::HangUp, 5, &[]),
         (Fault::Status(404), 5, &["by delta", "by chunks", "by full", "404"]),
         (Fault::Instead(HTML.to_vec()), 4, &["by full", "the file is shorter"]),
         (Fault::Flip(10), 4, &["by delta", "sha256", "by full"]),
-        (Fault::NoRanges, 4, &["ignores ranges"]),
     ];
     for (fault, status, says) in cases {
         for path in ["payloads/", "deltas/"] {
@@ -90,6 +89,38 @@ fn payloads_that_are_not_what_they_should_be_lead_nowhere_but_to_the_next_way() 
     }
     // A single way that does not work is no reason to fail.
     fixture.server.spoil("deltas/", Fault::Status(404));
+    let ran = upright(host, &["update"])?;
+    assert_eq!(ran.status, 0, "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn a_server_without_ranges_serves_deltas_and_full_installs() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    fixture.server.spoil("", Fault::NoRanges);
+    for (name, without) in [("delta", ""), ("full", "\"delta\", \"chunks\""), ("full", "\"delta\"")] {
+        // Chunks are here and there in the full payload, so that way leads to the next one.
+        let more = format!("[limits]\nwithout = [{without}]\n");
+        let host = fixture.host_with(&format!("{name}-{}", without.len()), &more, Sizes::default())?;
+        let ran = upright(&host, &["update"])?;
+        assert_eq!(ran.status, 0, "{ran:?}");
+        let history = upright(&host, &["history"])?.stdout;
+        assert!(history.contains(&format!("applied by {name}")), "{history}");
+    }
+    // The index, the head, a chunk; and then nothing is there any more.
+    let host = &fixture.host_with("chunks", "[limits]\nwithout = [\"delta\"]\n", Sizes::default())?;
+    fixture.server.spoil("payloads/", Fault::Status(404));
+    fixture.server.spoil_times("payloads/", Fault::NoRanges, 3);
+    fails(host, 5, &["by chunks: ", "the server does not serve ranges", "by full: "])?;
+    // What was begun with ranges ends without them.
+    fixture.server.mend();
+    let only_full = "[limits]\nwithout = [\"delta\", \"chunks\"]\npatience = \"1s\"\n";
+    let host = &fixture.host_with("begun", only_full, Sizes::default())?;
+    fixture.server.spoil("payloads/", Fault::Status(503));
+    fixture.server.spoil_times("payloads/", Fault::Cut(3_000_000), 2);
+    assert_eq!(upright(host, &["update"])?.status, 5);
+    fixture.server.spoil("", Fault::NoRanges);
     let ran = upright(host, &["update"])?;
     assert_eq!(ran.status, 0, "{ran:?}");
     Ok(())

@@ -15,11 +15,18 @@ pub(super) struct Answer<'a> {
 /// What an answer means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The body follows: so many bytes where that is known, at most so many where it is not.
+    /// What was asked for follows: so many bytes where that is known, at most so many where it is not.
     Body {
         /// The exact length.
         exact: Option<u64>,
     },
+    /// The whole file follows. What was asked for is its start, of which the same is known.
+    Whole {
+        /// The exact length of what was asked for.
+        exact: Option<u64>,
+    },
+    /// The whole file follows, and its middle was asked for.
+    NoRanges,
     /// There is no such file.
     NotFound,
     /// Worth another try.
@@ -40,10 +47,7 @@ impl Answer<'_> {
         match self.status {
             206 => self.part(range),
             200 if range.start == 0 => self.whole(range.end),
-            200 => Verdict::Wrong(
-                "the server ignores ranges, so an update cannot go on where it stopped; use one that serves them"
-                    .into(),
-            ),
+            200 => Verdict::NoRanges,
             403 | 404 | 410 => Verdict::NotFound,
             401 | 407 => Verdict::Wrong(format!("status {}: it asks for credentials", self.status)),
             416 => Verdict::Wrong(format!(
@@ -80,14 +84,9 @@ impl Answer<'_> {
         }
     }
 
+    /// 200: the server does not serve ranges, or the file is no longer than what was asked for.
     fn whole(&self, limit: u64) -> Verdict {
-        match self.content_length {
-            Some(length) if length > limit => Verdict::Wrong(format!(
-                "{length} bytes are sent where at most {limit} were asked for: the server ignores ranges, or the file \
-                 is not the right one"
-            )),
-            exact => Verdict::Body { exact },
-        }
+        Verdict::Whole { exact: self.content_length.map(|length| length.min(limit)) }
     }
 }
 
@@ -144,12 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_file_is_taken_from_its_start_and_up_to_the_limit() {
+    fn of_a_whole_file_the_start_is_taken_and_nothing_else() {
         let answer = |status, content_length| Answer { status, content_length, ..Answer::default() };
-        assert_eq!(answer(200, None).judge(&(0..9)), Verdict::Body { exact: None });
-        assert_eq!(answer(200, Some(9)).judge(&(0..9)), Verdict::Body { exact: Some(9) });
-        assert!(matches!(answer(200, Some(10)).judge(&(0..9)), Verdict::Wrong(_)));
-        assert!(matches!(answer(200, Some(9)).judge(&(1..10)), Verdict::Wrong(_)));
+        assert_eq!(answer(200, None).judge(&(0..9)), Verdict::Whole { exact: None });
+        for (length, exact) in [(8, 8), (9, 9), (10, 9), (u64::MAX, 9)] {
+            assert_eq!(answer(200, Some(length)).judge(&(0..9)), Verdict::Whole { exact: Some(exact) });
+        }
+        assert_eq!(answer(200, Some(9)).judge(&(1..10)), Verdict::NoRanges);
     }
 
     #[test]
@@ -171,6 +171,6 @@ mod tests {
         let answer = Answer { status: 200, content_encoding: Some("gzip"), ..Answer::default() };
         assert!(matches!(answer.judge(&(0..9)), Verdict::Wrong(_)));
         let answer = Answer { status: 200, content_encoding: Some("identity"), ..Answer::default() };
-        assert_eq!(answer.judge(&(0..9)), Verdict::Body { exact: None });
+        assert_eq!(answer.judge(&(0..9)), Verdict::Whole { exact: None });
     }
 }

@@ -72,6 +72,8 @@ impl<'a> Fetcher<'a> {
             let done = &done;
             scope.spawn(move || {
                 let mut line = Line { done: Some(done), ..Line::new(self, path) };
+                // Of a server without ranges, a run of parts is had by reading from the start, once.
+                line.may_skip = parts.last().is_none_or(|last| run_end(parts) == last.end);
                 for (number, part) in parts.iter().enumerate() {
                     let result = line.part(part, run_end(&parts[number..]));
                     let failed = result.is_err();
@@ -94,7 +96,8 @@ impl<'a> Fetcher<'a> {
             return Err(FetchError::TooLarge { path: path.to_owned(), length: size, limit });
         }
         let fetch = || {
-            let bytes = Line::new(self, path).part(&(0..size), size)?;
+            let mut line = Line { may_skip: true, ..Line::new(self, path) };
+            let bytes = line.part(&(0..size), size)?;
             Ok::<_, FetchError>((Digest::of(&bytes), bytes))
         };
         let (mut found, mut bytes) = fetch()?;
@@ -157,11 +160,14 @@ struct Line<'a> {
     open: Option<(Box<dyn Read + Send>, u64)>,
     /// Set when nobody wants the parts any more.
     done: Option<&'a AtomicBool>,
+    /// Whether all before the parts may be read and thrown away, where the server sends whole files only. A line that drops
+    /// again and again would cost the file each time, and parts far from each other would.
+    may_skip: bool,
 }
 
 impl<'a> Line<'a> {
     fn new(fetcher: &'a Fetcher<'a>, path: &'a str) -> Self {
-        Self { fetcher, path, open: None, done: None }
+        Self { fetcher, path, open: None, done: None, may_skip: false }
     }
 
     /// The bytes of `part`; a new request asks for all up to `until`. Waits and tries again while there is patience.
@@ -206,6 +212,22 @@ impl<'a> Line<'a> {
         !self.done.is_some_and(|done| done.load(Ordering::Relaxed))
     }
 
+    /// A reader that is at `position`, or before it where the server sends whole files only.
+    fn open(&mut self, position: u64, until: u64) -> Result<(Box<dyn Read + Send>, u64), RemoteError> {
+        match self.fetcher.remote.open(self.path, position..until) {
+            Err(RemoteError::NoRanges { .. }) if self.may_skip => {
+                self.may_skip = position == 0;
+                tracing::info!(
+                    path = self.path,
+                    position,
+                    "the server does not serve ranges: reading from the start"
+                );
+                Ok((self.fetcher.remote.open(self.path, 0..until)?, 0))
+            }
+            outcome => Ok((outcome?, position)),
+        }
+    }
+
     fn read(
         &mut self,
         part: &Range<u64>,
@@ -215,7 +237,7 @@ impl<'a> Line<'a> {
     ) -> Result<(), RemoteError> {
         let position = part.start + bytes.len() as u64;
         if !matches!(self.open, Some((_, at)) if at <= position && position - at <= GAP) {
-            self.open = Some((self.fetcher.remote.open(self.path, position..until)?, position));
+            self.open = Some(self.open(position, until)?);
         }
         let Some((reader, at)) = &mut self.open else { return Ok(()) };
         let mut reader = Flowing::new(reader, &self.fetcher.flow);

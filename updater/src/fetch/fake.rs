@@ -42,6 +42,8 @@ struct State {
     always: BTreeMap<String, Trouble>,
     /// How much more of a file is sent before nothing comes any more.
     cut: BTreeMap<String, u64>,
+    /// Whether it sends whole files only.
+    without_ranges: bool,
     requests: Vec<(String, Range<u64>)>,
 }
 
@@ -67,6 +69,11 @@ impl FakeRemote {
         self.lock().cut.insert(path.to_owned(), after);
     }
 
+    /// From now on it sends whole files only.
+    pub(crate) fn give_up_ranges(&self) {
+        self.lock().without_ranges = true;
+    }
+
     pub(crate) fn recover(&self) {
         let mut state = self.lock();
         state.cut.clear();
@@ -89,6 +96,9 @@ impl Remote for FakeRemote {
         let mut state = self.lock();
         state.requests.push((path.to_owned(), range.clone()));
         let url = format!("fake:/{path}");
+        if state.without_ranges && range.start > 0 {
+            return Err(RemoteError::NoRanges { url, from: range.start });
+        }
         let trouble = state.always.get(path).copied().or_else(|| state.once.pop());
         let missing = RemoteError::NotFound { url: url.clone(), status: 404 };
         let Some(file) = state.files.get(path).filter(|_| trouble != Some(Trouble::Missing)) else {

@@ -161,10 +161,15 @@ fn body(response: Response, range: &Range<u64>, url: &Url) -> Result<Body, Remot
         content_length: header(CONTENT_LENGTH).and_then(|text| text.parse().ok()),
         content_encoding: header(CONTENT_ENCODING),
     };
+    let asked = range.end - range.start;
     match answer.judge(range) {
         Verdict::Body { exact } => {
-            Ok(Body { left: exact.unwrap_or(range.end - range.start), exact: exact.is_some(), response })
+            Ok(Body { left: exact.unwrap_or(asked), exact: exact.is_some(), whole: false, response })
         }
+        Verdict::Whole { exact } => {
+            Ok(Body { left: exact.unwrap_or(asked), exact: exact.is_some(), whole: true, response })
+        }
+        Verdict::NoRanges => Err(RemoteError::NoRanges { url: shown(url), from: range.start }),
         Verdict::NotFound => Err(RemoteError::NotFound { url: shown(url), status: answer.status }),
         Verdict::Unavailable(reason) => Err(RemoteError::Unavailable { url: shown(url), reason }),
         Verdict::Wrong(reason) => Err(RemoteError::Protocol { url: shown(url), reason }),
@@ -176,13 +181,18 @@ struct Body {
     response: Response,
     left: u64,
     exact: bool,
+    /// Whether it may go on behind what was asked for, which is left alone then, however long it is.
+    whole: bool,
 }
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
+        if buffer.is_empty() || (self.whole && self.left == 0) {
             return Ok(0);
         }
+        let most = if self.whole { usize::try_from(self.left).unwrap_or(usize::MAX) } else { usize::MAX };
+        let most = most.min(buffer.len());
+        let buffer = &mut buffer[..most];
         let length = self.response.read(buffer).map_err(|error| {
             let kind = if is_timeout(&error) { io::ErrorKind::TimedOut } else { error.kind() };
             io::Error::new(kind, chain(&error))

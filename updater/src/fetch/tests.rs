@@ -80,13 +80,8 @@ fn a_range_is_asked_for_and_given() {
 
 #[test]
 fn bodies_that_are_too_long_or_too_short_are_errors() {
-    let answers: [(&str, &str); 5] = [
-        ("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabcdef", "6 bytes are sent where at most 5"),
-        (
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n",
-            "more than was asked for",
-        ),
-        ("HTTP/1.0 200 OK\r\n\r\nabcdefgh", "more than was asked for"),
+    let answers: [(&str, &str); 3] = [
+        ("HTTP/1.1 206 OK\r\ncontent-range: bytes 0-4/9\r\n\r\nabcdefgh", "more than was asked for"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc", "read: "),
         ("HTTP/1.1 206 OK\r\ncontent-range: bytes 0-4/9\r\n\r\nabc", "2 bytes too early"),
     ];
@@ -95,6 +90,24 @@ fn bodies_that_are_too_long_or_too_short_are_errors() {
         let error = get(&address, 0..5).unwrap_err();
         assert!(error.contains(expected), "{answer}: {error}");
     }
+}
+
+#[test]
+fn of_a_server_without_ranges_the_start_of_a_file_is_taken_and_no_more() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabcdefghi",
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabcde",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 9223372036854775807\r\n\r\nabcdef",
+        "HTTP/1.0 200 OK\r\n\r\nabcdefgh",
+    ] {
+        let address = serve(move |_| answer.into());
+        assert_eq!(get(&address, 0..5).unwrap(), b"abcde", "{answer}");
+        let error = get(&address, 2..5).unwrap_err();
+        assert!(error.contains("from byte 2 on: the server does not serve ranges"), "{error}");
+    }
+    let short = serve(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc".to_vec());
+    assert_eq!(get(&short, 0..5).unwrap(), b"abc");
 }
 
 #[test]
@@ -225,6 +238,32 @@ fn neighbouring_parts_are_one_request_and_far_ones_are_not() {
     let requests: Vec<_> = remote.requests().into_iter().map(|(_, range)| range).collect();
     assert_eq!(requests, [0..7000, 60_000..70_000]);
     assert_eq!(fetched, 17_000);
+}
+
+#[test]
+fn a_run_of_parts_is_had_without_ranges_and_taken_up_once_more() {
+    let remote = FakeRemote::default();
+    let file = noise(100_000);
+    remote.put("x", file.clone());
+    remote.give_up_ranges();
+    let run = [40_000..50_000, 50_000..90_000, 90_000..100_000];
+    let (got, fetched, _) = parts(&remote, &run);
+    assert!(got.unwrap().concat() == file[40_000..]);
+    assert_eq!(fetched, 100_000, "what is thrown away counts");
+    // From the start it drops once without harm; whoever comes again later goes on where this one stopped.
+    remote.once([Trouble::Drop(60_000)]);
+    let (got, fetched, _) = parts(&remote, &[0..50_000, 50_000..100_000]);
+    assert!(got.unwrap().concat() == file);
+    assert_eq!(fetched, 160_000);
+    remote.once([Trouble::Drop(60_000), Trouble::Drop(70_000)]);
+    let (got, fetched, _) = parts(&remote, &[0..50_000, 50_000..100_000]);
+    let error = got.unwrap_err();
+    assert!(error.is_temporary() && error.to_string().contains("does not serve ranges"), "{error}");
+    assert_eq!(fetched, 130_000, "no more than the file, and what there was before");
+    // Parts here and there are no reason to read all of it.
+    let (got, fetched, _) = parts(&remote, &[10..20, 60_000..70_000]);
+    assert!(got.unwrap_err().is_temporary());
+    assert_eq!(fetched, 0);
 }
 
 #[test]

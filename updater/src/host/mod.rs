@@ -63,8 +63,8 @@ pub trait Clock: Sync {
 pub trait Remote: Sync {
     /// Opens `path` (relative to the repository's root) from byte `range.start` to before `range.end`.
     ///
-    /// The reader ends early when the connection does; it never yields more than `range` asks for. A server that ignores
-    /// ranges is an error when `range.start` is not zero.
+    /// The reader ends early when the connection does; it never yields more than `range` asks for. Of a server that does not
+    /// serve ranges it yields the start of the file, and [`RemoteError::NoRanges`] where `range.start` is not zero.
     fn open(&self, path: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError>;
 
     /// Where the repository is, for messages.
@@ -89,6 +89,16 @@ pub enum RemoteError {
         url: String,
         /// What happened.
         reason: String,
+    },
+    /// The server sends whole files only, and the middle of one was asked for.
+    #[error(
+        "{url} cannot be had from byte {from} on: the server does not serve ranges; the publisher should use one that does"
+    )]
+    NoRanges {
+        /// The file's address.
+        url: String,
+        /// Where it should have begun.
+        from: u64,
     },
     /// The server answered something that a correct server would not; another try will not help soon.
     #[error("{url} was answered wrongly: {reason}")]
