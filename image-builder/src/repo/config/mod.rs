@@ -3,7 +3,7 @@
 mod team;
 mod template;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -227,13 +227,11 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let config: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text.as_bytes(), span.start));
-            let message = error.message().replace('\n', "; ");
+            let message = in_words(error.message());
             Error::refused(format!("{}:{line}: {message}", path.display()))
         })?;
-        config.check().map_err(|(key, message)| {
-            let line =
-                text.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |line| line + 1);
-            Error::refused(format!("{}:{line}: {message}", path.display()))
+        config.check().map_err(|Misfit { table, key, message }| {
+            Error::refused(format!("{}:{}: {message}", path.display(), line_of_key(text, &table, key)))
         })?;
         Ok(config)
     }
@@ -257,15 +255,24 @@ impl Config {
         )))
     }
 
-    /// What the types cannot say: the start of the line in question and what is expected of it.
-    fn check(&self) -> Result<(), (&'static str, String)> {
+    /// What the types cannot say.
+    fn check(&self) -> Result<(), Misfit> {
         if self.channels.is_empty() {
             let expected = "`channels` is empty; expected at least one, such as [\"stable\"]";
-            return Err(("channels", expected.into()));
+            return Err(Misfit::new("", "channels", expected));
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = self.channels.iter().find(|channel| !seen.insert(*channel)) {
+            return Err(Misfit::new(
+                "",
+                "channels",
+                format!("`channels` names {twice} twice; once is enough"),
+            ));
         }
         let levels = [("payload", self.compression.payload), ("delta", self.compression.delta)];
         if let Some((name, level)) = levels.iter().find(|(_, level)| !(1..=22).contains(level)) {
-            return Err((name, format!("`compression.{name}` is {level}; expected a level from 1 to 22")));
+            let message = format!("`compression.{name}` is {level}; expected a level from 1 to 22");
+            return Err(Misfit::new("compression", name, message));
         }
         let sizes = [
             ("slot", self.disk.slot),
@@ -274,14 +281,64 @@ impl Config {
             ("var", self.disk.var),
         ];
         if let Some((name, size)) = sizes.iter().find(|(_, size)| size.0 == 0 || size.0 % (1 << 20) != 0) {
-            return Err((name, format!("`disk.{name}` is {size}; expected a multiple of 1MiB")));
+            let message = format!("`disk.{name}` is {size}; expected a multiple of 1MiB");
+            return Err(Misfit::new("disk", name, message));
         }
-        if let Some((name, _)) = self.roles().iter().find(|(_, role)| role.threshold == 0 || role.days == 0) {
-            let message = format!("`roles.{name}` has a threshold or days of 0; expected 1 or more");
-            return Err(("[roles", message));
+        for (name, role) in self.roles() {
+            role.check(&format!("roles.{name}"))?;
         }
-        self.check_teams().map_err(|message| ("[teams", message))
+        self.check_teams()
     }
+}
+
+impl Role {
+    /// Whether it is one that can sign; `table` is the one that describes it.
+    fn check(&self, table: &str) -> Result<(), Misfit> {
+        let zero = [("threshold", self.threshold), ("days", self.days)].into_iter().find(|(_, n)| *n == 0);
+        match zero {
+            None => Ok(()),
+            Some((key, _)) => {
+                Err(Misfit::new(table, key, format!("`{table}.{key}` is 0; expected 1 or more")))
+            }
+        }
+    }
+}
+
+/// A setting that makes no sense.
+struct Misfit {
+    /// The table that it is in; empty for the top.
+    table: String,
+    key: &'static str,
+    message: String,
+}
+
+impl Misfit {
+    fn new(table: impl Into<String>, key: &'static str, message: impl Into<String>) -> Self {
+        Self { table: table.into(), key, message: message.into() }
+    }
+}
+
+/// The line, from 1, that sets `key` in `table`; else that of the table's head, or the first.
+fn line_of_key(text: &str, table: &str, key: &str) -> usize {
+    let (mut here, mut head) = (table.is_empty(), 1);
+    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            here = name.trim().replace('"', "") == table;
+            head = if here { number } else { head };
+        } else if here && line.split('=').next().is_some_and(|name| name.trim() == key) {
+            return number;
+        }
+    }
+    head
+}
+
+/// A parser's message in one line, without the names that this program's language has for numbers.
+fn in_words(message: &str) -> String {
+    let mut text = message.replace('\n', "; ");
+    for name in ["usize", "u64", "u32", "i32"] {
+        text = text.replace(&format!("expected {name}"), "expected a whole number");
+    }
+    text
 }
 
 /// The line, from 1, of the byte at `offset`.
@@ -326,13 +383,54 @@ mod tests {
                 "payload = 0",
                 "upright.toml:19: `compression.payload` is 0; expected a level from 1 to 22",
             ),
-            ("channels = [\"stable\"]", "channels = []", "`channels` is empty"),
+            ("channels = [\"stable\"]", "channels = []", "upright.toml:7: `channels` is empty"),
+            (
+                "channels = [\"stable\"]",
+                "channels = [\"beta\", \"stable\", \"beta\"]",
+                "upright.toml:7: `channels` names beta twice; once is enough",
+            ),
+            (
+                "edges = 3",
+                "edges = \"3\"",
+                "upright.toml:11: invalid type: string \"3\", expected a whole number",
+            ),
+            (
+                "edges = 3",
+                "edges = -1",
+                "upright.toml:11: invalid value: integer `-1`, expected a whole number",
+            ),
+            (
+                "delta = 19",
+                "delta = 1.5",
+                "upright.toml:20: invalid type: floating point `1.5`, expected a whole number",
+            ),
         ] {
             let text = written();
             assert!(text.contains(from), "{from}");
             let error = parse(&text.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(expected) && error.lines().count() == 1, "{error}");
         }
+    }
+
+    #[test]
+    fn a_value_is_found_in_its_own_table() {
+        let text = written();
+        let lines: Vec<&str> = text.lines().collect();
+        for role in ["root", "targets", "snapshot", "timestamp"] {
+            let head = lines.iter().position(|line| *line == format!("[roles.{role}]")).unwrap();
+            for key in ["threshold", "days"] {
+                let at = head + lines[head..].iter().position(|line| line.starts_with(key)).unwrap();
+                let mut changed = lines.clone();
+                let zero = format!("{key} = 0");
+                changed[at] = &zero;
+                let error = parse(&changed.join("\n")).unwrap_err();
+                let expected =
+                    format!("upright.toml:{}: `roles.{role}.{key}` is 0; expected 1 or more", at + 1);
+                assert_eq!(error, expected);
+            }
+        }
+        assert_eq!(line_of_key("a = 1\n[ t ]\n", "t", "b"), 2);
+        assert_eq!(line_of_key("a = 1\nt.b = 1\n", "t", "b"), 1);
     }
 
     #[test]

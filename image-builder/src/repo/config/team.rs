@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use upright_manifests::name::ChannelName;
 
-use super::{Config, Role, SignerCommand, default_threshold};
+use super::{Config, Misfit, Role, SignerCommand, default_threshold};
 
 /// A team, its channels and its keys.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -94,27 +94,29 @@ impl Config {
         top.chain(self.teams.iter().map(|(name, team)| (self.team_role(name), team.role()))).collect()
     }
 
-    pub(super) fn check_teams(&self) -> Result<(), String> {
+    pub(super) fn check_teams(&self) -> Result<(), Misfit> {
         let mut taken = BTreeSet::new();
         for (name, team) in &self.teams {
+            let table = format!("teams.{name}");
+            let refuse = |key, message| Err(Misfit::new(table.as_str(), key, message));
             // A channel's name will do for a team's: it may stand in a role's name and on the command line.
             if name.parse::<ChannelName>().is_err() || self.roles().iter().any(|(role, _)| role == name) {
-                return Err(format!(
-                    "`teams.{name}` is not a team's name; expected a-z, 0-9 and -, and not a role's name"
-                ));
+                let message =
+                    format!("`{table}` is not a team's name; expected a-z, 0-9 and -, and not a role's name");
+                return refuse("", message);
             }
-            if team.threshold == 0 || team.days == 0 {
-                return Err(format!("`teams.{name}` has a threshold or days of 0; expected 1 or more"));
-            }
+            team.role().check(&table)?;
             if team.channels.is_empty() {
-                return Err(format!("`teams.{name}.channels` is empty; expected at least one"));
+                return refuse("channels", format!("`{table}.channels` is empty; expected at least one"));
             }
             for channel in &team.channels {
                 if !self.channels.contains(channel) {
-                    return Err(format!("`teams.{name}` signs {channel}, which is not in `channels`"));
+                    let message = format!("`{table}` signs {channel}, which is not in `channels`");
+                    return refuse("channels", message);
                 }
                 if !taken.insert(channel) {
-                    return Err(format!("{channel} has two teams; a channel is signed by one"));
+                    let message = format!("{channel} has two teams; a channel is signed by one");
+                    return refuse("channels", message);
                 }
             }
         }
@@ -153,7 +155,7 @@ mod tests {
             ("[teams.\"a.b\"]\nchannels = [\"beta\"]\n", "is not a team's name; expected a-z, 0-9 and -"),
             ("[teams.qa]\nchannels = []\n", "`teams.qa.channels` is empty"),
             ("[teams.qa]\nchannels = [\"nightly\"]\n", "signs nightly, which is not in `channels`"),
-            ("[teams.qa]\nchannels = [\"beta\"]\ndays = 0\n", "has a threshold or days of 0"),
+            ("[teams.qa]\nchannels = [\"beta\"]\ndays = 0\n", ": `teams.qa.days` is 0; expected 1 or more"),
             ("[teams.a]\nchannels=[\"beta\"]\n[teams.b]\nchannels=[\"beta\"]\n", "beta has two teams"),
             ("[teams.qa]\nchannel = [\"beta\"]\n", "unknown field `channel`"),
         ] {
