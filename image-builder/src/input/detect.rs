@@ -49,6 +49,13 @@ fn look(path: &Path) -> Result<Source, InputError> {
             "it is an OSTree repository: name a tree as ostree:{path}:REF"
         )));
     }
+    if is_unpacked_docker(path) {
+        return Err(InputError::Format(
+            "it is a docker archive that was unpacked: make an OCI archive of the archive itself with skopeo copy \
+             docker-archive:FILE oci-archive:FILE"
+                .into(),
+        ));
+    }
     Ok(Source::Directory(path.to_owned()))
 }
 
@@ -63,7 +70,7 @@ fn look_inside(path: &Path) -> Result<Source, InputError> {
             b"oci-layout" => return Ok(Source::OciArchive(path.to_owned())),
             b"manifest.json" => docker = true,
             b"" | b"blobs" | b"index.json" | b"repositories" => {}
-            first if is_layer_name(first) => {}
+            first if is_layer_name(first) || (first.len() == name.len() && first.ends_with(b".json")) => {}
             _ => return Ok(Source::Tar(path.to_owned())),
         }
     }
@@ -74,6 +81,11 @@ fn look_inside(path: &Path) -> Result<Source, InputError> {
         )));
     }
     Ok(Source::Tar(path.to_owned()))
+}
+
+/// Whether the folder is a docker archive that was unpacked: no root file system has its manifest, and no `usr`.
+fn is_unpacked_docker(path: &Path) -> bool {
+    path.join("manifest.json").is_file() && !path.join("usr").is_dir()
 }
 
 /// A file or folder of a docker archive that is named by a digest.

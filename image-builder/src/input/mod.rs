@@ -83,6 +83,14 @@ pub fn read(source: &Source, arch: Arch, batch: &Batch<'_>) -> Result<Imported, 
     imported.map_err(|reason| ReadError { input: source.path().to_owned(), reason })
 }
 
+/// The length of an archive that is not compressed, whose files are about as long together.
+pub fn plain_length(source: &Source) -> Option<u64> {
+    match source {
+        Source::Tar(path) => compress::open(path).ok()?.1,
+        _ => None,
+    }
+}
+
 fn read_tar(path: &Path, batch: &Batch<'_>) -> Result<Imported, InputError> {
     let (plain, length) = compress::open(path)?;
     let mut builder = TreeBuilder::new(Repeat::Refuse);

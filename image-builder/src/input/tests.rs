@@ -52,6 +52,14 @@ fn what_is_no_input_is_refused_with_what_to_do() {
              skopeo copy docker-archive:{at} oci-archive:FILE"
         )
     );
+    let folder = scratch.path().join("unpacked");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("manifest.json"), "[]").expect("written");
+    let error = detect(&folder).expect_err("refused");
+    assert!(error.contains("it is a docker archive that was unpacked: make an OCI archive"), "{error}");
+    let named = Archive::default().file(b"config.json", b"{}").file(b"manifest.json", b"[]").end();
+    std::fs::write(&path, named).expect("written");
+    assert!(detect(&path).expect_err("refused").contains("it is a docker archive: "));
     drop(scratch.synced_store());
     let repository = scratch.path().join("ostree");
     let at = repository.display();

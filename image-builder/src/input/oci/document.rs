@@ -45,6 +45,25 @@ pub(super) struct Platform {
     pub(super) os: String,
 }
 
+/// The configuration of an image, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Configuration {
+    /// What it is for.
+    #[serde(flatten)]
+    pub(super) platform: Platform,
+    /// What its layers hold.
+    #[serde(default)]
+    pub(super) rootfs: Contents,
+}
+
+/// What the layers of an image hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Contents {
+    /// `sha256:` and the SHA-256 of each layer without its compression, the lowest first; none in what some tools write.
+    #[serde(default)]
+    pub(super) diff_ids: Vec<String>,
+}
+
 /// An index of images, such as `index.json`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Index {

@@ -4,7 +4,9 @@
 //! specification has it, or a character device 0:0 in its place and the attribute `overlay.opaque` of its directory,
 //! as overlayfs has it. What AUFS leaves in layers (`.wh..wh.plnk` and the like) is gone when its layer is done.
 
-use std::io::Read;
+use std::io::{self, Read};
+
+use upright_manifests::digest::Digester;
 
 use crate::input::InputError;
 use crate::input::tar::{self, Entry, EntryKind, Reader, Rules};
@@ -54,6 +56,41 @@ pub(in crate::input) fn removes(entry: &mut Entry, builder: &mut TreeBuilder) ->
         Removal::None | Removal::InsideIt => Ok(false),
         Removal::Path(path) => Ok(builder.whiteout(&path).is_ok()),
         Removal::Inside(path) => Ok(builder.opaque(&path).is_ok()),
+    }
+}
+
+/// A layer without its compression, hashed as it is read.
+pub(super) struct Hashed<R> {
+    tar: R,
+    digester: Digester,
+}
+
+impl<R: Read> Hashed<R> {
+    pub(super) fn new(tar: R) -> Self {
+        Self { tar, digester: Digester::new() }
+    }
+
+    /// Reads what is left, and refuses the layer `digest` unless all of it is what `expected` says, `sha256:` and a SHA-256.
+    pub(super) fn expect(mut self, expected: &str, digest: &str) -> Result<(), InputError> {
+        io::copy(&mut self, &mut io::sink())?;
+        let found = format!("sha256:{}", self.digester.finish());
+        match found == expected {
+            true => Ok(()),
+            false => {
+                let expected = expected.chars().take(80).collect::<String>().escape_debug().to_string();
+                Err(InputError::Format(format!(
+                    "layer {digest} holds {found}, where the image's configuration says {expected}; copy the image again"
+                )))
+            }
+        }
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.tar.read(buffer)?;
+        self.digester.update(&buffer[..length]);
+        Ok(length)
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) use blobs::is_layout;
 pub(super) use layers::removes;
 
 use self::blobs::Blobs;
-use self::document::{Descriptor, Index, Manifest, Platform};
+use self::document::{Configuration, Descriptor, Index, Manifest};
 use super::{Imported, InputError, compress};
 use crate::tree::{Batch, Repeat, TreeBuilder};
 
@@ -50,10 +50,17 @@ pub(super) fn read_archive(path: &Path, arch: Arch, batch: &Batch<'_>) -> Result
 }
 
 fn read(blobs: &Blobs, arch: Arch, batch: &Batch<'_>) -> Result<Imported, InputError> {
-    let manifest = choose(blobs, arch)?;
+    let (configuration, manifest) = choose(blobs, arch)?;
     let mut builder = TreeBuilder::new(Repeat::Replace);
     let mut newest = 0;
-    for layer in &manifest.layers {
+    let contents = &configuration.rootfs.diff_ids;
+    if !contents.is_empty() && contents.len() != manifest.layers.len() {
+        let (layers, ids) = (manifest.layers.len(), contents.len());
+        return Err(InputError::Format(format!(
+            "its configuration has {ids} diff_ids for {layers} layers; copy the image again"
+        )));
+    }
+    for (number, layer) in manifest.layers.iter().enumerate() {
         if !layer.is_layer() {
             let (digest, kind) = (&layer.digest, &layer.media_type);
             return Err(InputError::Format(format!(
@@ -61,7 +68,11 @@ fn read(blobs: &Blobs, arch: Arch, batch: &Batch<'_>) -> Result<Imported, InputE
             )));
         }
         let (tar, _) = compress::decompress(blobs.blob(layer)?)?;
-        newest = newest.max(layers::apply(tar, &mut builder, batch)?);
+        let mut tar = layers::Hashed::new(tar);
+        newest = newest.max(layers::apply(&mut tar, &mut builder, batch)?);
+        if let Some(expected) = contents.get(number) {
+            tar.expect(expected, &layer.digest)?;
+        }
     }
     Ok(Imported { tree: builder.finish()?, newest })
 }
@@ -79,21 +90,21 @@ pub(super) fn parse_documents(bytes: &[u8]) {
     if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
         manifest.layers.iter().for_each(look);
     }
-    let _ = serde_json::from_slice::<Platform>(bytes).map(|platform| platform.is(Arch::X86_64));
+    let _ = serde_json::from_slice::<Configuration>(bytes).map(|image| image.platform.is(Arch::X86_64));
 }
 
 /// The one image for `arch`.
-fn choose(blobs: &Blobs, arch: Arch) -> Result<Manifest, InputError> {
+fn choose(blobs: &Blobs, arch: Arch) -> Result<(Configuration, Manifest), InputError> {
     let index: Index = blobs.document("index.json")?;
     let mut images = Vec::new();
     collect(blobs, index, MAX_DEPTH, &mut images)?;
     let mut seen = BTreeSet::new();
     images.retain(|(descriptor, _, _)| seen.insert(descriptor.digest.clone()));
     let (fitting, others): (Vec<_>, Vec<_>) =
-        images.into_iter().partition(|(_, platform, _)| platform.is(arch));
+        images.into_iter().partition(|(_, configuration, _)| configuration.platform.is(arch));
     let mut fitting = fitting.into_iter();
     match (fitting.next(), fitting.len()) {
-        (Some((_, _, manifest)), 0) => Ok(manifest),
+        (Some((_, configuration, manifest)), 0) => Ok((configuration, manifest)),
         (Some((first, _, _)), more) => {
             let names: Vec<&str> = std::iter::once(&first)
                 .chain(fitting.as_slice().iter().map(|(descriptor, _, _)| descriptor))
@@ -111,7 +122,9 @@ fn choose(blobs: &Blobs, arch: Arch) -> Result<Manifest, InputError> {
         (None, _) => {
             let names: Vec<String> = others
                 .iter()
-                .map(|(_, platform, _)| format!("{}/{}", platform.os, platform.architecture))
+                .map(|(_, Configuration { platform, .. }, _)| {
+                    format!("{}/{}", platform.os, platform.architecture)
+                })
                 .collect();
             let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
             Err(InputError::Format(format!("it has no image for {arch}, but for {names}")))
@@ -119,8 +132,8 @@ fn choose(blobs: &Blobs, arch: Arch) -> Result<Manifest, InputError> {
     }
 }
 
-/// An image, what it is for, and what it is made of.
-type Image = (Descriptor, Platform, Manifest);
+/// An image, what it says about itself, and what it is made of.
+type Image = (Descriptor, Configuration, Manifest);
 
 /// Gathers the images that `index` leads to.
 fn collect(blobs: &Blobs, index: Index, depth: usize, images: &mut Vec<Image>) -> Result<(), InputError> {
@@ -137,8 +150,8 @@ fn collect(blobs: &Blobs, index: Index, depth: usize, images: &mut Vec<Image>) -
             continue;
         }
         // the configuration is what the image itself says; a descriptor may lack the platform
-        let platform: Platform = blobs.blob_document(&manifest.config)?;
-        images.push((descriptor, platform, manifest));
+        let configuration: Configuration = blobs.blob_document(&manifest.config)?;
+        images.push((descriptor, configuration, manifest));
     }
     Ok(())
 }

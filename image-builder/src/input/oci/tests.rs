@@ -43,7 +43,11 @@ impl Layout {
 
     /// An image of `layers`, which are descriptors.
     fn image(&self, architecture: &str, layers: &[Value]) -> Value {
-        let config = json!({ "architecture": architecture, "os": "linux", "rootfs": { "type": "layers" } });
+        self.image_of(architecture, layers, &json!({ "type": "layers" }))
+    }
+
+    fn image_of(&self, architecture: &str, layers: &[Value], rootfs: &Value) -> Value {
+        let config = json!({ "architecture": architecture, "os": "linux", "rootfs": rootfs });
         let config = self.document("application/vnd.oci.image.config.v1+json", &config);
         let manifest = json!({ "schemaVersion": 2, "config": config, "layers": layers });
         self.document("application/vnd.oci.image.manifest.v1+json", &manifest)
@@ -113,6 +117,32 @@ fn layers_replace_remove_and_update() {
     );
     assert_eq!(taken.content(b"bin/b"), b"root");
     assert_eq!(taken.tree.paths[&b"bin/b"[..]], taken.tree.paths[&b"etc/passwd"[..]]);
+}
+
+#[test]
+fn layers_hold_what_the_configuration_says() {
+    let layout = Layout::new();
+    let plain = base().end();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    // What comes behind the end of the archive counts, too.
+    encoder.write_all(&plain).and_then(|()| encoder.write_all(&[0; 700])).expect("compressed");
+    let packed = encoder.finish().expect("compressed");
+    let layers = [layout.layer(base()), layout.blob("application/vnd.oci.image.layer.v1.tar+gzip", &packed)];
+    let id = |bytes: &[u8]| format!("sha256:{}", Digest::of(bytes));
+    let (first, second) = (id(&plain), id(&[&plain[..], &[0; 700]].concat()));
+    let take = |ids: &[&str]| {
+        let image = layout.image_of("amd64", &layers, &json!({ "type": "layers", "diff_ids": ids }));
+        layout.index(&[image]).take().map(drop)
+    };
+    assert_eq!(take(&[&first, &second]), Ok(()));
+    let error = take(&[&first, &first]).expect_err("refused");
+    assert!(
+        error.contains(&format!(" holds {second}, where the image's configuration says {first}; copy")),
+        "{error}"
+    );
+    for ids in [&[first.as_str()][..], &[&first, &second, &second], &[&second, &first], &[&first, "md5:x"]] {
+        take(ids).expect_err("refused");
+    }
 }
 
 #[test]
