@@ -87,7 +87,7 @@ fn bar(step: &str, total: Option<u64>) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(total, target).with_message(step.to_owned());
     let template = match total {
         Some(_) => "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}",
-        None => "{msg} {spinner} {elapsed}",
+        None => "{msg} {spinner} {decimal_bytes} {decimal_bytes_per_sec} {elapsed}",
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);

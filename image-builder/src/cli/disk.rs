@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
 use upright_manifests::version::Version;
 
 use super::{Common, output};
 use crate::disk::Format;
 use crate::repo::install::{Target, install};
-use crate::repo::progress::Progress as _;
-use upright_manifests::bytes::human;
 
 /// Write a bootable disk image of a build, for a first install, or a simulated host for trying it out
 #[derive(Debug, clap::Args)]
@@ -24,6 +23,9 @@ pub(super) struct Disk {
     /// Write a folder for `upright --root` instead, a host made of files
     #[arg(long, conflicts_with = "format")]
     simulated: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 impl Disk {
@@ -34,15 +36,13 @@ impl Disk {
             true => (Target::Simulated, "a simulated host"),
             false => (Target::Disk(self.format), "a disk"),
         };
-        bars.begin("disk image", None);
-        install(&workspace, &self.version, target, &self.output)?;
-        let size = std::fs::metadata(&self.output).map_or(0, |file| file.len());
-        bars.end(&human(size));
-        output::print(&format!(
-            "{} is {what} with {} {} in slot a",
-            self.output.display(),
-            workspace.config.os,
-            self.version
-        ))
+        install(&workspace, &self.version, target, &self.output, &bars)?;
+        let (os, output) = (&workspace.config.os, self.output.display());
+        if self.json {
+            let format = if self.simulated { "simulated" } else { self.format.as_str() };
+            let told = json!({ "output": output.to_string(), "format": format, "os": os, "version": self.version, "slot": "a" });
+            return output::json(&told);
+        }
+        output::print(&format!("{output} is {what} with {os} {} in slot a", self.version))
     }
 }

@@ -141,13 +141,14 @@ pub fn check_fit(sizes: &Sizes, root: u64, verity: u64, uki: u64) -> Result<(), 
     esp::check_fit(sizes.esp, uki)
 }
 
-/// Writes the disk image of a release to `out`, which appears when it is complete.
-pub fn write(plan: &Plan<'_>, out: &Path) -> Result<(), DiskError> {
+/// Writes the disk image of a release to `out`, which appears when it is complete; `reached` hears how many bytes of the root
+/// image are in it.
+pub fn write(plan: &Plan<'_>, out: &Path, reached: &dyn Fn(u64)) -> Result<(), DiskError> {
     check_output(out)?;
     let root = length(plan.root)?;
     check_fit(&plan.sizes, root, plan.verity.hash_size, length(plan.uki)?)?;
     let raw = beside(out, "raw");
-    let done = write_raw(plan, &raw).and_then(|()| publish(&raw, plan.format, out));
+    let done = write_raw(plan, &raw, reached).and_then(|()| publish(&raw, plan.format, out));
     if done.is_err() {
         // What failed is what counts.
         let _ = fs::remove_file(&raw);
@@ -170,7 +171,7 @@ fn check_output(out: &Path) -> Result<(), DiskError> {
     Err(DiskError::NotAFile { path: out.to_owned(), kind })
 }
 
-fn write_raw(plan: &Plan<'_>, path: &Path) -> Result<(), DiskError> {
+fn write_raw(plan: &Plan<'_>, path: &Path, reached: &dyn Fn(u64)) -> Result<(), DiskError> {
     let table = gpt::lay_out(disk_uuid(plan, "disk"), &partitions(plan))?;
     let disk = File::create(path).and_then(|disk| disk.set_len(table.size).map(|()| disk));
     let disk = disk.map_err(|source| DiskError::Write { path: path.to_owned(), source })?;
@@ -179,7 +180,7 @@ fn write_raw(plan: &Plan<'_>, path: &Path) -> Result<(), DiskError> {
     let [esp, root, verity, _, _, var] = table.offsets[..] else { return Err(DiskError::Partitions) };
     esp::write(plan, target, esp)?;
     let place = |offset| slot::Place { target, offset };
-    slot::write(plan.root, plan.verity, place(root), place(verity))?;
+    slot::write(plan.root, plan.verity, place(root), place(verity), reached)?;
     ext4::write(plan, target, var)?;
     disk.sync_all().map_err(|source| DiskError::Write { path: path.to_owned(), source })
 }

@@ -11,13 +11,18 @@ use super::{DiskError, Plan, beside, check_fit, disk_uuid, length};
 
 /// Writes a host that runs the release in slot a to the folder `out`, which must not exist and appears when it is complete.
 /// `files` are what the host has in its file system besides, by path.
-pub fn write_simulated(plan: &Plan<'_>, files: &[(&str, Vec<u8>)], out: &Path) -> Result<(), DiskError> {
+pub fn write_simulated(
+    plan: &Plan<'_>,
+    files: &[(&str, Vec<u8>)],
+    out: &Path,
+    reached: &dyn Fn(u64),
+) -> Result<(), DiskError> {
     check_fit(&plan.sizes, length(plan.root)?, plan.verity.hash_size, length(plan.uki)?)?;
     let part = beside(out, "simulated");
     if fs::symlink_metadata(out).is_ok() {
         return Err(DiskError::Exists(out.to_owned()));
     }
-    let done = write_folder(plan, files, &part).and_then(|()| {
+    let done = write_folder(plan, files, &part, reached).and_then(|()| {
         fs::rename(&part, out).map_err(|source| DiskError::Write { path: out.to_owned(), source })
     });
     if done.is_err() {
@@ -27,7 +32,12 @@ pub fn write_simulated(plan: &Plan<'_>, files: &[(&str, Vec<u8>)], out: &Path) -
     done
 }
 
-fn write_folder(plan: &Plan<'_>, files: &[(&str, Vec<u8>)], folder: &Path) -> Result<(), DiskError> {
+fn write_folder(
+    plan: &Plan<'_>,
+    files: &[(&str, Vec<u8>)],
+    folder: &Path,
+    reached: &dyn Fn(u64),
+) -> Result<(), DiskError> {
     if folder.exists() {
         fs::remove_dir_all(folder).map_err(writing(folder))?;
     }
@@ -45,7 +55,8 @@ fn write_folder(plan: &Plan<'_>, files: &[(&str, Vec<u8>)], folder: &Path) -> Re
     partition("root-b", plan.sizes.slot)?;
     partition("root-b-verity", plan.sizes.verity)?;
     let place = |(path, file)| Place { target: Target { file, path }, offset: 0 };
-    slot::write(plan.root, plan.verity, place((&root.0, &root.1)), place((&hashes.0, &hashes.1)))?;
+    let (to, tree) = (place((&root.0, &root.1)), place((&hashes.0, &hashes.1)));
+    slot::write(plan.root, plan.verity, to, tree, reached)?;
 
     let entry = EntryName { os: plan.os.clone(), version: plan.version.clone(), counter: None };
     let uki = folder.join("esp/EFI/Linux").join(entry.to_string());

@@ -18,16 +18,23 @@ pub(super) struct Place<'a> {
 }
 
 /// Copies `image` to `root` and writes its tree to `hashes`; an error unless the tree is the one of the release.
+/// `reached` hears how many bytes were copied.
 pub(super) fn write(
     image: &Path,
     verity: &VerityParams,
     root: Place<'_>,
     hashes: Place<'_>,
+    reached: &dyn Fn(u64),
 ) -> Result<(), DiskError> {
     let sink =
         |offset: u64, block: &[u8; BLOCK_SIZE as usize]| hashes.target.write(hashes.offset + offset, block);
     let mut tree = TreeBuilder::new(verity.salt, verity.data_blocks, sink)?;
-    root.target.copy(image, root.offset, |bytes| tree.update(bytes).map_err(tree_error))?;
+    let mut done = 0;
+    root.target.copy(image, root.offset, |bytes| {
+        done += bytes.len() as u64;
+        reached(done);
+        tree.update(bytes).map_err(tree_error)
+    })?;
     let (found, _) = tree.finish().map_err(tree_error)?;
     if found.root_hash != verity.root_hash {
         return Err(DiskError::RootHash {

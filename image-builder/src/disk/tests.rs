@@ -55,7 +55,7 @@ impl Release {
             sizes,
             format,
         };
-        write(&plan, &out).map(|()| out)
+        write(&plan, &out, &|_| {}).map(|()| out)
     }
 
     /// Cuts a partition out of a raw disk.

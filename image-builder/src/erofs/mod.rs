@@ -108,18 +108,20 @@ pub enum WriteError {
 }
 
 /// Writes the image of `tree` to `out`, an empty file. The image depends on the tree, the base layout and the time
-/// alone. Contents are read one after the other, in the order of their place.
+/// alone. Contents are read one after the other, in the order of their place; `reached` hears how many bytes of them there
+/// were so far.
 pub fn write(
     tree: &Tree,
     contents: &dyn Contents,
     options: &Options<'_>,
     out: &File,
+    reached: &dyn Fn(u64),
 ) -> Result<Written, WriteError> {
     let time = options.time.as_second();
     let model = model::Model::new(tree, time)?;
     let plan = plan::Plan::new(&model, options.base)?;
     let encoded = encode::encode(&model, &plan, time);
-    let hashes = write::write(&plan, &encoded, contents, options.salt, out)?;
+    let hashes = write::write(&plan, &encoded, contents, options.salt, out, reached)?;
     Ok(Written {
         size: plan.layout.blocks * BLOCK_SIZE,
         uuid: encoded.uuid,

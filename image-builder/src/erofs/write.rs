@@ -23,17 +23,19 @@ pub(super) struct Hashes {
     pub(super) verity: VerityParams,
 }
 
-/// Writes the planned image to the start of `out`.
+/// Writes the planned image to the start of `out`; `reached` hears how many bytes of content that were.
 pub(super) fn write(
     plan: &Plan<'_>,
     encoded: &Encoded,
     contents: &dyn Contents,
     salt: Digest,
     out: &File,
+    reached: &dyn Fn(u64),
 ) -> Result<Hashes, WriteError> {
     let mut sink = Sink::new(out, plan.layout.blocks, salt)?;
     let mut metadata = encoded.runs.iter().peekable();
     let mut files = plan.layout.files.iter().peekable();
+    let mut done = 0;
     loop {
         let next_metadata = metadata.peek().map(|(start, _)| **start);
         let next_file = files.peek().map(|file| file.start);
@@ -46,6 +48,8 @@ pub(super) fn write(
         {
             sink.zero_up_to(file.start)?;
             copy(content, &file.path, contents, &mut sink)?;
+            done += content.size;
+            reached(done);
         } else {
             return sink.finish();
         }

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use upright_manifests::bytes::human;
 use upright_manifests::version::Version;
 
 use super::build::{Build, IMAGE, UKI};
 use super::error::{Error, Result, chain};
+use super::progress::Progress;
 use super::workspace::Workspace;
 use crate::disk::{self, DiskError, Format};
 use crate::tree::{Contents, Store, Tree};
@@ -28,7 +30,13 @@ pub enum Target {
 }
 
 /// Writes a host that runs the build of `version` to `out`.
-pub fn install(workspace: &Workspace, version: &Version, target: Target, out: &Path) -> Result<()> {
+pub fn install(
+    workspace: &Workspace,
+    version: &Version,
+    target: Target,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<()> {
     let build = Build::require(workspace, version)?;
     let folder = workspace.build(version);
     let store = Store::open(&workspace.trees()).map_err(|error| Error::Failed(chain(&error)))?;
@@ -52,12 +60,17 @@ pub fn install(workspace: &Workspace, version: &Version, target: Target, out: &P
         sizes: workspace.config.disk.sizes(),
         format,
     };
+    progress.begin("disk image", Some(build.root.size));
+    let reached = |bytes| progress.reached(bytes);
     let written = match target {
         Target::Disk(_) => {
             write_loader(workspace, &build, &tree, store.objects(), &loader)?;
-            disk::write(&plan, out)
+            disk::write(&plan, out, &reached)
         }
-        Target::Simulated => disk::write_simulated(&plan, &settings(workspace, &tree, store.objects())?, out),
+        Target::Simulated => {
+            let settings = settings(workspace, &tree, store.objects())?;
+            disk::write_simulated(&plan, &settings, out, &reached)
+        }
     };
     written.map_err(|error| match error {
         DiskError::Slot { .. } | DiskError::Esp { .. } | DiskError::Size { .. } => Error::refused(format!(
@@ -68,7 +81,10 @@ pub fn install(workspace: &Workspace, version: &Version, target: Target, out: &P
         // It names the file already, and that may be another one than was asked for.
         other @ (DiskError::Read { .. } | DiskError::Write { .. }) => Error::Failed(chain(&other)),
         other => Error::Failed(format!("cannot write {}: {}", out.display(), chain(&other))),
-    })
+    })?;
+    let size = fs::metadata(out).map_or(0, |file| file.len());
+    progress.end(&human(size));
+    Ok(())
 }
 
 /// What the agent reads from a host's file system: the release's, or what works with this workspace.

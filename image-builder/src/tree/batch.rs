@@ -3,7 +3,7 @@
 //! Objects wait in a staging folder until the commit; the file system is synced once. A process that dies
 //! before leaves the repository as it was, and the next one cleans up.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -55,6 +55,9 @@ pub struct Batch<'a> {
     store: &'a Store,
     transaction: TransactionGuard<'a>,
     buffer: RefCell<Vec<u8>>,
+    /// Bytes of content so far, and who hears of them.
+    stored: Cell<u64>,
+    watch: Option<&'a dyn Fn(u64)>,
 }
 
 impl<'a> Batch<'a> {
@@ -63,7 +66,13 @@ impl<'a> Batch<'a> {
             .repo
             .auto_transaction(gio::Cancellable::NONE)
             .map_err(|source| store.error("begin a transaction", source))?;
-        Ok(Self { store, transaction, buffer: RefCell::new(vec![0; BUFFER]) })
+        let buffer = RefCell::new(vec![0; BUFFER]);
+        Ok(Self { store, transaction, buffer, stored: Cell::new(0), watch: None })
+    }
+
+    /// The same, telling `watch` how many bytes of content it has stored.
+    pub fn watched(self, watch: &'a dyn Fn(u64)) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// Stores `size` bytes of `content`, which is read once.
@@ -98,6 +107,10 @@ impl<'a> Batch<'a> {
                 Ok((_, Some(source))) | Err(source) => return Err(store_error(source)),
             }
             left -= most as u64;
+            self.stored.set(self.stored.get() + most as u64);
+            if let Some(watch) = self.watch {
+                watch(self.stored.get());
+            }
         }
         let object = writer.finish(gio::Cancellable::NONE).map_err(store_error)?;
         let object = checksum(self.store, &object).map_err(WriteError::Store)?;

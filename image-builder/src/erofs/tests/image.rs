@@ -127,7 +127,7 @@ fn a_new_release_time_changes_the_superblock_and_extended_inodes_alone() {
     let (image, _) = image_of(&sketch, None);
     let file = tempfile::tempfile().unwrap();
     let options = Options { time: Timestamp::constant(1, 0), base: None, salt: Digest::of(b"salt") };
-    write(&sketch.normal().tree, &sketch, &options, &file).unwrap();
+    write(&sketch.normal().tree, &sketch, &options, &file, &|_| {}).unwrap();
     let mut other = vec![0; image.len()];
     file.read_exact_at(&mut other, 0).unwrap();
     assert!(image[..4096] != other[..4096]);

@@ -5,7 +5,7 @@ use super::*;
 fn refusal(sketch: &Sketch) -> String {
     let file = tempfile::tempfile().unwrap();
     let options = Options { time: TIME, base: None, salt: Digest::of(b"salt") };
-    write(&sketch.tree, sketch, &options, &file).unwrap_err().to_string()
+    write(&sketch.tree, sketch, &options, &file, &|_| {}).unwrap_err().to_string()
 }
 
 #[test]

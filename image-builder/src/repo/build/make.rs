@@ -1,5 +1,6 @@
 //! Makes a build: tree, image, UKI and record, in a folder that gets its name when all is there.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -18,7 +19,7 @@ use crate::repo::files::{Files as _, OnDisk};
 use crate::repo::progress::Progress;
 use crate::repo::signers::Signers;
 use crate::repo::workspace::Workspace;
-use crate::tree::{CommitInfo, Store, Tree};
+use crate::tree::{CommitInfo, Kind, Store, Tree};
 use crate::uki;
 use upright_manifests::bytes::human;
 
@@ -113,10 +114,12 @@ fn import(
     base: Option<&Build>,
     progress: &dyn Progress,
 ) -> Result<Stored> {
-    progress.begin("tree", None);
+    // A tar's headers are few beside its content; how much a compressed one or a folder holds is not known.
+    progress.begin("tree", input::plain_length(&order.source));
+    let reached = |bytes| progress.reached(bytes);
     let config = &workspace.config;
     let store = Store::open_or_create(&workspace.trees()).map_err(failure::store)?;
-    let batch = store.begin().map_err(failure::store)?;
+    let batch = store.begin().map_err(failure::store)?.watched(&reached);
     let imported = input::read(&order.source, config.arch, &batch).map_err(failure::read)?;
     let time = match order.time {
         Some(time) => time,
@@ -157,7 +160,7 @@ fn write(
         }
         _ => None,
     };
-    progress.begin("image", None);
+    progress.begin("image", Some(content(&stored.tree)));
     let path = folder.join(IMAGE);
     let out = File::options()
         .read(true)
@@ -165,10 +168,11 @@ fn write(
         .create_new(true)
         .open(&path)
         .map_err(Error::file("create", &path))?;
+    let reached = |bytes| progress.reached(bytes);
     let options =
         erofs::Options { time: stored.time, base: followed.as_ref(), salt: verity::salt(&config.os) };
-    let written =
-        erofs::write(&stored.tree, stored.store.objects(), &options, &out).map_err(failure::image)?;
+    let written = erofs::write(&stored.tree, stored.store.objects(), &options, &out, &reached)
+        .map_err(failure::image)?;
     out.sync_all().map_err(Error::file("sync", &path))?;
     layout::write(&folder.join(LAYOUT), &written.layout)?;
     progress.end(&human(written.size));
@@ -197,6 +201,15 @@ fn write(
     }
     OnDisk.sync(folder).map_err(Error::file("sync", folder))?;
     Ok(build)
+}
+
+/// The bytes of a tree's files, each once: what an image has to hold, but for names and attributes.
+fn content(tree: &Tree) -> u64 {
+    let sizes = tree.inodes.iter().filter_map(|inode| match &inode.kind {
+        Kind::File(content) => Some((content.sha256, content.size)),
+        _ => None,
+    });
+    sizes.collect::<BTreeMap<_, _>>().values().sum()
 }
 
 fn write_uki(
