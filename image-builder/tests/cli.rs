@@ -147,6 +147,52 @@ fn from_a_root_file_system_to_an_audited_repository() {
 }
 
 #[test]
+fn a_repeated_publish_tells_the_rollout_that_is_in_force() {
+    let shop = Shop::new();
+    shop.json(&["build", &shop.tar("1.tar", "one"), "--version", "1.0"]);
+    let first = shop.json(&["publish", "1.0", "--wave", "5%@2030-01-01T00:00:00Z", "--hold", "wait"]);
+    for again in [first, shop.json(&["publish", "1.0"])] {
+        assert_eq!((&again["waves"][0]["share"], &again["hold"]), (&500.into(), &"wait".into()), "{again}");
+    }
+    let said = shop.run(&["publish", "1.0"]);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    let expected =
+        "1.0 is published in stable already, 5% from 2030-01-01T00:00:00Z, on hold: wait; nothing changed\n";
+    assert!(text.starts_with(expected), "{text}");
+    for command in [&["publish", "1.0", "--hold", ""][..], &["rollout", "stable", "--hold", ""]] {
+        assert_eq!(shop.run(command).status.code(), Some(2), "{command:?}");
+    }
+}
+
+#[test]
+fn whoever_asks_for_json_gets_one_document_and_nothing_else() {
+    let shop = Shop::new();
+    let document = |code: i32, arguments: &[&str]| -> Value {
+        let output = shop.run(&[arguments, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let bare = shop.folder.path().join("bare.tar");
+    write_tar(&bare, &[("etc/issue", b"x")]);
+    let told = document(3, &["build", bare.to_str().unwrap(), "--version", "1.0"]);
+    assert!(told["error"].as_str().unwrap().starts_with("the tree has no kernel"), "{told}");
+    assert_eq!(told["exit"], 3);
+    assert_eq!(document(3, &["publish", "9"])["exit"], 3);
+    shop.json(&["build", &shop.tar("1.tar", "one"), "--version", "1.0"]);
+    let disk = shop.folder.path().join("host").display().to_string();
+    let told = document(0, &["disk", "1.0", "--simulated", "-o", &disk]);
+    assert_eq!((&told["format"], &told["slot"]), (&"simulated".into(), &"a".into()), "{told}");
+    let other = shop.folder.path().join("other").display().to_string();
+    let told = document(0, &["init", &other, "--os", "acme"]);
+    assert!(told["keys"]["root"].as_str().unwrap().ends_with("other/keys/root.pem"), "{told}");
+    // The report says it all already; what it comes to is for people.
+    fs::write(shop.workspace().join("repository/metadata/timestamp.json"), "{}").unwrap();
+    assert_eq!(document(4, &["check"])["errors"].as_array().unwrap().len(), 1);
+    let output = shop.run(&["check", "--json"]);
+    assert!(stderr(&output).starts_with("error: "), "{}", stderr(&output));
+}
+
+#[test]
 fn a_build_is_the_same_bytes_wherever_and_however_often() {
     let [one, two] = [Shop::new(), Shop::new()];
     let read = |shop: &Shop, name: &str| fs::read(shop.workspace().join("builds/1.0").join(name)).unwrap();

@@ -40,7 +40,7 @@ pub(super) struct Build {
     kernel: Option<String>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What `--json` prints: the record, and whether it is new.

@@ -21,7 +21,7 @@ pub(super) struct Check {
     root: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Check {

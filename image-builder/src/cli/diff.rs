@@ -15,7 +15,7 @@ pub(super) struct Diff {
     to: Version,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Diff {

@@ -18,11 +18,26 @@ pub(super) struct Init {
     /// The architecture: x86-64 or arm64
     #[arg(long, default_value_t = Arch::HERE)]
     arch: Arch,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 impl Init {
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
         let made = init(&self.dir, &self.os, self.arch, common.passphrase()?.as_ref(), common.now())?;
+        if self.json {
+            let keys: serde_json::Map<_, _> = made
+                .keys
+                .iter()
+                .map(|(role, path)| ((*role).to_owned(), path.display().to_string().into()))
+                .collect();
+            let dir = self.dir.display().to_string();
+            let encrypted = common.passphrase.is_some();
+            return output::json(&serde_json::json!({
+                "workspace": dir, "os": self.os, "arch": self.arch, "keys": keys, "encrypted": encrypted,
+            }));
+        }
         output::print(&format!("{} is a workspace for {} on {}", self.dir.display(), self.os, self.arch))?;
         let dir = self.dir.display();
         output::print(&format!("  {dir}/upright.toml  settings, with comments"))?;

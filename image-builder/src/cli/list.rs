@@ -12,7 +12,7 @@ use upright_manifests::bytes::human;
 pub(super) struct List {
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl List {

@@ -95,8 +95,9 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
-            output::note(&format!("error: {}", chain(error.as_ref())));
-            Exit::of(&error).into()
+            let exit = Exit::of(&error);
+            output::failure(cli.command.json(), &chain(error.as_ref()), exit);
+            exit.into()
         }
     }
 }
@@ -123,6 +124,26 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Rotate(command) => command.run(common),
         Command::Man(command) => command.run(),
         Command::Completions(command) => command.run(),
+    }
+}
+
+impl Command {
+    /// Whether JSON was asked for.
+    fn json(&self) -> bool {
+        match self {
+            Self::Init(command) => command.json,
+            Self::Build(command) => command.json,
+            Self::Disk(command) => command.json,
+            Self::Publish(command) => command.json(),
+            Self::Promote(command) => command.json(),
+            Self::Rollout(command) => command.json,
+            Self::List(command) => command.json,
+            Self::Diff(command) => command.json,
+            Self::Check(command) => command.json,
+            Self::Refresh(command) => command.json,
+            Self::Rotate(command) => command.json,
+            Self::Serve(_) | Self::Man(_) | Self::Completions(_) => false,
+        }
     }
 }
 

@@ -1,15 +1,31 @@
 //! Results on standard output: JSON for programs, aligned columns for people.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use super::Exit;
 use crate::repo::Error;
+
+/// Whether a document was printed.
+static PRINTED: AtomicBool = AtomicBool::new(false);
 
 /// Prints a value as indented JSON.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
+    PRINTED.store(true, Ordering::Relaxed);
     print(&text)
+}
+
+/// Tells how a command failed: as JSON where that was asked for and nothing was printed yet, or as a line on standard error.
+/// One document is all that a command prints.
+pub(super) fn failure(json: bool, line: &str, exit: Exit) {
+    let told = serde_json::json!({ "error": line, "exit": exit as u8 });
+    // Who asked for JSON and cannot be given it is told in words.
+    if !json || PRINTED.load(Ordering::Relaxed) || writeln!(io::stdout(), "{told}").is_err() {
+        note(&format!("error: {line}"));
+    }
 }
 
 /// Prints a line. A reader that went away, such as `head`, is not an error.

@@ -26,7 +26,7 @@ pub(super) struct Refresh {
     stage: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Refresh {

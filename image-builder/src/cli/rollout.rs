@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use clap::builder::NonEmptyStringValueParser;
 use jiff::{SignedDuration, Timestamp};
 use upright_manifests::channel::{Wave, Window};
 use upright_manifests::name::ChannelName;
@@ -29,14 +30,14 @@ pub(super) struct Rollout {
     #[arg(long, conflicts_with = "windows")]
     any_time: bool,
     /// Let no host start, and say why
-    #[arg(long, value_name = "REASON")]
+    #[arg(long, value_name = "REASON", value_parser = NonEmptyStringValueParser::new())]
     hold: Option<String>,
     /// Lift the hold
     #[arg(long, conflicts_with = "hold")]
     resume: bool,
     /// Print the outcome as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// A wave as the command line has it.

@@ -24,7 +24,7 @@ pub(super) struct Rotate {
     dry_run: bool,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Rotate {

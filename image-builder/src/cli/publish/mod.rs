@@ -2,6 +2,7 @@
 
 pub(super) mod report;
 
+use clap::builder::NonEmptyStringValueParser;
 use upright_manifests::name::ChannelName;
 use upright_manifests::version::Version;
 
@@ -46,11 +47,11 @@ pub(super) struct Promote {
 
 #[derive(Debug, clap::Args)]
 struct PointerFlags {
-    /// A share of the fleet and when it may start, such as 5%@now or 100%@+2d; repeatable, growing [default: everyone, now]
+    /// A share of the fleet and when it may start, such as 5%@now or 100%@+2d; repeatable, growing [default: everyone, now; or as it is, for the release that the channel points at]
     #[arg(long = "wave", value_name = "SHARE@TIME")]
     waves: Vec<WaveFlag>,
-    /// Let no host start yet, and say why
-    #[arg(long, value_name = "REASON")]
+    /// Let no host start yet, and say why; `rollout CHANNEL --resume` lifts it
+    #[arg(long, value_name = "REASON", value_parser = NonEmptyStringValueParser::new())]
     hold: Option<String>,
     /// Point the channel at a release that is not newer than its last
     #[arg(long)]
@@ -67,6 +68,10 @@ struct PointerFlags {
 }
 
 impl Publish {
+    pub(super) fn json(&self) -> bool {
+        self.pointer.json
+    }
+
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
         let signing = Signing::open(common, self.channel.as_ref())?;
         let mut request = self.pointer.request(common, &self.version, signing.channel.clone());
@@ -76,6 +81,10 @@ impl Publish {
 }
 
 impl Promote {
+    pub(super) fn json(&self) -> bool {
+        self.pointer.json
+    }
+
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
         let signing = Signing::open(common, Some(&self.to))?;
         let mut request = self.pointer.request(common, &self.version, self.to.clone());

@@ -33,9 +33,13 @@ pub(in crate::cli) fn plan(plan: &Plan) -> String {
 /// What a publish did.
 pub(in crate::cli) fn outcome(outcome: &Outcome) -> String {
     let (version, channel) = (&outcome.version, &outcome.channel);
+    let rollout = match (&outcome.waves[..], outcome.hold.as_deref()) {
+        ([], None) => String::new(),
+        (waves, hold) => rollout(waves, hold),
+    };
     let mut lines = vec![match outcome.changed {
-        true => format!("published {version} in {channel}"),
-        false => format!("{version} is published in {channel} already; nothing changed"),
+        true => format!("published {version} in {channel}{rollout}"),
+        false => format!("{version} is published in {channel} already{rollout}; nothing changed"),
     }];
     lines.push(format!(
         "  full {} for an image of {}, chunk index {}, UKI {} for {}",

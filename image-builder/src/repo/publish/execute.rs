@@ -227,5 +227,7 @@ fn outcome(release: &Release, plan: Plan, changed: bool) -> Result<Outcome> {
             .collect(),
         dropped: plan.dropped,
         retired: plan.retired,
+        waves: plan.pointer.waves,
+        hold: plan.pointer.hold,
     })
 }

@@ -12,7 +12,7 @@ mod rollout;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use upright_manifests::channel::Channel;
+use upright_manifests::channel::{Channel, Wave};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::ChannelName;
 use upright_manifests::release::Cost;
@@ -80,6 +80,10 @@ pub struct Outcome {
     pub dropped: Vec<Dropped>,
     /// Releases that are no longer offered.
     pub retired: Vec<Version>,
+    /// The channel's waves; with none, everyone may take the release.
+    pub waves: Vec<Wave>,
+    /// Why no host may take it yet, if so.
+    pub hold: Option<String>,
 }
 
 /// A delta and its size.

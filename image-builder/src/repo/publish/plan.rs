@@ -101,7 +101,7 @@ pub struct Dropped {
 
 /// Why a release gets no delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum Why {
     /// Its image is the very same.
     SameImage,
