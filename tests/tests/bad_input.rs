@@ -299,9 +299,9 @@ fn releases_that_no_host_could_or_should_take() -> Result<()> {
         fs::write(workspace.join("upright.toml"), &settings)?;
     }
     let large = workspace.with_file_name("large.tar");
-    let kernel = "usr/lib/modules/6.2.0";
-    let archive = whole().file(&format!("{kernel}/vmlinuz"), &kernel(3, 20 << 20));
-    fs::write(&large, archive.file(&format!("{kernel}/initramfs.img"), b"x").end())?;
+    let modules = "usr/lib/modules/6.2.0";
+    let archive = whole().file(&format!("{modules}/vmlinuz"), &kernel(3, 20 << 20));
+    fs::write(&large, archive.file(&format!("{modules}/initramfs.img"), b"x").end())?;
     fixture.build(&["build", &large.display().to_string(), "--version", "3.0.0"])?;
     configure(workspace, "esp = \"512MiB\"", "esp = \"40MiB\"")?;
     let says = ["3.0.0 does not fit the smallest hosts of acme: the ESP has", "set `disk.esp` to"];
