@@ -1,6 +1,6 @@
 //! A document with its signatures: parsed once into values and into the exact bytes the signatures cover.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp as Time;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,12 @@ impl<T: Body> Document<T> {
     /// Checks that enough of `role`'s keys have signed.
     pub fn verify(&self, keys: &BTreeMap<KeyId, TufKey>, role: &RoleKeys) -> Result<(), ThresholdError> {
         role.verify(keys, &self.envelope.signed.canonical(), self.envelope.signatures())
+    }
+
+    /// How many of `role`'s keys it names as its signers, whether these have signed or not.
+    pub fn claims(&self, role: &RoleKeys) -> usize {
+        let signers: BTreeSet<_> = self.envelope.signatures().map(|(id, _)| id).collect();
+        signers.into_iter().filter(|id| role.keyids.contains(id)).count()
     }
 
     /// Its version.

@@ -107,20 +107,16 @@ impl Trusted {
     }
 
     /// Takes over a stored timestamp: its signatures must be those of the root's present keys, its expiry does
-    /// not matter. False if they are not, which is how a rotation of the role's keys shows.
+    /// not matter. False if it was signed by other keys, which is how a rotation of the role's keys shows.
     pub(super) fn restore_timestamp(&mut self, bytes: &[u8]) -> Result<bool, Problem> {
-        let stored = Document::<Timestamp>::parse(bytes)?;
-        let valid = verify(&stored, &appointed(&self.root.signed, "timestamp")?).is_ok();
-        self.timestamp = valid.then_some(stored);
-        Ok(valid)
+        self.timestamp = restored(bytes, &appointed(&self.root.signed, "timestamp")?)?;
+        Ok(self.timestamp.is_some())
     }
 
     /// Like [`Trusted::restore_timestamp`], for the snapshot.
     pub(super) fn restore_snapshot(&mut self, bytes: &[u8]) -> Result<bool, Problem> {
-        let stored = Document::<Snapshot>::parse(bytes)?;
-        let valid = verify(&stored, &appointed(&self.root.signed, "snapshot")?).is_ok();
-        self.snapshot = valid.then_some(stored);
-        Ok(valid)
+        self.snapshot = restored(bytes, &appointed(&self.root.signed, "snapshot")?)?;
+        Ok(self.snapshot.is_some())
     }
 
     /// The entry of the snapshot in the trusted timestamp.
@@ -136,6 +132,20 @@ impl Trusted {
     /// Who appoints the top-level targets role.
     pub(super) fn targets_appointment(&self) -> Result<Appointment<'_>, Problem> {
         appointed(&self.root.signed, "targets")
+    }
+}
+
+/// A stored document that the present keys have signed; none if it names too few of them as its signers. One that names them
+/// and does not hold was valid when it was stored, and is damaged: taking it for one from before a rotation would
+/// make the host forget what it has seen.
+fn restored<T: Body>(bytes: &[u8], appointment: &Appointment<'_>) -> Result<Option<Document<T>>, Problem> {
+    let stored = Document::<T>::parse(bytes)?;
+    match verify(&stored, appointment) {
+        Ok(()) => Ok(Some(stored)),
+        Err(problem) if stored.claims(appointment.role) as u64 >= appointment.role.threshold.into() => {
+            Err(problem)
+        }
+        Err(_) => Ok(None),
     }
 }
 

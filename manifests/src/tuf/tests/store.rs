@@ -47,6 +47,33 @@ fn a_damaged_store_is_an_error_and_never_an_empty_one() {
     }
 }
 
+/// A flipped digit leaves a document that can be read, and must not be taken for one that former keys have signed.
+#[test]
+fn a_flipped_digit_in_what_is_stored_makes_no_host_forget_what_it_has_seen() {
+    let mut repository = Repository::new();
+    let old = repository.served.clone();
+    repository.publish();
+    let new = repository.served.clone();
+    for name in ["timestamp.json", "snapshot.json"] {
+        for marker in ["\"sig\": \"", "\"version\": ", "\"expires\": \"2"] {
+            repository.served = new.clone();
+            let mut host = Host::following(&repository);
+            let mut bytes = host.stored[name].clone();
+            let at = bytes.windows(marker.len()).position(|part| part == marker.as_bytes()).unwrap()
+                + marker.len();
+            bytes[at] = if bytes[at] == b'1' { b'3' } else { b'1' };
+            host.stored.insert(name.into(), bytes);
+            let before = host.stored.clone();
+            for served in [&old, &new] {
+                repository.served = served.clone();
+                let error = host.refresh(&repository).unwrap_err();
+                assert_eq!(error.kind(), Kind::Stored, "{name}, {marker}: {error}");
+                assert_eq!(host.stored, before);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_damaged_copy_that_nothing_depends_on_is_fetched_again() {
     let repository = Repository::new();
