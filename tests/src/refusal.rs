@@ -89,7 +89,9 @@ fn is_log(line: &str) -> bool {
         "composing ",
         "mending ",
     ];
-    BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))
+    // A step of the publisher's that took more than a second.
+    let took = |line: &str| line.rsplit_once(" in ").is_some_and(|(_, time)| time.ends_with(" s"));
+    BEGINNINGS.iter().any(|beginning| line.starts_with(beginning)) || took(line)
 }
 
 /// Runs `upright` on a simulated host that must refuse with `status`, say `says`, and be as it was; gives the line.

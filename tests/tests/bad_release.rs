@@ -163,7 +163,8 @@ fn another_os_or_architecture_or_publisher_is_refused() -> Result<()> {
     let says = ["channels/other/", "/stable.json", missing];
     host_refuses(host, &["update"], 5, &says, Until::Decision)?;
     fs::write(&config, &good)?;
-    host_refuses(host, &["update", "--version", "9.9"], 5, &["/9.9.json", missing], Until::Decision)?;
+    let says = ["there is no release 9.9 of acme for", "`upright update` takes 1.0.0"];
+    host_refuses(host, &["update", "--version", "9.9"], 5, &says, Until::Decision)?;
     host_refuses(host, &["channel", "nightly"], 5, &["/nightly.json", missing], Until::Decision)?;
 
     // A publisher of the same OS for another architecture, first with keys that this host does not know.

@@ -307,3 +307,53 @@ fn commands_about_things_that_are_not_there() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_release_that_its_slot_holds_is_taken_again_without_a_download() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.2.0"])?;
+    let host = &fixture.host("host")?;
+    assert_eq!(upright(host, &["update", "--reboot"])?.status, 0);
+    // Its required service does not start, and the host is back on 1.0.0 after the reboot.
+    assert_eq!(upright(host, &["health"])?.status, 1);
+    assert_eq!(upright(host, &["status", "--json"])?.json()?["booted"], "a");
+    fixture.server.reset_counts();
+    let plan = upright(host, &["update", "--retry", "--dry-run"])?;
+    let says =
+        "would go from 1.0.0 to 1.2.0 in slot b, which holds it already: nothing is fetched or written\n";
+    assert_eq!((plan.status, plan.stdout.as_str()), (0, says), "{plan:?}");
+    let plan = upright(host, &["update", "--retry", "--dry-run", "--json"])?.json()?;
+    assert_eq!((&plan["present"], &plan["writes"]), (&true.into(), &0.into()), "{plan}");
+    let done = upright(host, &["update", "--retry", "--json"])?;
+    let told = done.json()?;
+    assert_eq!((done.status, &told["version"], &told["reboot_needed"]), (0, &"1.2.0".into(), &true.into()));
+    let outcome = &told["history"]["outcome"];
+    assert_eq!((&outcome["event"], &outcome["way"]["way"]), (&"applied".into(), &"present".into()), "{told}");
+    assert_eq!(fixture.server.sent("payloads/") + fixture.server.sent("deltas/"), 0);
+    let history = upright(host, &["history"])?.stdout;
+    let last = history.lines().last().context("a line")?;
+    ensure!(last.ends_with("1.2.0  its slot held it already; nothing was fetched or written"), "{history}");
+    Ok(())
+}
+
+#[test]
+fn versions_that_run_already_or_are_not_there_are_told_apart() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let host = &fixture.host("host")?;
+    let runs = upright(host, &["update", "--version", "1.0.0"])?;
+    assert_eq!(runs.stdout, "1.0.0 runs already, and the channel offers 1.1.0; nothing to do\n", "{runs:?}");
+    assert_eq!(runs.status, 0);
+    let none = upright(host, &["update", "--version", "9"])?;
+    let line = line_of("upright", &none, 5)?;
+    ensure!(line.contains("there is no release 9 of acme for "), "{line}");
+    ensure!(line.contains("`upright update` takes 1.1.0, which the channel points at"), "{line}");
+    // A release that was proven and is switched to again has to prove itself again.
+    assert_eq!(upright(host, &["update", "--reboot"])?.status, 0);
+    assert_eq!(upright(host, &["health"])?.status, 0);
+    let back = upright(host, &["update", "--version", "1.0.0", "--allow-downgrade"])?;
+    assert_eq!(back.status, 0, "{back:?}");
+    let status = upright(host, &["status"])?.stdout;
+    ensure!(status.contains("1.0.0         trial, 3 boots left"), "{status}");
+    Ok(())
+}

@@ -329,7 +329,7 @@ fn a_team_signs_its_channel_and_nothing_else() -> Result<()> {
     assert_eq!(upright(&stable, &["status", "--json"])?.json()?["booted"], "a");
     updates(&beta)?;
     let status = upright(&beta, &["status", "--json"])?.json()?;
-    assert!(status["metadata-good-until"][full_name("beta")].is_string(), "{status}");
+    assert!(status["metadata_good_until"][full_name("beta")].is_string(), "{status}");
     fs::rename(&targets, shop.key_file("targets"))?;
     shop.fixture.build(&["promote", "1.1.0", "--from", "beta", "--to", "stable"])?;
     updates(&stable)

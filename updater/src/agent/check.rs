@@ -7,10 +7,11 @@ use upright_manifests::channel::Channel;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{Arch, ChannelName, OsName};
 use upright_manifests::release::Release;
+use upright_manifests::tuf::Problem;
 use upright_manifests::version::Version;
 
 use super::{Agent, AgentError, trust_folder};
-use crate::fetch::Session;
+use crate::fetch::{FetchError, Session};
 use crate::machine::Target;
 use crate::policy::{Decision, HostFacts, Overrides, choose};
 
@@ -71,7 +72,15 @@ impl Agent<'_> {
         let os = self.os().clone();
         let channel = session.channel(&os, Arch::HERE, self.channel())?;
         let version = wanted.unwrap_or(&channel.version);
-        let (release, manifest) = session.release(&channel, version)?;
+        let offered = &channel.version;
+        let (release, manifest) = session.release(&channel, version).map_err(|error| match error {
+            FetchError::Tuf(error) if error.problem == Problem::UnknownTarget && version != offered => {
+                let (arch, channel) = (Arch::HERE, &channel.channel);
+                let release = format!("release {version} of {os} for {arch} in what {channel} offers");
+                FetchError::NoRelease { release, offered: offered.clone() }
+            }
+            error => error,
+        })?;
         let machine_id = self.host.machine().id();
         let facts = HostFacts {
             os: &os,

@@ -23,7 +23,6 @@ use crate::store::RecordFile;
 
 /// What an update would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct UpdatePlan {
     /// The version that runs.
     pub from: Version,
@@ -31,6 +30,8 @@ pub struct UpdatePlan {
     pub to: Version,
     /// The slot it goes to.
     pub slot: Slot,
+    /// Whether the slot holds it already, so that nothing is fetched or written.
+    pub present: bool,
     /// The ways there, cheapest first, with the bytes each fetches at most.
     pub ways: Vec<(String, u64)>,
     /// Ways that are left out, and why.
@@ -41,7 +42,11 @@ pub struct UpdatePlan {
 
 impl fmt::Display for UpdatePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "would go from {} to {} in slot {}", self.from, self.to, self.slot)?;
+        write!(f, "would go from {} to {} in slot {}", self.from, self.to, self.slot)?;
+        if self.present {
+            return write!(f, ", which holds it already: nothing is fetched or written");
+        }
+        writeln!(f)?;
         for (way, bytes) in &self.ways {
             writeln!(f, "  by {way}: fetches at most {}", human(*bytes))?;
         }
@@ -75,11 +80,19 @@ impl Agent<'_> {
     /// What [`Self::install`] would do with the offer.
     pub fn plan_update(&self, offer: &Offer) -> Result<UpdatePlan, AgentError> {
         let release = &offer.release;
+        let (from, to, slot) =
+            (self.booted.version.clone(), release.version.clone(), self.booted.slot.other());
+        let holds = self.record.slots.get(&slot);
+        if holds.is_some_and(|installed| installed.root_hash == release.root.verity.root_hash) {
+            let (ways, without) = (Vec::new(), Vec::new());
+            return Ok(UpdatePlan { from, to, slot, present: true, ways, without, writes: 0 });
+        }
         let plan = ways(release, &self.booted.root_hash, allowance(&self.config.limits));
         Ok(UpdatePlan {
-            from: self.booted.version.clone(),
-            to: release.version.clone(),
-            slot: self.booted.slot.other(),
+            from,
+            to,
+            slot,
+            present: false,
             ways: plan.ways.iter().map(|(way, bytes)| (way.name().to_owned(), *bytes)).collect(),
             without: plan.without,
             writes: plan.writes,

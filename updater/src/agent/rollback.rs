@@ -9,7 +9,6 @@ use crate::machine::{Cause, Effect, Event, State, step};
 
 /// What a rollback would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct RollbackPlan {
     /// The version that is left.
     pub from: Version,

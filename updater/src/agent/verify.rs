@@ -13,7 +13,6 @@ use crate::machine::Record;
 
 /// What a slot was found to hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct SlotAudit {
     /// The slot.
     pub slot: Slot,

@@ -24,7 +24,6 @@ pub(super) struct Status {}
 
 /// What `status` shows.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
 struct Report {
     os: OsName,
     arch: Arch,
@@ -42,7 +41,6 @@ struct Report {
 
 /// What `status` shows of a slot.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
 struct SlotReport {
     slot: Slot,
     booted: bool,
@@ -115,8 +113,9 @@ fn slot_report(
     let bad = record.bad.iter().find(|bad| bad.root_hash == root_hash);
     let verdict = match (bad, tries_left, proven) {
         (Some(_), ..) => "bad",
-        (None, Some(_), false) => "trial",
-        (None, _, true) => "proven",
+        // Whatever it has proven before, the boot loader counts its boots.
+        (None, Some(_), _) => "trial",
+        (None, None, true) => "proven",
         (None, None, false) => "unproven",
     };
     SlotReport {

@@ -55,7 +55,7 @@ impl Update {
         drop(progress);
         let slot = agent.booted().slot.other();
         let told = serde_json::json!({
-            "version": offer.release.version, "slot": slot, "reboot-needed": !self.reboot,
+            "version": offer.release.version, "slot": slot, "reboot_needed": !self.reboot,
             "history": agent.record().history.last(),
         });
         output::print(context.json, &told, || {

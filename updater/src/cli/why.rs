@@ -17,7 +17,6 @@ pub(super) struct Why {
 
 /// An explanation.
 #[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
 struct Explanation {
     /// The release, if it is about one.
     version: Option<Version>,

@@ -5,6 +5,7 @@ use upright_manifests::digest::Digest;
 use upright_manifests::name::ChannelName;
 use upright_manifests::release::ReleaseError;
 use upright_manifests::tuf::{Kind, TufError};
+use upright_manifests::version::Version;
 
 use crate::host::RemoteError;
 use crate::store::StoreError;
@@ -79,6 +80,14 @@ pub enum FetchError {
         /// What it describes.
         found: String,
     },
+    /// There is no such release.
+    #[error("there is no {release}; `upright update` takes {offered}, which the channel points at")]
+    NoRelease {
+        /// Version, OS, architecture and channel, in words.
+        release: String,
+        /// What the channel points at.
+        offered: Version,
+    },
     /// A channel points at another manifest of its release than the one that is listed.
     #[error(
         "{path} is not the manifest that channel {channel} names, so the publisher made a mistake; nothing is taken"
@@ -97,6 +106,7 @@ impl FetchError {
         match self {
             Self::Remote(error) => !matches!(error, RemoteError::Protocol { .. }),
             Self::Tuf(error) => error.kind() == Kind::NotFound,
+            Self::NoRelease { .. } => true,
             _ => false,
         }
     }

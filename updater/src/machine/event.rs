@@ -86,6 +86,16 @@ pub struct WayTaken {
     pub milliseconds: u64,
 }
 
+impl WayTaken {
+    /// What it is called when the slot held the release already.
+    pub const PRESENT: &str = "present";
+
+    /// Nothing had to be done.
+    pub fn present() -> Self {
+        Self { way: Self::PRESENT.to_owned(), fetched: 0, written: 0, milliseconds: 0 }
+    }
+}
+
 /// What the health checks of a trial said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthReport {

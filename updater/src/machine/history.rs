@@ -87,6 +87,9 @@ impl Record {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Applied { way } if way.way == WayTaken::PRESENT => {
+                write!(f, "its slot held it already; nothing was fetched or written")
+            }
             Self::Applied { way } => {
                 write!(f, "applied by {} ({} fetched, {} ms)", way.way, human(way.fetched), way.milliseconds)
             }

@@ -118,8 +118,12 @@ fn chosen(record: &mut Record, target: Target, retry: bool, now: Timestamp) -> S
         record.bad.retain(|bad| bad.root_hash != target.root_hash);
     }
     record.failure = None;
-    match record.slots.iter().find(|(_, installed)| installed.root_hash == target.root_hash) {
-        Some((slot, _)) => State::Applied { slot: *slot, target },
+    let holds = record.slots.iter().find(|(_, installed)| installed.root_hash == target.root_hash);
+    match holds.map(|(slot, _)| *slot) {
+        Some(slot) => {
+            record.remember(now, &target.version, Outcome::Applied { way: WayTaken::present() });
+            State::Applied { slot, target }
+        }
         None => State::Fetching { target, since: now },
     }
 }

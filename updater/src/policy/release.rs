@@ -40,6 +40,9 @@ pub enum Decision {
     UpToDate {
         /// The version that runs.
         version: Version,
+        /// What the channel offers, if that is another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offered: Option<Version>,
     },
     /// Take it.
     Take {
@@ -73,7 +76,7 @@ pub enum Decision {
 
 /// What a release waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "waits-for", rename_all = "kebab-case")]
+#[serde(tag = "waits_for", rename_all = "kebab-case")]
 pub enum Wait {
     /// The host's wave, which starts at `from`; `None` if no wave reaches this host yet.
     Wave {
@@ -125,7 +128,12 @@ pub enum Refusal {
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UpToDate { version } => write!(f, "{version} is what the channel offers; nothing to do"),
+            Self::UpToDate { version, offered: None } => {
+                write!(f, "{version} is what the channel offers; nothing to do")
+            }
+            Self::UpToDate { version, offered: Some(offered) } => {
+                write!(f, "{version} runs already, and the channel offers {offered}; nothing to do")
+            }
             Self::Take { version } => write!(f, "{version} is available"),
             Self::TakeFirst { floor, version } => {
                 write!(f, "{floor} is taken first, because {version} can only follow it")
@@ -203,7 +211,8 @@ pub fn choose(
         return Decision::Refuse { version, refusal };
     }
     if release.root.verity.root_hash == *host.root_hash {
-        return Decision::UpToDate { version };
+        let offered = Some(&channel.version).filter(|offered| **offered != version).cloned();
+        return Decision::UpToDate { version, offered };
     }
     if let Some(refusal) = refused_here(host, release, overrides) {
         return Decision::Refuse { version, refusal };

@@ -63,7 +63,12 @@ const PLAIN: Overrides = Overrides { now: false, retry: false, allow_downgrade: 
 fn the_channels_release_is_taken_unless_it_runs() {
     let take = |version| decide(&release(version), &channel(), &[], None, PLAIN);
     assert_eq!(take("1.1"), Decision::Take { version: "1.1".parse().unwrap() });
-    assert_eq!(take("1.0"), Decision::UpToDate { version: "1.0".parse().unwrap() });
+    let runs = take("1.0");
+    assert_eq!(runs, Decision::UpToDate { version: "1.0".parse().unwrap(), offered: "1.1".parse().ok() });
+    assert_eq!(runs.to_string(), "1.0 runs already, and the channel offers 1.1; nothing to do");
+    let offered = Channel { version: "1.0".parse().unwrap(), ..channel() };
+    let newest = decide(&release("1.0"), &offered, &[], None, PLAIN);
+    assert_eq!(newest.to_string(), "1.0 is what the channel offers; nothing to do");
 }
 
 #[test]
