@@ -10,6 +10,7 @@ mod trial;
 mod verify;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use upright_manifests::name::Slot;
@@ -135,7 +136,11 @@ impl<'h> Agent<'h> {
         let known = self.host.machine().image_time().into_iter().chain(self.record.last_contact).max();
         let latest = match known {
             Some(known) if known > clock => {
-                tracing::warn!(%clock, %known, "the clock is wrong: it was later already; taking the later time");
+                // The time is asked for often, and once says it all.
+                static TOLD: AtomicBool = AtomicBool::new(false);
+                if !TOLD.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%clock, %known, "the clock is wrong: it was later already; taking the later time");
+                }
                 known
             }
             _ => clock,

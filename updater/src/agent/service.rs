@@ -68,7 +68,13 @@ fn one_round(host: &dyn Host, config: &Config, folder: &Path) -> Result<Next, Tr
 impl Agent<'_> {
     fn round(&mut self) -> Result<Next, AgentError> {
         let offer = self.check(None, Overrides::default())?;
-        tracing::info!("{}", offer.decision);
+        // What the next boot takes anyway was told about when it was installed.
+        match &self.record.state {
+            State::Switched { target, .. } if offer.is_taken() && *target == offer.target() => {
+                tracing::debug!("{}, and stands ready", offer.decision);
+            }
+            _ => tracing::info!("{}", offer.decision),
+        }
         if offer.is_taken() {
             self.install(&offer, false, &mut Watched::default())?;
         }
