@@ -37,10 +37,12 @@ demo-secure: programs agent
 demo-virtual: programs
 	target/debug/demo --virtual --work target/demo-virtual
 
-# What leaves a processor idle goes side by side: the agent is linked by one thread, and QEMU without KVM runs on one.
+# The agent is linked by one thread, which leaves a processor idle. The machines' stories share a root file system, which the
+# first one makes.
 test: lint unit demo-virtual
 	$(MAKE) --jobs=2 --output-sync=target fuzz-smoke agent
-	$(MAKE) --jobs=2 --output-sync=target demo demo-secure
+	$(MAKE) demo
+	$(MAKE) demo-secure
 
 lint: requirements
 	cargo fmt --check
