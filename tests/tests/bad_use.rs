@@ -251,6 +251,8 @@ fn keys_and_documents_that_are_none() -> Result<()> {
         (&["sign-request", &none, "--output", &path("out")], &["cannot read", "No such file"]),
         (&["combine", &empty, &none, "--output", &path("out")], &["not a document to sign"]),
     ];
+    let bare = run("upright-keys", ["new", &none])?;
+    ensure!(bare.status == 2 && bare.stderr.contains("<--passphrase <SOURCE>|--unencrypted>"), "{bare:?}");
     let before = files(folder.path(), &[])?;
     for (arguments, says) in cases {
         let ran = run("upright-keys", arguments)?;

@@ -11,14 +11,15 @@ use crate::signer::Signer;
 
 /// Makes a key pair: FILE holds the private key, FILE.pub the public one.
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("protection").required(true).args(["passphrase", "unencrypted"]))]
 pub(super) struct New {
     /// The private key's file; must not exist
     file: PathBuf,
     /// Encrypts the key with the passphrase from fd:N, file:PATH or env:NAME
-    #[arg(long, value_name = "SOURCE", required_unless_present = "unencrypted")]
+    #[arg(long, value_name = "SOURCE")]
     passphrase: Option<PassphraseSource>,
     /// Leaves the key unencrypted, for roles that sign unattended
-    #[arg(long, conflicts_with = "passphrase")]
+    #[arg(long)]
     unencrypted: bool,
     /// Writes JSON
     #[arg(long)]
