@@ -287,6 +287,19 @@ fn a_folder_that_is_nobody_elses_gets_a_note() {
 }
 
 #[test]
+fn a_workspace_may_have_any_name_that_a_folder_can_have() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let shop = Shop::new();
+    let odd = shop.folder.path().join(std::ffi::OsStr::from_bytes(b"w\xff\n"));
+    fs::rename(shop.workspace(), &odd).unwrap();
+    for command in ["list", "check", "refresh"] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_upright-build"));
+        let ran = program.arg("-C").arg(&odd).arg(command).output().unwrap();
+        assert_eq!(ran.status.code(), Some(0), "{command}: {}", stderr(&ran));
+    }
+}
+
+#[test]
 fn exit_codes_tell_failures_apart() {
     let shop = Shop::new();
     assert_eq!(shop.run(&["publish"]).status.code(), Some(2));

@@ -27,11 +27,13 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
         let workspace = Workspace::open(&common.workspace);
-        let place = match &self.repository {
-            Some(place) => place.clone(),
-            None => common.open()?.repository().display().to_string(),
+        let (place, source) = match &self.repository {
+            Some(place) => (place.clone(), Source::new(place)?),
+            None => {
+                let folder = common.open()?.repository();
+                (folder.display().to_string(), Source::folder(folder)?)
+            }
         };
-        let source = Source::new(&place)?;
         let mut unproven = false;
         let root = match (&self.root, workspace) {
             (Some(path), _) => fs::read(path).map_err(Error::file("read", path))?,

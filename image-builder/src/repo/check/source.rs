@@ -37,13 +37,7 @@ impl Source {
     /// A folder, or an address with `http://` or `https://`.
     pub fn new(text: &str) -> Result<Self> {
         if !text.starts_with("http://") && !text.starts_with("https://") {
-            let folder = PathBuf::from(text);
-            return match folder.join("metadata").is_dir() {
-                true => Ok(Self::Folder(folder)),
-                false => Err(Error::refused(format!(
-                    "{text} is not a repository: it has no folder metadata/; name a repository's folder or address"
-                ))),
-            };
+            return Self::folder(PathBuf::from(text));
         }
         // An error means that it is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -54,6 +48,17 @@ impl Source {
             .build()
             .map_err(|error| Error::Failed(format!("cannot set up TLS: {}", chain(&error))))?;
         Ok(Self::Server { url: text.trim_end_matches('/').to_owned(), client })
+    }
+
+    /// A folder, whatever its name.
+    pub fn folder(folder: PathBuf) -> Result<Self> {
+        match folder.join("metadata").is_dir() {
+            true => Ok(Self::Folder(folder)),
+            false => Err(Error::refused(format!(
+                "{} is not a repository: it has no folder metadata/; name a repository's folder or address",
+                folder.display()
+            ))),
+        }
     }
 
     /// The repository's own first root, for an audit that has nothing better to trust.
