@@ -61,7 +61,7 @@ impl Config {
         let malformed = |line, reason| ConfigError::Malformed { path: path.to_owned(), line, reason };
         let config: Self = toml::from_str(text).map_err(|error| {
             let line = line_at(text.as_bytes(), error.span().map_or(0, |span| span.start));
-            malformed(line, error.message().lines().collect::<Vec<_>>().join(" "))
+            malformed(line, in_words(error.message()))
         })?;
         let line_of = |key: &str| text.lines().position(|line| line.contains(key)).map_or(1, |line| line + 1);
         config.check().map_err(|(key, reason)| malformed(line_of(key), reason))?;
@@ -101,6 +101,14 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+/// A parser's message in one line, without the names that this program's language has for numbers.
+fn in_words(message: &str) -> String {
+    let line = message.lines().collect::<Vec<_>>().join(" ");
+    ["u8", "u16", "u32", "u64"]
+        .iter()
+        .fold(line, |line, name| line.replace(&format!("expected {name}"), "expected a whole number"))
 }
 
 /// The line, from 1, of the byte at `offset`.
@@ -156,6 +164,10 @@ timeout = "2s"
         for (text, expected) in [
             ("[repository]\n", "upright.toml:1: missing field `url`"),
             ("[repository]\nurl = \"ftp://x\"\n", "upright.toml:2: url \"ftp://x\" must start with https://"),
+            (
+                "[repository]\nurl = \"https://x\"\n[health]\ntries = \"3\"\n",
+                "upright.toml:4: invalid type: string \"3\", expected a whole number",
+            ),
             ("[repository]\nurl = 7\n", "upright.toml:2: invalid type: integer `7`, expected a string"),
             (
                 "[repository]\nurl = \"http://x\"\n[update]\npol = \"1h\"\n",
