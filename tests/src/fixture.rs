@@ -38,18 +38,24 @@ impl Fixture {
 
     /// Builds and publishes in `folder`, which stays.
     pub fn in_folder(folder: &Path) -> Result<Self> {
+        let make = |tree: &Path, version: &str| make_tree(tree, version, DEFAULT_PORT);
+        Self::of(folder, &["1.0.0", "1.1.0", "1.2.0"], make)
+    }
+
+    /// Like [`Self::in_folder`], with trees that `make` writes; the first of the versions is published.
+    pub fn of(folder: &Path, versions: &[&str], make: impl Fn(&Path, &str) -> Result<()>) -> Result<Self> {
         let workspace = folder.join("workspace");
         let path = workspace.to_str().context("a path that is UTF-8")?;
         let made = crate::programs::run("upright-build", ["init", path, "--os", OS])?;
         anyhow::ensure!(made.status == 0, "{made:?}");
         shrink(&workspace)?;
-        for version in ["1.0.0", "1.1.0", "1.2.0"] {
+        for version in versions {
             let tree = folder.join(version);
-            make_tree(&tree, version, DEFAULT_PORT)?;
+            make(&tree, version)?;
             let tree = tree.to_str().context("a path that is UTF-8")?;
             build(&workspace, &["build", tree, "--version", version, "--time", "2026-01-01T00:00:00Z"])?;
         }
-        build(&workspace, &["publish", "1.0.0"])?;
+        build(&workspace, &["publish", versions.first().context("no version")?])?;
         let server = Server::start(&workspace.join("repository"))?;
         Ok(Self { folder: folder.to_owned(), _temporary: None, server })
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use upright_manifests::digest::Digest;
 use upright_tests::fixture::{Fixture, noise};
 use upright_tests::programs::{Ran, upright};
@@ -91,6 +91,28 @@ fn payloads_that_are_not_what_they_should_be_lead_nowhere_but_to_the_next_way() 
     fixture.server.spoil("deltas/", Fault::Status(404));
     let ran = upright(host, &["update"])?;
     assert_eq!(ran.status, 0, "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn a_file_for_the_uki_that_is_not_what_it_should_be_is_no_fault_of_the_disk() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let host = &fixture.host("host")?;
+    let manifests = fixture.workspace().join("repository/releases/acme/x86-64");
+    let manifest = fs::read_dir(&manifests)?
+        .flatten()
+        .find(|file| file.file_name().to_string_lossy().ends_with(".1.1.0.json"));
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(manifest.context("no manifest")?.path())?)?;
+    let compose = manifest["uki"]["compose"]["path"].as_str().context("no composition")?;
+    for fault in [Fault::Flip(0), Fault::Flip(200), Fault::TooLittle(1), Fault::Instead(HTML.to_vec())] {
+        fixture.server.spoil(compose, fault.clone());
+        fails(host, 4, &["the UKI of 1.1.0 could not be made"])
+            .map_err(|error| error.context(format!("{fault:?}")))?;
+        fixture.server.mend();
+    }
+    assert_eq!(upright(host, &["update"])?.status, 0);
     Ok(())
 }
 

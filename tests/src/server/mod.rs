@@ -94,6 +94,17 @@ impl Server {
         state.sent.iter().filter(|(path, _)| path.contains(within)).map(|(_, bytes)| bytes).sum()
     }
 
+    /// Waits until this many bytes of bodies were sent, for `time` at most; says whether they were.
+    pub fn until_sent(&self, bytes: u64, time: Duration) -> bool {
+        let sent = |state: &State| state.sent.values().sum::<u64>();
+        let (state, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.lock(), time, |state| sent(state) < bytes)
+            .unwrap_or_else(PoisonError::into_inner);
+        sent(&state) >= bytes
+    }
+
     /// What was asked for so far, in order.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.lock().requests.clone()
@@ -179,6 +190,7 @@ impl Shared {
 
     fn count(&self, path: &str, bytes: u64) {
         *self.lock().sent.entry(path.to_owned()).or_default() += bytes;
+        self.changed.notify_all();
     }
 
     /// Waits for `time`, or until the faults are mended or the server ends; says whether to go on.

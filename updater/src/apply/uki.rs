@@ -30,9 +30,14 @@ pub fn stage(
         let died = || Err(WayError::Other("thread, which died"));
         (composer.join().unwrap_or_else(|_| died()), staged)
     });
-    // A composer whose reader has gone only says so; the stager knows why.
-    staged.map_err(stage)?;
-    composed.map_err(|source| ApplyError::Compose { version: release.version.clone(), source })
+    let compose = |source| ApplyError::Compose { version: release.version.clone(), source };
+    match (composed, staged) {
+        // A stager whose writer has gone finds too little; the composer knows why.
+        (Err(source), Err(end)) if end.kind() == io::ErrorKind::UnexpectedEof => Err(compose(source)),
+        // A composer whose reader has gone only says so; the stager knows why.
+        (_, Err(source)) => Err(stage(source)),
+        (composed, Ok(())) => composed.map_err(compose),
+    }
 }
 
 fn compose(
