@@ -9,7 +9,7 @@ use super::publisher::Publisher;
 
 /// Ours, which makes a UKI too, and if there are `images` what does the same in four steps.
 pub(super) fn measure(publisher: &Publisher<'_>, images: Option<&Images<'_>>) -> Result<Vec<Figure>> {
-    let ours = Figure::new("upright-build build", Publisher::build_line(Tree::A), publisher.build(Tree::A)?);
+    let ours = Figure::new("upright-build build", publisher.build_line(Tree::A), publisher.build(Tree::A)?);
     let Some(images) = images else { return Ok(vec![ours]) };
     let steps = images.make(Tree::A)?;
     let mut figures = vec![ours];

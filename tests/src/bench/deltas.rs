@@ -7,7 +7,7 @@ use super::host::{Journey, Way, travel, update_line};
 use super::images::Images;
 use super::kept::Kept;
 use super::measure::{Cost, Shell};
-use super::pair::{Pair, Tree};
+use super::pair::Pair;
 use super::peers::Peer;
 use super::publisher::{FIRST, Publisher};
 use super::trees::Trees;
@@ -29,11 +29,16 @@ pub(super) struct Deltas<'a> {
 }
 
 impl Deltas<'_> {
-    /// One way of ours, or all, from a host whose slots both hold the old release.
+    /// Each way of ours, from a host whose slots both hold the old release.
     pub(super) fn ours(&self, pair: Pair) -> Result<Vec<Measured>> {
+        self.ways(pair, &Way::EACH)
+    }
+
+    /// Some ways of ours.
+    pub(super) fn ways(&self, pair: Pair, ways: &[Way]) -> Result<Vec<Measured>> {
         let first = self.publisher.publish_first()?;
         let published = self.publisher.publish(pair)?;
-        Way::ALL.into_iter().map(|way| self.way(pair, way, first, published)).collect()
+        ways.iter().map(|way| self.way(pair, *way, first, published)).collect()
     }
 
     fn way(&self, pair: Pair, way: Way, first: Cost, published: Cost) -> Result<Measured> {
@@ -46,14 +51,16 @@ impl Deltas<'_> {
             travel(self.ours, self.publisher, &journey).with_context(|| format!("{pair} by {}", way.name()))
         })?;
         let (made, make, note) = match way {
-            Way::Delta => (
+            Way::Delta | Way::Cheapest => (
                 published,
-                Publisher::publish_line(pair.new, channel),
+                self.publisher.publish_line(pair.new, channel),
                 "Made: a publish that finds the full payload encoded, and has the delta and the signatures to make.",
             ),
-            Way::Chunks | Way::Full => {
-                (first, Publisher::publish_line(Tree::A, FIRST), "Made: full payload and chunk index of A.")
-            }
+            Way::Chunks | Way::Full => (
+                first,
+                self.publisher.publish_line(pair.old, FIRST),
+                "Made: full payload and chunk index of A.",
+            ),
         };
         let method = format!("upright-{}", way.name());
         let row = DeltaRow::new(pair, &method, arrival.fetched, made, arrival.cost, arrival.verified);

@@ -9,7 +9,7 @@ use upright_manifests::bytes::{exact, human};
 
 use super::chart::{Bar, Scale, draw};
 use super::delta_row::{DeltaRow, Measured};
-use super::figures::{Figure, Figures, Limit, Unit};
+use super::figures::{Figure, Figures, Limit, Sized, Unit};
 use super::pair::Pair;
 use super::peers::is_whole;
 
@@ -18,7 +18,8 @@ const INTRODUCTION: &str = "\
 
 `make bench` measures what this page shows, and writes it. Three trees of one set of 305 Debian packages are its input: **A**, bookworm
 without its updates; **B**, the same set with security and point updates, a new kernel among them; **C**, A with nothing but OpenSSL
-updated. `tests/bench/make-trees` builds them.
+updated. Two further sets with and without the same OpenSSL are smaller and larger, and **D** is the set of A in the next Debian, trixie.
+`tests/bench/make-trees` builds them.
 
 * CPU is user and system time of the whole process and its children, by the kernel's account; peak memory is that of the largest
   single process; written is what went to files. Time by the clock is left out: it says more about the machine.
@@ -60,7 +61,7 @@ pub(super) fn tables(figures: &Figures, deltas: &[Measured]) -> String {
     if !figures.install.is_empty() {
         text += &section("Installing A in full, read back", &costs(&figures.install));
     }
-    for pair in Pair::ALL {
+    for pair in Pair::COMPARED {
         let rows: Vec<&DeltaRow> =
             deltas.iter().map(|measured| &measured.row).filter(|row| row.pair == pair.to_string()).collect();
         if !rows.is_empty() {
@@ -68,6 +69,24 @@ pub(super) fn tables(figures: &Figures, deltas: &[Measured]) -> String {
             let body = format!("{}{}\n{}", picture("bytes"), picture("cpu"), updates(&rows));
             text += &section(pair.title(), &body);
         }
+    }
+    if !figures.sizes.is_empty() {
+        text += &section("The same hotfix for images of three sizes", &sizes(&figures.sizes));
+    }
+    if !figures.major.is_empty() {
+        let rows: Vec<&DeltaRow> = figures.major.iter().collect();
+        text += &section(Pair::MAJOR.title(), &updates(&rows));
+    }
+    text
+}
+
+/// What applying costs beside the hotfix is the read-back, which is of the whole image.
+fn sizes(sizes: &[Sized]) -> String {
+    let mut text = "| image | fetched | make: CPU | memory | apply: CPU | memory | written | verified |\n\
+                    |--:|--:|--:|--:|--:|--:|--:|---|\n"
+        .to_owned();
+    for Sized { image_bytes, row } in sizes {
+        let _ = writeln!(text, "| {} {}", human(*image_bytes), numbers(row));
     }
     text
 }
@@ -114,19 +133,22 @@ fn updates(rows: &[&DeltaRow]) -> String {
         .to_owned();
     for row in sorted(rows) {
         let name = if row.is_ours() { format!("**{}**", row.method) } else { row.method.clone() };
-        let _ = writeln!(
-            text,
-            "| {name} | {} | {:.1} s | {} | {:.1} s | {} | {} | {} |",
-            exact(row.bytes),
-            row.make_cpu_s,
-            human(row.make_rss_bytes),
-            row.apply_cpu_s,
-            human(row.apply_rss_bytes),
-            human(row.written_bytes),
-            if row.verified { "yes" } else { "**NO**" }
-        );
+        let _ = writeln!(text, "| {name} {}", numbers(row));
     }
     text
+}
+
+fn numbers(row: &DeltaRow) -> String {
+    format!(
+        "| {} | {:.1} s | {} | {:.1} s | {} | {} | {} |",
+        exact(row.bytes),
+        row.make_cpu_s,
+        human(row.make_rss_bytes),
+        row.apply_cpu_s,
+        human(row.apply_rss_bytes),
+        human(row.written_bytes),
+        if row.verified { "yes" } else { "**NO**" }
+    )
 }
 
 /// Ours first, then the others by what they fetch, and last what updates a part of the system only.
@@ -174,7 +196,7 @@ fn cell(command: &str) -> String {
 
 fn charts(deltas: &[Measured]) -> Vec<(String, String)> {
     let mut charts = Vec::new();
-    for pair in Pair::ALL {
+    for pair in Pair::COMPARED {
         let rows: Vec<&DeltaRow> =
             deltas.iter().map(|measured| &measured.row).filter(|row| row.pair == pair.to_string()).collect();
         if rows.is_empty() {

@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::delta_row::DeltaRow;
 use super::measure::Cost;
 
 /// One command of a part, with what it took.
@@ -63,6 +64,16 @@ impl Limit {
     }
 }
 
+/// A hotfix for an image of some size, by its delta.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sized {
+    /// Bytes of the new image.
+    pub image_bytes: u64,
+    /// What it takes.
+    #[serde(flatten)]
+    pub row: DeltaRow,
+}
+
 /// The machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hardware {
@@ -85,6 +96,10 @@ pub struct Figures {
     pub build: Vec<Figure>,
     /// Part 2: A into an empty slot.
     pub install: Vec<Figure>,
+    /// The same hotfix on images of three sizes.
+    pub sizes: Vec<Sized>,
+    /// The next Debian, by the way that the agent takes and by the full payload.
+    pub major: Vec<DeltaRow>,
     /// All limits, with what was measured.
     pub limits: Vec<Limit>,
 }

@@ -40,6 +40,10 @@ pub(super) fn limits(
             Unit::Ratio,
         ));
     }
+    if let [cheapest, full] = &figures.major[..] {
+        let ratio = cheapest.bytes as f64 / full.bytes as f64;
+        limits.push(Limit::new("A-D: bytes fetched, against the full payload", ratio, 1.0, Unit::Ratio));
+    }
     Ok(limits)
 }
 

@@ -6,7 +6,7 @@
 //! | `trees`, `pair` | the input, and the updates through it |
 //! | `publisher`, `host` | our side: a workspace, and simulated hosts that count what they fetch |
 //! | `images`, `peers`, `block_index` | their side |
-//! | `builds`, `installs`, `deltas` | the three parts |
+//! | `builds`, `installs`, `deltas`, `growth` | the parts |
 //! | `figures`, `delta_row`, `limits` | what comes out of them |
 //! | `docs`, `chart` | the same for people |
 
@@ -17,6 +17,7 @@ mod delta_row;
 mod deltas;
 mod docs;
 mod figures;
+mod growth;
 mod host;
 mod images;
 mod installs;
@@ -37,7 +38,7 @@ use serde::Serialize;
 
 pub use block_index::{apply as apply_block_index, make as make_block_index};
 pub use delta_row::DeltaRow;
-pub use figures::{Figure, Figures, Hardware, Limit, Unit};
+pub use figures::{Figure, Figures, Hardware, Limit, Sized, Unit};
 pub use measure::Cost;
 
 use delta_row::Measured;
@@ -48,8 +49,8 @@ use kept::{Kept, sha256};
 use measure::Shell;
 use pair::Pair;
 use peers::Peer;
-use publisher::Publisher;
-use trees::Trees;
+use publisher::{Catalogue, Publisher};
+use trees::{Set, Trees};
 
 /// A part of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -60,6 +61,8 @@ pub enum Part {
     Install,
     /// From A to B and from A to C.
     Deltas,
+    /// A to C for images of three sizes, and A to the next Debian.
+    Growth,
 }
 
 /// What is to be measured, and where.
@@ -102,9 +105,13 @@ pub fn run(order: &Order) -> Result<Outcome> {
     let theirs = Shell::new(&order.work.join("theirs"), &programs)?;
     let kept = Kept::new(&order.work.join("results"));
     let script = order.project.join("tests/bench/make-trees");
-    let trees = Trees::find(order.trees.as_deref(), &order.work.join("trees"), &script)?;
+    let mut sets = vec![Set::Pairs, Set::Major];
+    if order.parts.contains(&Part::Growth) {
+        sets.push(Set::Sizes);
+    }
+    let trees = Trees::find(order.trees.as_deref(), &order.work.join("trees"), &script, &sets)?;
     let agent = sha256(&order.agent, None)?.to_string();
-    let publisher = Publisher::open(&ours, &trees)?;
+    let publisher = Publisher::open(&ours, &trees, Catalogue::MAIN)?;
 
     let (mut build, mut install, mut deltas, mut installed) = (Vec::new(), Vec::new(), Vec::new(), true);
     if order.parts.contains(&Part::Build) {
@@ -121,17 +128,30 @@ pub fn run(order: &Order) -> Result<Outcome> {
             install.push(solid);
         }
     }
+    let part = Deltas {
+        ours: &ours,
+        theirs: &theirs,
+        trees: &trees,
+        kept: &kept,
+        agent: &agent,
+        publisher: &publisher,
+    };
     if order.parts.contains(&Part::Deltas) {
-        let (ours, theirs, trees) = (&ours, &theirs, &trees);
-        let part = Deltas { ours, theirs, trees, kept: &kept, agent: &agent, publisher: &publisher };
-        for pair in Pair::ALL {
+        // The peers' results stand whatever becomes of ours.
+        for pair in Pair::COMPARED {
+            let theirs = part.theirs(pair, &peers)?;
             deltas.extend(part.ours(pair)?);
-            deltas.extend(part.theirs(pair, &peers)?);
+            deltas.extend(theirs);
         }
+    }
+    let (mut sizes, mut major) = (Vec::new(), Vec::new());
+    if order.parts.contains(&Part::Growth) {
+        major = growth::major(&part)?;
+        sizes = growth::sizes(&part)?;
     }
     let agent_bytes = fs::metadata(&order.agent)?.len();
     let machine = Hardware::here()?;
-    let mut figures = Figures { machine, agent_bytes, build, install, limits: Vec::new() };
+    let mut figures = Figures { machine, agent_bytes, build, install, sizes, major, limits: Vec::new() };
     figures.limits = limits::limits(&figures, &deltas, &publisher)?;
     let outcome = Outcome { figures, deltas, installed };
     outcome.write(&order.work, &order.parts)?;
@@ -144,6 +164,9 @@ impl Outcome {
         let rows = self.deltas.iter().map(|measured| &measured.row);
         let mut wrong: Vec<String> =
             rows.filter(|row| !row.verified).map(|row| format!("{} by {}", row.pair, row.method)).collect();
+        let others = self.figures.sizes.iter().map(|sized| &sized.row).chain(&self.figures.major);
+        let others = others.filter(|row| !row.verified);
+        wrong.extend(others.map(|row| format!("{} by {}", row.pair, row.method)));
         if !self.installed {
             wrong.push("the full install of A".to_owned());
         }

@@ -11,25 +11,47 @@ pub(super) enum Tree {
     B,
     /// A with OpenSSL updated: a hotfix.
     C,
+    /// The set of A of the next Debian.
+    D,
+    /// What starts a machine, and nothing else.
+    SmallA,
+    /// The same hotfix for it.
+    SmallC,
+    /// A, with compilers and fonts.
+    LargeA,
+    /// The same hotfix for it.
+    LargeC,
 }
 
 impl Tree {
-    /// All of them.
-    pub(super) const ALL: [Self; 3] = [Self::A, Self::B, Self::C];
+    /// Its name, and that of its tar.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::B => "B",
+            Self::C => "C",
+            Self::D => "D",
+            Self::SmallA => "small-A",
+            Self::SmallC => "small-C",
+            Self::LargeA => "large-A",
+            Self::LargeC => "large-C",
+        }
+    }
 
     /// The release that is made of it.
     pub(super) fn version(self) -> &'static str {
         match self {
-            Self::A => "1.0.0",
+            Self::A | Self::SmallA | Self::LargeA => "1.0.0",
             Self::B => "1.1.0",
-            Self::C => "1.0.1",
+            Self::C | Self::SmallC | Self::LargeC => "1.0.1",
+            Self::D => "2.0.0",
         }
     }
 }
 
 impl fmt::Display for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        f.write_str(self.name())
     }
 }
 
@@ -43,25 +65,34 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Both of them.
-    pub(super) const ALL: [Self; 2] =
+    /// Those that are measured beside the peers.
+    pub(super) const COMPARED: [Self; 2] =
         [Self { old: Tree::A, new: Tree::B }, Self { old: Tree::A, new: Tree::C }];
+
+    /// Nearly everything is new.
+    pub(super) const MAJOR: Self = Self { old: Tree::A, new: Tree::D };
+
+    /// The hotfix for a small image.
+    pub(super) const SMALL: Self = Self { old: Tree::SmallA, new: Tree::SmallC };
+
+    /// The hotfix for a large image.
+    pub(super) const LARGE: Self = Self { old: Tree::LargeA, new: Tree::LargeC };
 
     /// The channel that offers it.
     pub(super) fn channel(self) -> &'static str {
         match self.new {
-            Tree::A => "first",
             Tree::B => "updates",
-            Tree::C => "hotfix",
+            Tree::D => "major",
+            _ => "hotfix",
         }
     }
 
     /// In words.
     pub(super) fn title(self) -> &'static str {
         match self.new {
-            Tree::A => "A again",
             Tree::B => "A to B: security and point updates, a new kernel",
-            Tree::C => "A to C: a hotfix of OpenSSL",
+            Tree::D => "A to D: the next Debian",
+            _ => "A to C: a hotfix of OpenSSL",
         }
     }
 
@@ -85,6 +116,6 @@ mod tests {
 
     #[test]
     fn command_lines_are_filled_in() {
-        assert_eq!(Pair::ALL[0].fill("x {old}.img {new}.img {pair}.x"), "x A.img B.img A-B.x");
+        assert_eq!(Pair::COMPARED[0].fill("x {old}.img {new}.img {pair}.x"), "x A.img B.img A-B.x");
     }
 }

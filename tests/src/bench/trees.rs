@@ -1,5 +1,6 @@
 //! The root file systems that everything is measured on, as tars.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -12,40 +13,68 @@ use super::kept::sha256;
 use super::measure::Shell;
 use super::pair::Tree;
 
-/// `A.tar`, `B.tar` and `C.tar` in a folder, with their hashes.
+/// Trees that one run of the script makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Set {
+    /// What is measured beside the peers.
+    Pairs,
+    /// The same hotfix on two more images.
+    Sizes,
+    /// The next Debian.
+    Major,
+}
+
+impl Set {
+    /// What the script calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pairs => "pairs",
+            Self::Sizes => "sizes",
+            Self::Major => "major",
+        }
+    }
+
+    fn trees(self) -> &'static [Tree] {
+        match self {
+            Self::Pairs => &[Tree::A, Tree::B, Tree::C],
+            Self::Sizes => &[Tree::SmallA, Tree::SmallC, Tree::LargeA, Tree::LargeC],
+            Self::Major => &[Tree::D],
+        }
+    }
+}
+
+/// `A.tar`, `B.tar` and so on in a folder, with their hashes.
 pub(super) struct Trees {
     folder: PathBuf,
-    hashes: Vec<Digest>,
+    hashes: BTreeMap<Tree, Digest>,
 }
 
 impl Trees {
     /// Those in `given`, or those in `folder`, which `script` makes if they are not there.
-    pub(super) fn find(given: Option<&Path>, folder: &Path, script: &Path) -> Result<Self> {
+    pub(super) fn find(given: Option<&Path>, folder: &Path, script: &Path, sets: &[Set]) -> Result<Self> {
         let folder = match given {
             Some(folder) => std::path::absolute(folder)?,
             None => folder.to_owned(),
         };
-        let missing = Tree::ALL.into_iter().find(|tree| !tar(&folder, *tree).exists());
-        if let Some(tree) = missing {
-            ensure!(given.is_none(), "{} is not there", tar(&folder, tree).display());
-            super::say("making the trees A, B and C with mmdebstrap");
-            let made = Command::new(script).arg(&folder).status();
-            let made = made.with_context(|| format!("cannot run {}", script.display()))?;
-            ensure!(made.success(), "{} ended with {made}", script.display());
+        for set in sets {
+            let missing = set.trees().iter().find(|tree| !tar(&folder, **tree).exists());
+            if let Some(tree) = missing {
+                ensure!(given.is_none(), "{} is not there", tar(&folder, *tree).display());
+                super::say(&format!("making trees with mmdebstrap: {}", set.name()));
+                let made = Command::new(script).arg(&folder).arg(set.name()).status();
+                let made = made.with_context(|| format!("cannot run {}", script.display()))?;
+                ensure!(made.success(), "{} ended with {made}", script.display());
+            }
         }
-        let hashes =
-            Tree::ALL.map(|tree| sha256(&tar(&folder, tree), None)).into_iter().collect::<Result<_>>()?;
+        let trees = sets.iter().flat_map(|set| set.trees());
+        let hash = |tree: &Tree| Ok((*tree, sha256(&tar(&folder, *tree), None)?));
+        let hashes = trees.map(hash).collect::<Result<_>>()?;
         Ok(Self { folder, hashes })
-    }
-
-    /// What tells these trees from all others.
-    pub(super) fn key(&self) -> String {
-        self.hashes.iter().map(Digest::to_string).collect::<Vec<_>>().join(" ")
     }
 
     /// The SHA-256 of a tree's tar.
     pub(super) fn hash(&self, tree: Tree) -> Result<Digest> {
-        self.hashes.get(tree as usize).copied().context("a tree without a hash")
+        self.hashes.get(&tree).copied().with_context(|| format!("tree {tree} was not looked for"))
     }
 
     /// Lets the shell's folder have the tree's tar by its plain name.

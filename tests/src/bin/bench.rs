@@ -10,7 +10,7 @@ use upright_tests::bench::{Order, Part, apply_block_index, make_block_index, run
 /// Measure builds, full installs and updates on three real Debian trees
 #[derive(Debug, Parser)]
 struct Bench {
-    /// A folder with A.tar, B.tar and C.tar [default: made with mmdebstrap]
+    /// A folder with A.tar, B.tar and so on, as tests/bench/make-trees names them [default: made with mmdebstrap]
     #[arg(long, value_name = "DIR")]
     trees: Option<PathBuf>,
 
@@ -23,7 +23,7 @@ struct Bench {
     work: PathBuf,
 
     /// The parts to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["build", "install", "deltas"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["build", "install", "deltas", "growth"])]
     only: Vec<Part>,
 
     /// The peers to measure, by name, or `all` or `none`
