@@ -170,7 +170,22 @@ impl<'h> Agent<'h> {
             }
             None => false,
         };
-        Ok(Observation { slot, version, root_hash, boot_id, on_trial, still_tried })
+        let other_gone = match self.record.slots.get(&slot.other()) {
+            Some(beside) => self.is_gone(&self.entry(&beside.target(), slot.other()))?,
+            None => false,
+        };
+        Ok(Observation { slot, version, root_hash, boot_id, on_trial, still_tried, other_gone })
+    }
+
+    /// Whether a release that was staged or switched to has no boot entry any more.
+    fn is_gone(&self, entry: &Entry) -> Result<bool, AgentError> {
+        if self.trust(entry)?.is_some() {
+            return Ok(false);
+        }
+        match self.host.boot().staged(entry) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+            staged => staged.map(|_| false).map_err(AgentError::system("read the boot loader's state")),
+        }
     }
 
     fn trust(&self, entry: &Entry) -> Result<Option<Trust>, AgentError> {

@@ -71,6 +71,8 @@ pub struct Observation {
     pub on_trial: bool,
     /// Whether the boot loader would still try the release that the state is about, if that is not the one that runs.
     pub still_tried: bool,
+    /// Whether the boot loader has nothing any more to start the release with that the other slot holds.
+    pub other_gone: bool,
 }
 
 /// How a release came.

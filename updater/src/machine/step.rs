@@ -254,6 +254,19 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
         State::Idle if !known && seen.on_trial => {
             State::Trial { target: running(seen), slot: seen.slot, boots: 1, boot_id }
         }
+        // Power went between the switch and the note of it.
+        State::Applied { target, slot } if slot == seen.slot && runs(&target) => {
+            State::Trial { target, slot, boots: 1, boot_id }
+        }
+        State::Idle
+        | State::Applied { .. }
+        | State::Switched { .. }
+        | State::Trial { .. }
+        | State::Committing { .. }
+            if seen.other_gone =>
+        {
+            gone(record, state, seen, now)
+        }
         State::Switched { boot_id: ref switched_in, .. } if *switched_in == seen.boot_id => state,
         State::Switched { target, slot, .. } if runs(&target) => {
             State::Trial { target, slot, boots: 1, boot_id }
@@ -271,7 +284,7 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
             left(record, &target, Cause::TrialsUsedUp, None, Some(boots), now)
         }
         State::RollingBack { ref from, boot_id: ref decided_in, .. }
-            if runs(from) && *decided_in == seen.boot_id =>
+            if runs(from) && *decided_in == seen.boot_id && !seen.other_gone =>
         {
             state
         }
@@ -289,6 +302,23 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
         // The slot that was being written cannot be the one that runs, unless disks were swapped.
         State::Applying { slot, .. } | State::Applied { slot, .. } if slot == seen.slot => State::Idle,
         state => state,
+    }
+}
+
+/// The other slot's boot entry was lost: power went while the boot loader or this agent gave it another name. Nothing was found
+/// wrong with its release, which is installed anew when policy wants it.
+fn gone(record: &mut Record, state: State, seen: &Observation, now: Timestamp) -> State {
+    let slot = seen.slot.other();
+    record.slots.remove(&slot);
+    let reason =
+        format!("slot {slot} has lost its boot entry, so it is written again before the next switch");
+    record.failure = Some((now, reason.clone()));
+    match state.target().filter(|target| target.root_hash != seen.root_hash) {
+        Some(target) => {
+            record.remember(now, &target.version, Outcome::NotApplied { reason });
+            State::Idle
+        }
+        None => state,
     }
 }
 

@@ -20,7 +20,7 @@ fn target(version: &str) -> Target {
 fn seen(slot: Slot, version: &str, boot: u32) -> Observation {
     let Target { version, root_hash, .. } = target(version);
     let boot_id = boot.to_string();
-    Observation { slot, version, root_hash, boot_id, on_trial: false, still_tried: false }
+    Observation { slot, version, root_hash, boot_id, on_trial: false, still_tried: false, other_gone: false }
 }
 
 fn way() -> WayTaken {
@@ -94,6 +94,35 @@ fn a_release_that_never_comes_up_is_left_and_remembered() {
     let record = run(fresh(), switch_to("1.2"));
     let record = run(record, [Event::Started(seen(Slot::A, "1.0", 5))]);
     assert_eq!((record.state, &record.bad[0].reason), (State::Idle, &Cause::TrialsUsedUp));
+}
+
+#[test]
+fn a_release_that_power_kept_from_being_noted_as_switched_to_is_on_trial() {
+    let [chosen, accepted, applied, _] = switch_to("1.1");
+    let record = run(fresh(), [chosen, accepted, applied, Event::Started(seen(Slot::B, "1.1", 2))]);
+    assert!(matches!(record.state, State::Trial { boots: 1, .. }), "{:?}", record.state);
+}
+
+#[test]
+fn a_release_whose_boot_entry_was_lost_is_not_bad_and_is_installed_again() {
+    let gone = |version, boot| Observation { other_gone: true, ..seen(Slot::A, version, boot) };
+    for written in [3, 4] {
+        let record = run(fresh(), switch_to("1.1").into_iter().take(written));
+        let record = run(record, [Event::Started(gone("1.0", 2))]);
+        assert_eq!((&record.state, record.bad.len()), (&State::Idle, 0));
+        assert!(!record.slots.contains_key(&Slot::B) && record.failure.is_some());
+        let again = run(record, [Event::Chosen { target: target("1.1"), retry: false }]);
+        assert!(matches!(again.state, State::Fetching { .. }), "{:?}", again.state);
+    }
+    let committed = run(updated(), [Event::Started(gone("1.0", 3))]);
+    assert!(committed.bad.is_empty() && !committed.slots.contains_key(&Slot::B));
+}
+
+#[test]
+fn a_way_back_that_is_gone_ends_a_rollback_where_it_is() {
+    let record = run(updated(), [Event::RollbackAsked(seen(Slot::B, "1.1", 2))]);
+    let gone = Observation { other_gone: true, ..seen(Slot::B, "1.1", 2) };
+    assert_eq!(run(record, [Event::Started(gone)]).state, State::Idle);
 }
 
 #[test]
@@ -209,10 +238,11 @@ fn every_state_survives_being_written_down() {
 fn any_event() -> impl Strategy<Value = Event> {
     let version = prop::sample::select(vec!["1.0", "1.1", "1.2"]);
     let slot = prop::sample::select(Slot::ALL.to_vec());
-    let look = (slot.clone(), version.clone(), 1..4_u32, any::<bool>(), any::<bool>()).prop_map(
-        |(slot, version, boot, on_trial, still_tried)| Observation {
+    let look = (slot.clone(), version.clone(), 1..4_u32, any::<[bool; 3]>()).prop_map(
+        |(slot, version, boot, [on_trial, still_tried, other_gone])| Observation {
             on_trial,
             still_tried,
+            other_gone,
             ..seen(slot, version, boot)
         },
     );
