@@ -12,16 +12,20 @@
 //! * Where the entries of a name lie in two sectors, a rename or deletion that is cut off may leave a long name's short
 //!   form: an entry without a counter. So what must not boot is sealed before it is renamed or deleted, which also
 //!   keeps its clusters from looking like an entry when they are reused.
+//! * A folder ends, for firmware, at the first place that was never used; Linux looks beyond it. A name across two sectors of which
+//!   the first was lost would end the folder in its middle. So before a name is added, the places that it may get are
+//!   used once and given back: a place that was deleted ends nothing.
+//! * Two names of one file, as a torn rename leaves them, are for `fsck.fat -a` to part, which leaves one of them empty. An
+//!   empty file is no entry, stands in nobody's way and is deleted in passing.
 //! * `syncfs` sends no flush on vfat; `fsync` on a file and on a folder does.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::Path;
 
-use rustix::fs::{Advice, fadvise, statvfs};
 use upright_manifests::bls::EntryName;
 use upright_manifests::pe::{self, Headers};
+
+use super::medium::{Medium, Mounted};
 
 /// What a sealed entry starts with in place of [`pe::MAGIC`].
 const SEAL: [u8; 2] = [0; 2];
@@ -29,16 +33,15 @@ const SEAL: [u8; 2] = [0; 2];
 /// The sector that FAT and the device agree on at the least, in bytes.
 const SECTOR: usize = 512;
 
-/// The most files that are looked at in the folder of entries.
-const MAX_FILES: usize = 1024;
+/// How many places in the folder are made ready for names: more than all that an update gives to both entries.
+const PLACES: usize = 48;
 
 /// How many bytes are copied at once.
 const BUFFER: usize = 1 << 20;
 
 /// The folder that systemd-boot looks for unified kernel images in.
-#[derive(Debug)]
 pub(super) struct EntryFolder {
-    path: PathBuf,
+    medium: Box<dyn Medium>,
     #[cfg(test)]
     pub(super) fuse: std::cell::Cell<Option<u32>>,
 }
@@ -60,8 +63,13 @@ pub(super) struct EntryFile {
 impl EntryFolder {
     /// The folder on the ESP that is mounted at `esp`.
     pub(super) fn new(esp: &Path) -> Self {
+        Self::on(Box::new(Mounted(esp.join("EFI/Linux"))))
+    }
+
+    /// A folder of another kind.
+    pub(super) fn on(medium: Box<dyn Medium>) -> Self {
         Self {
-            path: esp.join("EFI/Linux"),
+            medium,
             #[cfg(test)]
             fuse: std::cell::Cell::new(None),
         }
@@ -69,13 +77,9 @@ impl EntryFolder {
 
     /// All files that the boot loader may take for entries, sorted by name.
     pub(super) fn list(&self) -> io::Result<Vec<EntryFile>> {
-        let listing = match fs::read_dir(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            listing => listing.map_err(|error| in_path("cannot list", &self.path, &error))?,
-        };
+        let names = self.medium.names().map_err(|error| self.in_folder("cannot list", &error))?;
         let mut files = Vec::new();
-        for entry in listing.take(MAX_FILES) {
-            let Ok(file) = entry?.file_name().into_string() else { continue };
+        for file in names {
             if file.to_ascii_lowercase().ends_with(".efi") {
                 files.push(self.look(file)?);
             }
@@ -89,79 +93,86 @@ impl EntryFolder {
     /// The first sync covers a file of one zero sector: from then on no crash can bring the entry into being with stale
     /// content of the clusters it was given.
     pub(super) fn create_sealed(&self, file: &str, content: &mut dyn Read) -> io::Result<()> {
-        self.make()?;
-        let path = self.path.join(file);
+        self.medium.make().map_err(|error| self.in_folder("cannot create", &error))?;
+        self.make_places()?;
         self.step()?;
-        let mut out = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(|error| in_path("cannot create", &path, &error))?;
-        let written = self.fill_sealed(&mut out, content);
+        self.medium.create(file).map_err(|error| self.in_file("cannot create", file, &error))?;
+        let written = self.fill_sealed(file, content);
         written.map_err(|error| {
             // A crash would leave it sealed, too; whoever comes next removes it.
-            let _ = fs::remove_file(&path);
-            in_path("cannot write", &path, &error)
+            let _ = self.medium.remove(file);
+            self.in_file("cannot write", file, &error)
         })
     }
 
-    fn fill_sealed(&self, out: &mut File, content: &mut dyn Read) -> io::Result<()> {
-        out.write_all(&[0; SECTOR])?;
-        out.sync_all()?;
+    /// Uses places for names once, each by a name of a single place, and gives them back. What a crash leaves is deleted next time.
+    fn make_places(&self) -> io::Result<()> {
+        let names = (0..PLACES).map(|number| format!("PLACE{number:03}.UPR"));
+        let there = self.medium.names().map_err(|error| self.in_folder("cannot list", &error))?;
+        let failed = |name: &str, error: &io::Error| self.in_file("cannot create", name, error);
+        for name in names.clone().filter(|name| !there.contains(name)) {
+            self.medium.create(&name).map_err(|error| failed(&name, &error))?;
+        }
         self.sync()?;
         self.step()?;
-        out.seek(SeekFrom::Start(0))?;
+        for name in names {
+            self.medium.remove(&name).map_err(|error| self.in_file("cannot remove", &name, &error))?;
+        }
+        self.sync()
+    }
+
+    fn fill_sealed(&self, file: &str, content: &mut dyn Read) -> io::Result<()> {
+        self.medium.write_at(file, &[0; SECTOR], 0)?;
+        self.medium.sync_file(file)?;
+        self.sync()?;
+        self.step()?;
         let mut magic = SEAL;
         content.read_exact(&mut magic)?;
         if magic != pe::MAGIC {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the UKI is not an EFI program"));
         }
-        out.write_all(&SEAL)?;
+        self.medium.write_at(file, &SEAL, 0)?;
         let mut length = SEAL.len() as u64;
         let mut buffer = vec![0; BUFFER];
         loop {
             match content.read(&mut buffer)? {
                 0 => break,
                 read => {
-                    out.write_all(&buffer[..read])?;
+                    self.medium.write_at(file, &buffer[..read], length)?;
                     length += read as u64;
                 }
             }
         }
-        out.set_len(length)?;
+        self.medium.set_length(file, length)?;
         self.step()?;
-        out.sync_all()?;
+        self.medium.sync_file(file)?;
         self.sync()
     }
 
     /// Opens an entry for reading from the medium, with its seal taken off what is read.
     pub(super) fn open_unsealed(&self, file: &str) -> io::Result<impl Read + 'static> {
-        let path = self.path.join(file);
         let open = || {
-            let mut entry = File::open(&path)?;
-            // Drops the clean pages of the file: what is read next comes from the device.
-            fadvise(&entry, 0, None, Advice::DontNeed)?;
+            let mut entry = self.medium.open(file)?;
             let mut magic = [0; 2];
             entry.read_exact(&mut magic)?;
             let magic = if magic == SEAL { pe::MAGIC } else { magic };
             Ok(io::Cursor::new(magic).chain(entry))
         };
-        open().map_err(|error: io::Error| in_path("cannot read", &path, &error))
+        open().map_err(|error: io::Error| self.in_file("cannot read", file, &error))
     }
 
     /// Makes the entry one that boot loaders see: one sector, written in place. Refuses what is shorter than its
     /// sections, as it is when writing it was cut off.
     pub(super) fn unseal(&self, file: &str) -> io::Result<()> {
-        let path = self.path.join(file);
-        let is_whole = self.headers(file).is_some_and(|(entry, headers)| {
+        let is_whole = self.headers(file).is_some_and(|headers| {
             let end = headers.sections.iter().map(|s| u64::from(s.raw_offset) + u64::from(s.raw_size)).max();
-            entry.metadata().is_ok_and(|found| end.is_some_and(|end| end <= found.len()))
+            self.medium.length(file).is_ok_and(|length| end.is_some_and(|end| end <= length))
         });
         match is_whole {
             true => self.put_magic(file, pe::MAGIC),
             false => {
                 let error = io::Error::new(io::ErrorKind::InvalidData, "it is not complete, stage it again");
-                Err(in_path("cannot boot from", &path, &error))
+                Err(self.in_file("cannot boot from", file, &error))
             }
         }
     }
@@ -173,9 +184,11 @@ impl EntryFolder {
 
     /// Renames an entry; `to` must not exist.
     pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let (old, new) = (self.path.join(from), self.path.join(to));
         let rename = || {
-            if new.try_exists()? {
+            let is_taken = self.medium.names()?.iter().any(|name| name == to);
+            if is_taken && self.medium.length(to)? == 0 {
+                self.medium.remove(to)?;
+            } else if is_taken {
                 // Both may share their clusters after a torn rename: to replace one would free the other's.
                 return Err(io::Error::new(
                     io::ErrorKind::AlreadyExists,
@@ -185,11 +198,11 @@ impl EntryFolder {
             // Leaves no dirty sector whose age could make the kernel write it in between.
             self.sync()?;
             self.step()?;
-            fs::rename(&old, &new)?;
-            File::open(&new)?.sync_all()?;
+            self.medium.rename(from, to)?;
+            self.medium.sync_file(to)?;
             self.sync()
         };
-        rename().map_err(|error| in_path(&format!("cannot rename to {to}"), &old, &error))
+        rename().map_err(|error| self.in_file(&format!("cannot rename to {to}"), from, &error))
     }
 
     /// Deletes an entry that boot loaders may see: sealed first, so that no half of the deletion is an entry.
@@ -197,54 +210,48 @@ impl EntryFolder {
         if entry.visible {
             self.seal(&entry.file)?;
         }
-        let path = self.path.join(&entry.file);
         self.step()?;
-        fs::remove_file(&path).map_err(|error| in_path("cannot remove", &path, &error))?;
+        self.medium
+            .remove(&entry.file)
+            .map_err(|error| self.in_file("cannot remove", &entry.file, &error))?;
         self.sync()
     }
 
     /// Free bytes on the file system, and the size of a cluster.
     pub(super) fn free(&self) -> io::Result<(u64, u64)> {
-        let existing = self.path.ancestors().find(|path| path.exists()).unwrap_or(&self.path);
-        let stat = statvfs(existing)
-            .map_err(|error| in_path("cannot ask the free space of", existing, &error.into()))?;
-        Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_frsize.max(1)))
+        self.medium.free().map_err(|error| self.in_folder("cannot ask the free space of", &error))
     }
 
     /// The kernel command line inside of an entry, sealed or not; `None` if it is not a whole UKI.
     pub(super) fn command_line(&self, file: &str) -> Option<String> {
-        let (entry, headers) = self.headers(file)?;
-        let (offset, length) = headers.section(".cmdline")?.content();
+        let (offset, length) = self.headers(file)?.section(".cmdline")?.content();
         if length > pe::MAX_TEXT {
             return None;
         }
         let mut text = vec![0; length as usize];
-        entry.read_exact_at(&mut text, offset).ok()?;
-        String::from_utf8(text).ok()
+        let read = self.medium.read_at(file, &mut text, offset).ok()?;
+        if read < text.len() { None } else { String::from_utf8(text).ok() }
     }
 
     /// An entry's headers, sealed or not.
-    fn headers(&self, file: &str) -> Option<(File, Headers)> {
-        let entry = File::open(self.path.join(file)).ok()?;
-        let mut start = Vec::new();
-        (&entry).take(pe::MAX_HEADERS as u64).read_to_end(&mut start).ok()?;
+    fn headers(&self, file: &str) -> Option<Headers> {
+        let mut start = vec![0; pe::MAX_HEADERS];
+        let length = self.medium.read_at(file, &mut start, 0).ok()?;
+        start.truncate(length);
         if start.starts_with(&SEAL) {
             start[..2].copy_from_slice(&pe::MAGIC);
         }
-        Some((entry, Headers::parse(&start).ok()?))
+        Headers::parse(&start).ok()
     }
 
     fn look(&self, file: String) -> io::Result<EntryFile> {
-        let path = self.path.join(&file);
         let look = || {
-            let entry = File::open(&path)?;
-            let mut magic = Vec::new();
-            if entry.metadata()?.is_file() {
-                (&entry).take(pe::MAGIC.len() as u64).read_to_end(&mut magic)?;
-            }
-            Ok((magic == pe::MAGIC, entry.metadata()?.len()))
+            let mut magic = pe::MAGIC.map(|_| 0);
+            let read = self.medium.read_at(&file, &mut magic, 0)?;
+            Ok((read == magic.len() && magic == pe::MAGIC, self.medium.length(&file)?))
         };
-        let (visible, size) = look().map_err(|error: io::Error| in_path("cannot read", &path, &error))?;
+        let (visible, size) =
+            look().map_err(|error: io::Error| self.in_file("cannot read", &file, &error))?;
         let name = file.parse().ok().or_else(|| self.name_inside(&file));
         Ok(EntryFile { name, file, visible, size })
     }
@@ -258,29 +265,24 @@ impl EntryFolder {
     }
 
     fn put_magic(&self, file: &str, magic: [u8; 2]) -> io::Result<()> {
-        let path = self.path.join(file);
         let put = || {
             self.step()?;
-            let entry = OpenOptions::new().write(true).open(&path)?;
-            entry.write_all_at(&magic, 0)?;
-            entry.sync_all()
+            self.medium.write_at(file, &magic, 0)?;
+            self.medium.sync_file(file)
         };
-        put().map_err(|error| in_path("cannot write", &path, &error))
-    }
-
-    /// Makes the folder where it is missing, and its names durable from the first existing one on.
-    fn make(&self) -> io::Result<()> {
-        if self.path.is_dir() {
-            return Ok(());
-        }
-        fs::create_dir_all(&self.path).map_err(|error| in_path("cannot create", &self.path, &error))?;
-        self.path.ancestors().take(3).try_for_each(|folder| File::open(folder)?.sync_all())
+        put().map_err(|error| self.in_file("cannot write", file, &error))
     }
 
     fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| in_path("cannot sync", &self.path, &error))
+        self.medium.sync().map_err(|error| self.in_folder("cannot sync", &error))
+    }
+
+    fn in_file(&self, action: &str, file: &str, error: &io::Error) -> io::Error {
+        in_path(action, &self.medium.path().join(file), error)
+    }
+
+    fn in_folder(&self, action: &str, error: &io::Error) -> io::Error {
+        in_path(action, &self.medium.path(), error)
     }
 
     /// A place where a test cuts the power.

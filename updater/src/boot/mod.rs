@@ -4,12 +4,15 @@
 //! nothing of releases being good or bad beyond what the boot loader itself records.
 
 mod esp;
+mod medium;
 pub mod systemd_boot;
 
 use std::io::{self, Read};
 
 use upright_manifests::name::{OsName, Slot};
 use upright_manifests::version::Version;
+
+pub use medium::Medium;
 
 /// What a boot loader starts: a release in a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,13 +16,12 @@ use upright_manifests::bls::{Counter, EntryName};
 use upright_manifests::pe;
 
 use super::esp::{EntryFile, EntryFolder};
-use super::{BootLoader, Entry, Trust};
+use super::{BootLoader, Entry, Medium, Trust};
 
 /// The tries that a staged entry's name carries; a switch with as many needs no rename.
 pub const DEFAULT_TRIES: u32 = 3;
 
 /// systemd-boot's entries on one ESP.
-#[derive(Debug)]
 pub struct SystemdBoot {
     folder: EntryFolder,
 }
@@ -31,6 +30,11 @@ impl SystemdBoot {
     /// The entries on the ESP (or XBOOTLDR partition) that is mounted at `esp`.
     pub fn new(esp: &Path) -> Self {
         Self { folder: EntryFolder::new(esp) }
+    }
+
+    /// The entries in a folder of another kind than one that is mounted.
+    pub fn on(medium: Box<dyn Medium>) -> Self {
+        Self { folder: EntryFolder::on(medium) }
     }
 
     /// The kernel command line of an entry: what it would boot (`roothash=`, `upright.version=`).
@@ -43,14 +47,14 @@ impl SystemdBoot {
     /// The files of a release. Several are what a torn rename leaves; they may share their clusters, so none is deleted.
     fn files_of(&self, release: &EntryName) -> io::Result<Vec<EntryFile>> {
         let mut files = self.folder.list()?;
-        files.retain(|file| is_of(file, release));
+        files.retain(|file| is_of(file, release) && file.size > 0);
         Ok(files)
     }
 
     /// The entries of all other releases of ours, those that a change was cut off at included.
     fn rivals(&self, release: &EntryName) -> io::Result<Vec<Rival>> {
         let mut files = self.folder.list()?;
-        files.retain(|file| !is_of(file, release) && was_in_force(file));
+        files.retain(|file| !is_of(file, release) && file.size > 0 && was_in_force(file));
         let rival = |file: EntryFile| Some(Rival { name: file.name?, visible: file.visible });
         Ok(files.into_iter().filter_map(rival).collect())
     }
@@ -62,7 +66,8 @@ impl SystemdBoot {
         if !files.iter().any(kept) {
             return Err(missing(keep, "nothing was removed"));
         }
-        Ok(files.into_iter().filter(|file| !kept(file) && self.is_ours(file, keep)).collect())
+        let goes = |file: &EntryFile| file.size == 0 || self.is_ours(file, keep);
+        Ok(files.into_iter().filter(|file| !kept(file) && goes(file)).collect())
     }
 
     /// Whether an entry was made by an update here: another system's entries on the same ESP are not ours to delete.
@@ -191,7 +196,7 @@ impl BootLoader for SystemdBoot {
 
     fn staged(&self, entry: &Entry) -> io::Result<Box<dyn Read>> {
         let release = name_of(entry);
-        let staged = self.folder.list()?.into_iter().find(|file| is_of(file, &release) && !file.visible);
+        let staged = self.files_of(&release)?.into_iter().find(|file| !file.visible);
         let staged = staged.ok_or_else(|| missing(&release, "stage it first"))?;
         Ok(Box::new(self.folder.open_unsealed(&staged.file)?))
     }

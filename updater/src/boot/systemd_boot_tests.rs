@@ -338,6 +338,42 @@ fn the_short_name_that_a_torn_rename_leaves_is_an_entry_of_its_release() {
     assert_eq!(esp.files(), ["acme_1.0.0.efi"]);
 }
 
+/// A rename that was cut off before the file's start was written, or fsck.fat, leaves a name of nothing.
+#[test]
+fn an_empty_file_is_no_entry_and_in_nobodys_way() {
+    let esp = Esp::with(&["acme_1.0.0.efi", "acme_1.1.0+2-1.efi"]);
+    esp.put("acme_1.1.0.efi", b"");
+    assert_eq!(esp.trust("1.1.0"), Some(Trust::Trial { left: 2, done: 1 }));
+    esp.boot.mark_good(&entry("1.1.0")).unwrap();
+    assert_eq!(esp.files(), ["acme_1.0.0.efi", "acme_1.1.0.efi"]);
+    assert_eq!(esp.next_boot(), "acme 1.1.0");
+
+    let esp = Esp::with(&["acme_1.0.0.efi"]);
+    for name in ["acme_1.1.0.efi", "ACME_1~2.EFI"] {
+        esp.put(name, b"");
+    }
+    assert_eq!(esp.trust("1.1.0"), None);
+    let missing = esp.boot.staged(&entry("1.1.0")).err().map(|error| error.kind());
+    assert_eq!(missing, Some(io::ErrorKind::NotFound));
+    esp.boot.remove_others(&entry("1.0.0")).unwrap();
+    assert_eq!(esp.files(), ["acme_1.0.0.efi"]);
+}
+
+/// Firmware takes a place that was never used for the folder's end.
+#[test]
+fn places_are_used_before_names_are_added_and_given_back() {
+    let esp = Esp::with(&["acme_1.0.0.efi"]);
+    let stage = || esp.boot.stage(&entry("1.1.0"), &mut &uki("acme", "1.1.0")[..]);
+    esp.boot.folder.fuse.set(Some(0));
+    assert!(stage().is_err());
+    let names: Vec<String> = esp.files().into_iter().filter(|name| name.starts_with("PLACE")).collect();
+    assert_eq!(names.len(), 48);
+    assert!(names.iter().all(|name| name.len() == 12), "names of more than a place: {names:?}");
+    esp.boot.folder.fuse.set(None);
+    stage().unwrap();
+    assert_eq!(esp.files(), ["acme_1.0.0.efi", "acme_1.1.0+3.efi"]);
+}
+
 #[test]
 fn a_demotion_that_was_cut_off_leaves_a_way_back() {
     let esp = Esp::with(&["acme_1.0.0.efi", "acme_1.1.0.efi"]);
