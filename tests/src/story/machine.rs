@@ -27,7 +27,14 @@ pub fn on_a_machine(place: &Place, teller: Teller) -> Result<Summary> {
     publisher.disk("1.0.0", &disk).context("writing the disk image")?;
 
     let accelerator = Accelerator::detect();
-    let machine = Machine { disk, folder: place.work.clone(), memory: 1024, secure_boot: false, accelerator };
+    let machine = Machine {
+        disk,
+        folder: place.work.clone(),
+        memory: 1024,
+        secure_boot: false,
+        accelerator,
+        recording: None,
+    };
     let host = match accelerator {
         Accelerator::Kvm => "qemu with kvm",
         Accelerator::Tcg => "qemu with tcg",

@@ -4,6 +4,7 @@ mod debian;
 mod guest;
 mod machine;
 mod publisher;
+mod recorded;
 mod secure;
 mod simulated;
 mod table;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 pub use machine::on_a_machine;
+pub use recorded::{KEPT, RELEASES, Recording, Recovered, copy_sparse};
 pub use secure::under_secure_boot;
 pub use simulated::on_a_simulated_host;
 pub use table::{Row, Summary};

@@ -47,8 +47,25 @@ impl Publisher {
             text = text.replace(from, to);
         }
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-        let (server, port) = serve(&workspace)?;
+        let (server, port) = serve(&workspace, 0)?;
         Ok(Self { workspace, server, port })
+    }
+
+    /// Serves the repository of the workspace in `folder` at the port that its hosts know.
+    pub(super) fn open(folder: &Path, port: u16) -> Result<Self> {
+        let workspace = folder.join("workspace");
+        let (server, port) = serve(&workspace, port)?;
+        Ok(Self { workspace, server, port })
+    }
+
+    /// The port that the repository is served at.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Compresses what is published from now on in a tenth of the time.
+    pub(super) fn compress_lightly(&self) -> Result<()> {
+        self.edit(|text| text.replace("payload = 19", "payload = 1").replace("\ndelta = 19", "\ndelta = 3"))
     }
 
     /// Signs the UKIs of what is built from now on.
@@ -129,15 +146,15 @@ impl Drop for Publisher {
     }
 }
 
-/// Starts the server and reads the port it took.
-fn serve(workspace: &Path) -> Result<(Child, u16)> {
+/// Starts the server, at any port if it is 0, and reads the port it took.
+fn serve(workspace: &Path, port: u16) -> Result<(Child, u16)> {
     let program = programs::folder()?.join("upright-build");
     let mut server = Command::new("setpriv")
         .args(["--pdeathsig", "KILL"])
         .arg(&program)
         .arg("-C")
         .arg(workspace)
-        .args(["--quiet", "serve", "--port", "0"])
+        .args(["--quiet", "serve", "--port", &port.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

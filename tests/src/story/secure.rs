@@ -43,6 +43,7 @@ pub fn under_secure_boot(place: &Place, teller: Teller) -> Result<()> {
         memory: 1024,
         secure_boot: true,
         accelerator: Accelerator::detect(),
+        recording: None,
     };
     let about = || format!("the serial line's log is {}", machine.serial_log().display());
     let mut guest = Guest { vm: machine.start()?, teller };

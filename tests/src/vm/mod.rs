@@ -8,6 +8,7 @@ mod shell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
@@ -28,6 +29,8 @@ pub struct Machine {
     pub secure_boot: bool,
     /// What runs it.
     pub accelerator: Accelerator,
+    /// Where every write and flush of its disk is recorded, as `blklogwrites` does it.
+    pub recording: Option<PathBuf>,
 }
 
 /// A machine that runs. It is stopped when this is dropped, and by the kernel when the thread that started it ends.
@@ -52,6 +55,7 @@ impl Machine {
         fs::copy(delivered, &vars).with_context(|| format!("copying {delivered}"))?;
         let create = |path: &Path| File::create(path).with_context(|| format!("creating {}", path.display()));
         let log = create(&self.serial_log())?;
+        self.recording.as_deref().map(create).transpose()?;
         let mut qemu = self
             .command(&vars)
             .stdin(Stdio::piped())
@@ -84,13 +88,28 @@ impl Machine {
         command.args(["-chardev", "stdio,id=console,signal=off"]);
         command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
         command.args(["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
-        let format = if self.disk.extension().is_some_and(|name| name == "qcow2") { "qcow2" } else { "raw" };
-        command.args(["-drive", &format!("if=none,id=disk,format={format},file={}", self.disk.display())]);
+        command.args(self.disk_arguments());
         command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
         // The guest reaches this machine's loopback at 10.0.2.2.
         command.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);
         command.args(["-device", "virtio-rng-pci"]);
         command
+    }
+
+    /// The disk, under the name `disk`.
+    fn disk_arguments(&self) -> Vec<String> {
+        let disk = self.disk.display();
+        let format = if self.disk.extension().is_some_and(|name| name == "qcow2") { "qcow2" } else { "raw" };
+        let Some(recording) = &self.recording else {
+            return vec!["-drive".to_owned(), format!("if=none,id=disk,format={format},file={disk}")];
+        };
+        let nodes = [
+            format!("driver=file,node-name=disk-file,filename={disk}"),
+            format!("driver={format},node-name=disk-content,file=disk-file"),
+            format!("driver=file,node-name=recording,filename={}", recording.display()),
+            "driver=blklogwrites,node-name=disk,file=disk-content,log=recording".to_owned(),
+        ];
+        nodes.into_iter().flat_map(|node| ["-blockdev".to_owned(), node]).collect()
     }
 }
 
@@ -111,6 +130,20 @@ impl Vm {
     /// The serial line.
     pub fn console(&mut self) -> &mut Console {
         &mut self.console
+    }
+
+    /// Waits until the machine has switched itself off.
+    pub fn wait_until_off(&mut self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        while self.qemu.try_wait().context("waiting for qemu")?.is_none() {
+            ensure!(
+                Instant::now() < until,
+                "the machine did not switch itself off:\n{}",
+                self.console.tail()
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
     }
 }
 
