@@ -3,13 +3,14 @@
 TARGET := x86_64-unknown-linux-gnu
 AGENT := target/$(TARGET)/agent/upright
 
-.PHONY: help requirements programs agent demo demo-secure demo-virtual test lint deny unit bench fuzz fuzz-smoke install
+.PHONY: help requirements programs agent demo demo-secure demo-virtual test test-power-cut lint deny unit bench fuzz fuzz-smoke install
 
 help:
 	@echo 'make demo          a real Debian in QEMU: boot, update, rollback, a release that fails and is left'
 	@echo 'make demo-virtual  the same on a simulated host, in seconds'
 	@echo 'make demo-secure   Secure Boot and dm-verity in QEMU: what is not signed does not start, a flipped bit is not read'
 	@echo 'make test          everything that guards the project'
+	@echo 'make test-power-cut  power goes at every instant of an update, a commit and a rollback in QEMU: half an hour or more'
 	@echo 'make bench         builds, installs and updates measured beside those of others, on real Debian trees'
 	@echo 'make fuzz          each fuzz target for ten minutes, or SECONDS=N'
 	@echo 'make lint, unit, fuzz-smoke, deny   parts of it, and more'
@@ -43,6 +44,11 @@ test: lint unit demo-virtual
 	$(MAKE) --jobs=2 --output-sync=target fuzz-smoke agent
 	$(MAKE) demo
 	$(MAKE) demo-secure
+
+# What every power cut would leave of a real disk, each state judged and one of each class booted. SEED=N draws other orders.
+SEED := 1
+test-power-cut: programs agent
+	target/debug/power-cut --agent $(AGENT) --work target/power-cut --seed $(SEED)
 
 lint: requirements
 	cargo fmt --check

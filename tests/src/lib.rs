@@ -5,6 +5,7 @@ pub mod custody;
 pub mod fixture;
 pub mod forger;
 pub mod namespace;
+pub mod power_cut;
 pub mod programs;
 pub mod refusal;
 pub mod rootfs;

@@ -112,7 +112,7 @@ impl Recording {
         for (path, content) in KEPT {
             guest.vm.read(&format!("echo '{content}' > {path}"))?;
         }
-        guest.wait_for_status("the agent's first look", |status| status["last-contact"].is_string())?;
+        guest.wait_for_status("the agent's first look", |status| status["last_contact"].is_string())?;
         guest.vm.read("systemctl stop upright.service; journalctl --flush; sync")?;
         guest.vm.start("systemctl poweroff")?;
         guest.vm.wait_until_off(BOOT_TIME)

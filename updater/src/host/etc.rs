@@ -14,7 +14,7 @@ use rustix::fs::{CWD, FileType, Mode, XattrFlags, lgetxattr, llistxattr, lsetxat
 use upright_manifests::name::Slot;
 
 /// Replaces `to`'s upper folder with a copy of `from`'s. The old one stays whole until the copy is durable.
-pub(super) fn carry(state: &Path, from: Slot, to: Slot) -> io::Result<()> {
+pub fn carry(state: &Path, from: Slot, to: Slot) -> io::Result<()> {
     let upper = |slot: Slot| state.join("etc").join(slot.as_str());
     let aside = state.join("etc").join(format!("{to}.new"));
     let old = state.join("etc").join(format!("{to}.old"));

@@ -24,6 +24,7 @@ mod secure_boot;
 mod simulated;
 
 pub use booted::{Booted, BootedError};
+pub use etc::carry as carry_configuration;
 pub use linux::{HostError, LinuxHost};
 pub use simulated::SimulatedHost;
 

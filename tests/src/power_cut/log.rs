@@ -1,0 +1,107 @@
+//! Reads what QEMU's `blklogwrites` records: the format of Linux' dm-log-writes (`drivers/md/dm-log-writes.c`).
+//!
+//! ```text
+//! sector 0    magic u64, version u64 (1), entries u64, sector size u32
+//! then, for each entry, a sector of
+//!             first sector u64, sectors u64, flags u64, length of a mark's data u64
+//!             and as many sectors of data, unless it is a discard
+//! ```
+//!
+//! The superblock's count of entries lags until the next flush, so the file is read to its end.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::event::{Event, SECTOR, Write};
+
+const MAGIC: u64 = 0x006a_7366_7773_6872;
+const VERSION: u64 = 1;
+
+const FLUSH: u64 = 1 << 0;
+const FUA: u64 = 1 << 1;
+const DISCARD: u64 = 1 << 2;
+const MARK: u64 = 1 << 3;
+
+/// The events of a log; the content of a write is in the log's file, at sector [`Write::content`].
+///
+/// A write that is to go to stable storage at once (FUA) is taken for an ordinary one, which leaves more that may get lost.
+pub(super) fn read(path: &Path) -> Result<(File, Vec<Event>)> {
+    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let events = parse(&file).with_context(|| format!("reading {}", path.display()))?;
+    Ok((file, events))
+}
+
+fn parse(file: &File) -> Result<Vec<Event>> {
+    let sectors = file.metadata()?.len().div_ceil(SECTOR);
+    let start = words(file, 0)?;
+    ensure!((start[0], start[1]) == (MAGIC, VERSION), "it is not a log of writes");
+    ensure!(start[3] & 0xffff_ffff == SECTOR, "its sectors do not have {SECTOR} bytes");
+    let (mut events, mut at) = (Vec::new(), 1);
+    while at < sectors {
+        let [sector, count, flags, _] = words(file, at)?;
+        at += 1;
+        ensure!(flags & MARK == 0 && flags <= FLUSH | FUA | DISCARD, "entry with flags {flags:#x}");
+        if count == 0 && flags == 0 {
+            break;
+        }
+        if flags & FLUSH != 0 {
+            events.push(Event::Flush);
+        }
+        // What a discarded sector holds is anybody's guess; no file system here relies on it.
+        if count > 0 && flags & DISCARD == 0 {
+            events.push(Event::Write(Write { sector, count, content: at }));
+            at += count;
+        }
+    }
+    Ok(events)
+}
+
+/// The first four numbers of a sector; a file that ends within it goes on with zeros.
+fn words(file: &File, sector: u64) -> Result<[u64; 4]> {
+    let mut bytes = [0; 32];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], sector * SECTOR + filled as u64)? {
+            0 => break,
+            length => filled += length,
+        }
+    }
+    let (words, _) = bytes.as_chunks();
+    Ok([0, 1, 2, 3].map(|index| u64::from_le_bytes(words[index])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sector(words: &[u64]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.resize(SECTOR as usize, 0);
+        bytes
+    }
+
+    #[test]
+    fn a_log_is_read_to_its_end_and_not_to_its_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = [
+            sector(&[MAGIC, VERSION, 1, SECTOR]),
+            sector(&[8, 2, 0, 0]),
+            vec![7; 2 * SECTOR as usize],
+            sector(&[0, 0, FLUSH, 0]),
+            sector(&[64, 8, DISCARD, 0]),
+            sector(&[9, 1, FUA, 0]),
+            vec![8; SECTOR as usize],
+        ]
+        .concat();
+        std::fs::write(&path, &log).unwrap();
+        let first = Event::Write(Write { sector: 8, count: 2, content: 2 });
+        let second = Event::Write(Write { sector: 9, count: 1, content: 7 });
+        assert_eq!(read(&path).unwrap().1, [first, Event::Flush, second]);
+        std::fs::write(&path, &log[8..]).unwrap();
+        assert!(read(&path).is_err());
+    }
+}
