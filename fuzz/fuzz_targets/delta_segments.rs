@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use libfuzzer_sys::fuzz_target;
 use upright_fuzz::within;
-use upright_manifests::delta::{Applier, Head, Input, Kind, MAX_MEMORY, Segment, Source, Sources};
+use upright_manifests::delta::{Applier, Head, Input, Kind, MAX_MEMORY, Output, Segment, Source, Sources};
 use upright_manifests::digest::Digest;
 
 const SOURCE: u64 = 1 << 20;
@@ -62,6 +62,8 @@ impl Sources for Repeated<'_> {
 }
 
 struct Count(u64);
+
+impl Output for Count {}
 
 impl Write for Count {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

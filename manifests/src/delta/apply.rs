@@ -15,6 +15,20 @@ pub trait Sources {
     fn read_at(&self, source: Source, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 }
 
+/// Where what a segment makes goes, front to back.
+pub trait Output: Write {
+    /// Asks how many of the next `length` bytes, which are those of `source` from `offset` on, are there already. The
+    /// output passes over as many as it answers; they are neither read nor written.
+    fn pass(&mut self, source: Source, offset: u64, length: u64) -> io::Result<u64> {
+        let _ = (source, offset, length);
+        Ok(0)
+    }
+}
+
+impl Output for Vec<u8> {}
+
+impl<W: Write> Output for io::BufWriter<W> {}
+
 /// Why a segment could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum SegmentError {
@@ -82,7 +96,7 @@ impl<'s> Applier<'s> {
         &mut self,
         number: usize,
         packed: &[u8],
-        target: &mut dyn Write,
+        target: &mut dyn Output,
     ) -> Result<(), SegmentError> {
         let segment = self.head.segments.get(number).ok_or(SegmentError::Number(number))?;
         let found = Digest::of(packed);

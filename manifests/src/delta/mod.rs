@@ -18,7 +18,7 @@ mod run;
 mod streams;
 mod writer;
 
-pub use apply::{Applier, SegmentError, Sources};
+pub use apply::{Applier, Output, SegmentError, Sources};
 pub use format::{
     FEATURES, Head, Input, Kind, MAX_HEAD_BYTES, MAX_MEMORY, MAX_PARTS, MAX_PLAIN, MAX_SEGMENT_PACKED,
     MAX_SEGMENT_TARGET, Segment, Source, head_bytes,

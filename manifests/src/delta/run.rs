@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use crate::wire::unzigzag;
 
-use super::apply::SegmentError;
+use super::apply::{Output, SegmentError};
 use super::cache::{CACHE_BYTES, Cache};
 use super::format::*;
-use super::rebuild::{Part, Rebuild, buffer};
+use super::rebuild::{Packer, Part, Rebuild, buffer};
 use super::recipes::{self, Expected};
 use super::streams::{self, Stream, Streams};
 
@@ -65,7 +65,7 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
     }
 
     /// Makes all that the segment makes.
-    pub(super) fn all(mut self, target: &mut dyn Write) -> Result<(), SegmentError> {
+    pub(super) fn all(mut self, target: &mut dyn Output) -> Result<(), SegmentError> {
         let length = u64::from(self.segment.length);
         let mut made = 0;
         while let Some(tag) = self.tags.byte()? {
@@ -88,7 +88,7 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
         &mut self,
         tag: u8,
         left: u64,
-        out: &mut dyn Write,
+        out: &mut dyn Output,
         outermost: bool,
     ) -> Result<u64, SegmentError> {
         let length = self.lengths.varint()?;
@@ -106,7 +106,7 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
         Ok(length)
     }
 
-    fn literal(&mut self, mut length: u64, out: &mut dyn Write) -> Result<(), SegmentError> {
+    fn literal(&mut self, mut length: u64, out: &mut dyn Output) -> Result<(), SegmentError> {
         while length > 0 {
             let some = self.literal.some(usize::try_from(length).unwrap_or(usize::MAX))?;
             if some.is_empty() {
@@ -118,7 +118,7 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
         Ok(())
     }
 
-    fn zero(&mut self, mut length: u64, out: &mut dyn Write) -> Result<(), SegmentError> {
+    fn zero(&mut self, mut length: u64, out: &mut dyn Output) -> Result<(), SegmentError> {
         self.buffer.fill(0);
         while length > 0 {
             let part = length.min(self.buffer.len() as u64) as usize;
@@ -128,19 +128,23 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
         Ok(())
     }
 
-    fn copy(&mut self, source: u8, mut length: u64, out: &mut dyn Write) -> Result<(), SegmentError> {
+    fn copy(&mut self, source: u8, mut length: u64, out: &mut dyn Output) -> Result<(), SegmentError> {
         let (source, mut offset) = self.from(source, length)?;
         while length > 0 {
-            let limit = usize::try_from(length).unwrap_or(usize::MAX);
-            let some = some(&self.plain, self.cache, source, offset, limit)?;
-            out.write_all(some).map_err(SegmentError::Write)?;
-            offset += some.len() as u64;
-            length -= some.len() as u64;
+            let mut done = out.pass(source, offset, length).map_err(SegmentError::Write)?.min(length);
+            if done == 0 {
+                let limit = usize::try_from(length).unwrap_or(usize::MAX);
+                let some = some(&self.plain, self.cache, source, offset, limit)?;
+                out.write_all(some).map_err(SegmentError::Write)?;
+                done = some.len() as u64;
+            }
+            offset += done;
+            length -= done;
         }
         Ok(())
     }
 
-    fn add(&mut self, source: u8, mut length: u64, out: &mut dyn Write) -> Result<(), SegmentError> {
+    fn add(&mut self, source: u8, mut length: u64, out: &mut dyn Output) -> Result<(), SegmentError> {
         let (source, mut offset) = self.from(source, length)?;
         while length > 0 {
             let limit = length.min(self.buffer.len() as u64) as usize;
@@ -155,7 +159,7 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
         Ok(())
     }
 
-    fn rebuild(&mut self, length: u64, out: &mut dyn Write) -> Result<(), SegmentError> {
+    fn rebuild(&mut self, length: u64, out: &mut dyn Output) -> Result<(), SegmentError> {
         let rebuild = recipes::take(&mut self.recipes, &mut self.expected, length)?;
         let memory = rebuild.memory().ok_or(SegmentError::Malformed("recipe"))?;
         if memory > self.memory {
@@ -232,9 +236,11 @@ fn some<'a>(
     Ok(&rest[..rest.len().min(limit)])
 }
 
+impl Output for Packer<&mut Exactly<'_>> {}
+
 /// Passes on as many bytes as it should, and no more.
 struct Exactly<'a> {
-    out: &'a mut dyn Write,
+    out: &'a mut dyn Output,
     left: u64,
 }
 

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::io;
 
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::delta::{Applier, Head, Kind, MAX_HEAD_BYTES, Segment, SegmentError, Source, Sources};
+use upright_manifests::delta::{
+    Applier, Head, Kind, MAX_HEAD_BYTES, Output, Segment, SegmentError, Source, Sources,
+};
 use upright_manifests::release::{DeltaEdge, RootImage};
 
 use super::error::WayError;
@@ -54,7 +56,7 @@ pub(super) fn apply(
     applier: &mut Applier<'_>,
     number: usize,
     parts: &Parts<'_>,
-    target: &mut dyn io::Write,
+    target: &mut dyn Output,
 ) -> Result<(), WayError> {
     match applier.apply(number, &parts.next()?, target) {
         Err(SegmentError::Hash { .. }) => Ok(applier.apply(number, &parts.again()?, target)?),
@@ -147,7 +149,10 @@ impl Sources for Images<'_> {
     }
 }
 
-/// Reads ahead where a device is read in order: large reads cost less.
+/// Bytes read at once where a device is not read in order: a file that changed in many places is a few such reads.
+const LEAST: usize = 128 << 10;
+
+/// Reads ahead where a device is read in order, further each time: large reads cost less, but for what nobody wants of them.
 struct Window<'a> {
     device: &'a dyn BlockDevice,
     held: RefCell<Held>,
@@ -170,7 +175,7 @@ impl<'a> Window<'a> {
         let end = held.start + held.length as u64;
         if offset < held.start || offset + buffer.len() as u64 > end {
             let wanted = buffer.len().next_multiple_of(BLOCK_SIZE as usize);
-            let ahead = if offset == end { IO_SIZE } else { wanted };
+            let ahead = if offset == end { IO_SIZE.min(2 * held.length) } else { LEAST };
             let left = self.device.size().saturating_sub(offset);
             let length = usize::try_from(left).unwrap_or(usize::MAX).min(ahead.max(wanted));
             if length < buffer.len() || length > IO_SIZE {

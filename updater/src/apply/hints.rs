@@ -65,24 +65,67 @@ impl Hint {
 
     /// Hands the hashes of the slot's blocks to the search, from block `from` on.
     pub(super) fn scan(&self, verity: &dyn BlockDevice, from: u64, mut scan: Scan<'_, '_>) -> io::Result<()> {
-        let geometry = Geometry::new(self.blocks).map_err(io::Error::other)?;
-        let Some(start) = geometry.leaf_offset(0).filter(|_| geometry.hash_size() <= verity.size()) else {
-            return Ok(());
-        };
-        let mut buffer = AlignedBuffer::new(IO_SIZE);
+        let mut leaves = Leaves::new(self, verity)?;
         let mut number = 0;
-        while number < self.blocks {
-            let hashes = (self.blocks - number).min((IO_SIZE / 32) as u64);
-            let bytes = (hashes * 32).next_multiple_of(BLOCK_SIZE) as usize;
-            verity.read_at(&mut buffer[..bytes], start + number * 32)?;
-            let (leaves, _) = buffer[..hashes as usize * 32].as_chunks::<32>();
-            for leaf in leaves {
+        while let Some(some) = leaves.some()? {
+            for leaf in some {
                 // Nothing hashes to zeros.
                 scan.push(if number < from { &[0; 32] } else { leaf });
                 number += 1;
             }
         }
         Ok(())
+    }
+
+    /// Which blocks two slots have in common at the same places; the first is never among them.
+    pub(super) fn common(
+        a: (&Self, &dyn BlockDevice),
+        b: (&Self, &dyn BlockDevice),
+    ) -> io::Result<Vec<bool>> {
+        let mut common = Vec::new();
+        if a.0.salt != b.0.salt {
+            return Ok(common);
+        }
+        let (mut a, mut b) = (Leaves::new(a.0, a.1)?, Leaves::new(b.0, b.1)?);
+        while let (Some(a), Some(b)) = (a.some()?, b.some()?) {
+            common.extend(a.iter().zip(b).map(|(a, b)| a == b));
+        }
+        if let Some(first) = common.first_mut() {
+            *first = false;
+        }
+        Ok(common)
+    }
+}
+
+/// The hashes of blocks in a tree, read in large pieces.
+struct Leaves<'a> {
+    verity: &'a dyn BlockDevice,
+    /// Where the next ones are, and how many are left.
+    offset: u64,
+    left: u64,
+    buffer: AlignedBuffer,
+}
+
+impl<'a> Leaves<'a> {
+    /// Those of a whole tree; none where there is not even room for one.
+    fn new(hint: &Hint, verity: &'a dyn BlockDevice) -> io::Result<Self> {
+        let geometry = Geometry::new(hint.blocks).map_err(io::Error::other)?;
+        let start = geometry.leaf_offset(0).filter(|_| geometry.hash_size() <= verity.size());
+        let (offset, left) = start.map_or((0, 0), |start| (start, hint.blocks));
+        Ok(Self { verity, offset, left, buffer: AlignedBuffer::new(IO_SIZE) })
+    }
+
+    /// The next ones, of all trees as many; `None` at the end.
+    fn some(&mut self) -> io::Result<Option<&[[u8; 32]]>> {
+        let hashes = self.left.min((IO_SIZE / 32) as u64);
+        if hashes == 0 {
+            return Ok(None);
+        }
+        let bytes = (hashes * 32).next_multiple_of(BLOCK_SIZE) as usize;
+        self.verity.read_at(&mut self.buffer[..bytes], self.offset)?;
+        self.offset += bytes as u64;
+        self.left -= hashes;
+        Ok(Some(self.buffer[..hashes as usize * 32].as_chunks().0))
     }
 }
 

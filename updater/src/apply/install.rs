@@ -157,6 +157,7 @@ impl Work<'_, '_> {
             (Way::Delta(edge), Some((delta, segments))) if delta == edge.delta.sha256 => segments,
             _ => 0,
         };
+        let untouched = progress.durable == 0 && progress.written == 0;
         let mut holders = Vec::new();
         if let (Way::Chunks, Some(hint)) = (way, Hint::of(job.base.verity).ok().flatten()) {
             holders.push(chunks::Holder { at: job.base, hint, holding: Holding::Source, from: 0 });
@@ -170,7 +171,13 @@ impl Work<'_, '_> {
             Way::Full => full::run(job.fetcher, root, target, observer),
             Way::Chunks => chunks::run(job.fetcher, root, &holders, target, observer),
             Way::Delta(edge) => {
-                // Its segments come in any order, so what the slot held before cannot be used any more.
+                if let (true, Some(held), Ok(Some(base))) =
+                    (untouched, first.hint(), Hint::of(job.base.verity))
+                {
+                    let (base, held) = ((&base, job.base.verity), (&held, job.target.verity));
+                    target.believe(Hint::common(base, held).unwrap_or_default());
+                }
+                // Its segments come in any order, so what the slot held before cannot be told any more after a restart.
                 first.forget_hint().map_err(WayError::device("write the hash tree"))?;
                 let images = Images::making(job.base.root, job.target.root, first);
                 delta::run(job.fetcher, root, edge, &images, done, target, observer)

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 
 use upright_manifests::BLOCK_SIZE;
+use upright_manifests::delta::{Output, Source};
 use upright_manifests::digest::Digest;
 use upright_manifests::verity::BLOCK;
 
@@ -13,6 +14,9 @@ use crate::slot::AlignedBuffer;
 
 /// How much is written at once, in bytes.
 pub(super) const WRITE: usize = if cfg!(test) { 32 << 10 } else { 4 << 20 };
+
+/// How much is written at once of what comes in small pieces.
+const STREAM: usize = WRITE / 4;
 
 /// How much is written between two syncs with a note of how far it got, in bytes.
 const CHECKPOINT: u64 = if cfg!(test) { 128 << 10 } else { 32 << 20 };
@@ -39,6 +43,8 @@ pub(super) struct Target<'a> {
     buffer: AlignedBuffer,
     /// Where the slot held a release: for what the device holds already.
     held: Option<AlignedBuffer>,
+    /// Which blocks are those of the slot that runs already; none beyond the end.
+    common: Vec<bool>,
     /// How much of the buffer is in use.
     filled: usize,
     /// Where the buffer starts in the image; a multiple of the block size.
@@ -64,7 +70,25 @@ impl<'a> Target<'a> {
         let buffer = AlignedBuffer::new(WRITE);
         let held = held_release.then(|| AlignedBuffer::new(WRITE));
         let (filled, unnoted, written) = (0, 0, 0);
-        Self { at, first, buffer, held, filled, flushed: durable, durable, unnoted, written, checkpoint }
+        let common = Vec::new();
+        Self {
+            at,
+            first,
+            buffer,
+            held,
+            common,
+            filled,
+            flushed: durable,
+            durable,
+            unnoted,
+            written,
+            checkpoint,
+        }
+    }
+
+    /// Leaves alone what is copied from the slot that runs to where it stands already. The read-back tells whether that was so.
+    pub(super) fn believe(&mut self, common: Vec<bool>) {
+        self.common = common;
     }
 
     /// Everything before this is on stable storage.
@@ -248,14 +272,29 @@ fn differing(new: &[u8], held: &[u8], range: Range<usize>) -> Vec<Range<usize>> 
     runs
 }
 
+impl Output for Target<'_> {
+    fn pass(&mut self, source: Source, offset: u64, length: u64) -> io::Result<u64> {
+        let in_place =
+            source == Source::Base && offset == self.position() && offset.is_multiple_of(BLOCK_SIZE);
+        let blocks = if in_place { length / BLOCK_SIZE } else { 0 };
+        let rest = self.common.iter().skip((offset / BLOCK_SIZE) as usize).take(blocks as usize);
+        let there = rest.take_while(|there| **there).count() as u64 * BLOCK_SIZE;
+        if there > 0 {
+            self.flush_blocks()?;
+            self.flushed += there;
+        }
+        Ok(there)
+    }
+}
+
 impl Write for Target<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let part = bytes.len().min(WRITE - self.filled);
-        self.buffer[self.filled..self.filled + part].copy_from_slice(&bytes[..part]);
-        self.filled += part;
-        if self.filled == WRITE {
+        if self.filled >= STREAM {
             self.flush_blocks()?;
         }
+        let part = bytes.len().min(STREAM - self.filled);
+        self.buffer[self.filled..self.filled + part].copy_from_slice(&bytes[..part]);
+        self.filled += part;
         Ok(part)
     }
 

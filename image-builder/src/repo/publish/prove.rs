@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::time::{ClockId, clock_gettime};
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::delta::{Applier, Head, Source, Sources};
+use upright_manifests::delta::{Applier, Head, Output, Source, Sources};
 use upright_manifests::payload::{self, MAX_FRAME_BLOCKS, MAX_PREFIX_BLOCKS, Unpacker};
 use upright_manifests::release::Cost;
 
@@ -118,6 +118,8 @@ struct Compare<'a> {
     at: u64,
     buffer: Vec<u8>,
 }
+
+impl Output for Compare<'_> {}
 
 impl Write for Compare<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -67,6 +67,24 @@ fn what_a_slot_holds_already_is_not_written_again() {
 }
 
 #[test]
+fn what_two_slots_have_in_common_is_passed_over_and_the_read_back_tells_if_it_is_not_there() {
+    let block = 5;
+    // The slot's hash tree says that it is there, and is wrong.
+    let world = World::new();
+    world.root.damage(block * 4096 + 9);
+    assert_eq!(world.install().0.unwrap().way, "chunks");
+    world.assert_installed();
+    assert!(world.steps.lock().unwrap().iter().any(|step| step.starts_with("mending")));
+    // Without a hash tree to be believed, everything is compared or written.
+    let world = World::new();
+    world.root.damage(block * 4096 + 9);
+    world.verity.damage(0);
+    assert_eq!(world.install().0.unwrap().way, "delta");
+    world.assert_installed();
+    world.assert_never_mended();
+}
+
+#[test]
 fn what_cannot_be_read_before_it_is_written_is_found_by_the_read_back() {
     let world = World::new().without(&["delta", "chunks"]);
     world.root.fault(Fault::Read, 8 * 4096..9 * 4096);
@@ -159,7 +177,7 @@ fn what_the_disk_got_wrong_is_mended_by_fetching_only_that() {
     }
     // Damaged on the disk that runs: the delta makes something else of it.
     let world = World::new();
-    world.base.damage(20 * 4096 + 5);
+    world.base.damage(230 * 4096 + 5);
     let (result, fetched) = world.install();
     assert_eq!(result.unwrap().way, "chunks");
     world.assert_installed();
@@ -359,8 +377,60 @@ fn what_may_have_been_written_over_is_not_believed_after_a_restart() {
     }
 }
 
+/// What a wrong byte is in.
+#[derive(Debug, Clone, Copy)]
+enum Wrong {
+    Delta,
+    Full,
+    Chunks,
+    Compose,
+    /// The slot that runs.
+    Base,
+    /// The slot that is written.
+    Slot,
+}
+
+fn wrong() -> impl Strategy<Value = Wrong> {
+    use Wrong::*;
+    prop::sample::select(vec![Delta, Full, Chunks, Compose, Base, Slot])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// A byte that is wrong, wherever it is, and a cut of power on top: the release, or a refusal.
+    #[test]
+    fn no_wrong_byte_is_ever_installed(
+        way in 0usize..3,
+        wrong in wrong(),
+        at in any::<prop::sample::Index>(),
+        instant in 1u64..200,
+        seed in any::<u64>(),
+    ) {
+        let world = World::new().without(WAYS[way]);
+        let release = &world.release;
+        let file = |path, size: u64| world.remote.always(path, Trouble::Damage(at.index(size as usize) as u64));
+        match wrong {
+            Wrong::Delta => file("delta", release.deltas[0].delta.size),
+            Wrong::Full => file("full", release.root.full.size),
+            Wrong::Chunks => file("chunks", release.root.chunks.size),
+            Wrong::Compose => file("compose", release.uki.compose.size),
+            Wrong::Base => world.base.damage(at.index(size(&world.base) as usize) as u64),
+            // Its superblock can be found as it was before.
+            Wrong::Slot => world.root.damage(4096 + at.index(size(&world.root) as usize - 4096) as u64),
+        }
+        world.disk.lose_power_after(instant);
+        if world.install().0.is_err() {
+            world.disk.restart(seed);
+        }
+        match world.install().0 {
+            Ok(_) if matches!(wrong, Wrong::Slot) => {
+                prop_assert!(world.root.durable()[..world.image.len()] == world.image);
+            }
+            Ok(_) => world.assert_installed(),
+            Err(error) => prop_assert_eq!(error.to_string().lines().count(), 1),
+        }
+    }
 
     /// Many cuts of power and line in a row, on any way.
     #[test]
