@@ -107,7 +107,7 @@ struct Search<'a> {
     input: &'a [u8],
     window: Vec<u8>,
     heads: Vec<u16>,
-    previous: Vec<u16>,
+    previous: Box<[u16; WINDOW]>,
     hash: usize,
     at: usize,
     ahead: usize,
@@ -117,7 +117,8 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn new(input: &'a [u8], effort: Effort) -> Self {
-        let (window, heads, previous) = (vec![0; 2 * WINDOW + MAX_MATCH], vec![0; 1 << 15], vec![0; WINDOW]);
+        let (window, heads) = (vec![0; 2 * WINDOW + MAX_MATCH], vec![0; 1 << 15]);
+        let previous = Box::new([0; WINDOW]);
         let (hash, at, ahead, block_start, ended) = (0, 0, 0, 0, false);
         let mut search = Self { effort, input, window, heads, previous, hash, at, ahead, block_start, ended };
         search.read(2 * WINDOW);
@@ -153,7 +154,7 @@ impl<'a> Search<'a> {
             *found = found.wrapping_sub(WINDOW);
             self.at -= WINDOW;
             self.block_start -= WINDOW as isize;
-            for place in self.heads.iter_mut().chain(&mut self.previous) {
+            for place in self.heads.iter_mut().chain(self.previous.iter_mut()) {
                 *place = place.saturating_sub(WINDOW as u16);
             }
             self.read(room + WINDOW);
@@ -184,23 +185,23 @@ impl<'a> Search<'a> {
     fn longest(&self, head: usize, last: Found) -> Found {
         let mut best = last;
         let limit = self.at.saturating_sub(MAX_DISTANCE);
-        let scan = &self.window[self.at..self.at + MAX_MATCH];
+        let Some(scan) = self.ahead_of(self.at) else { return best };
         let mut chain = self.effort.chain;
         if last.length >= self.effort.good {
             chain >>= 2;
         }
+        let start = pair(scan, 0);
+        let mut end = pair(scan, best.length - 1);
         let mut place = head;
-        loop {
-            let there = &self.window[place..place + MAX_MATCH];
-            if there[best.length - 1..=best.length] == scan[best.length - 1..=best.length]
-                && there[..2] == scan[..2]
-            {
+        while let Some(there) = self.ahead_of(place) {
+            if pair(there, best.length - 1) == end && pair(there, 0) == start {
                 let length = common(there, scan);
                 if length > best.length {
                     best = Found { length, start: place };
                     if length >= self.effort.nice {
                         break;
                     }
+                    end = pair(scan, length - 1);
                 }
             }
             place = usize::from(self.previous[place % WINDOW]);
@@ -216,6 +217,11 @@ impl<'a> Search<'a> {
         best
     }
 
+    /// What the longest match at a place would be compared with.
+    fn ahead_of(&self, place: usize) -> Option<&[u8; MAX_MATCH]> {
+        self.window.get(place..)?.first_chunk()
+    }
+
     /// Whether what the block holds so far compresses so well that it may as well end.
     fn should_end(&self, block: &Block) -> bool {
         block.symbols().is_multiple_of(LOOK)
@@ -229,6 +235,11 @@ impl<'a> Search<'a> {
         block.end(length, start.map(|start| &self.window[start..self.at]), last);
         self.block_start = self.at as isize;
     }
+}
+
+/// Two bytes at once: nearly all places are told apart by them.
+fn pair(bytes: &[u8; MAX_MATCH], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
 /// Length of the common start.
