@@ -141,7 +141,7 @@ fn edits(files: &Files<'_>, piece: &Piece<'_>) -> Result<Made, DeltaError> {
         Content::Zero => vec![Edit { what: What::Zero, length }],
         Content::Metadata => {
             let new = Bytes::File(files.target.image).read(piece.run.start * BLOCK_SIZE, length)?;
-            Old::read(Source::Base, files.source.image, &files.source.layout.metadata)?.edits(&new)
+            Old::read(Source::Base, files.source.image, &files.source.layout.metadata)?.edits(&new)?
         }
         Content::File(file) => return files.edits(file),
     };

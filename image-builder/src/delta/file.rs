@@ -59,7 +59,7 @@ impl Files<'_> {
         let content = &bytes[..file.size as usize];
         let inside = Inside::new(content);
         if inside.members.is_empty() {
-            return Ok(Made { edits: old.edits(&bytes), late: false });
+            return Ok(Made { edits: old.edits(&bytes)?, late: false });
         }
         let was = base.map(|base| {
             let size = (base.size as usize).min(old.bytes.len());
@@ -90,10 +90,10 @@ impl Files<'_> {
                 None => Default::default(),
             };
             let from = Old::plain(from);
-            let edits = from.edits(plain);
+            let edits = from.edits(plain)?;
             rebuilt.extend(self.rebuilt(member, plain, edits, parts, &from.bytes)?);
         }
-        Ok(around(content, old, rebuilt))
+        around(content, old, rebuilt)
     }
 
     /// A compressed archive of files that are in the target too.
@@ -120,7 +120,7 @@ impl Files<'_> {
             let plain = &inside.plain[member.plain.clone()];
             rebuilt.extend(self.rebuilt(member, plain, edits, Vec::new(), &[])?);
         }
-        Ok(around(content, old, rebuilt))
+        around(content, old, rebuilt)
     }
 
     /// How to make a file of an archive out of what is in the target.
@@ -133,7 +133,7 @@ impl Files<'_> {
         match self.new.base(&file) {
             Some(base) => {
                 let old = Old::read(Source::Root, self.target.image, &[pieces::run_of(base)])?;
-                Ok(old.edits(content))
+                old.edits(content)
             }
             None => Ok(vec![Edit { what: What::Literal, length: size }]),
         }
@@ -217,22 +217,22 @@ fn parts(was: &Inside, start: u64, number: usize, count: usize, plain: usize) ->
 }
 
 /// The edits for all of a file whose compressed parts are made as `rebuilt` says.
-fn around(content: &[u8], old: &Old, rebuilt: Vec<(Range<usize>, Rebuilt)>) -> Vec<Edit> {
+fn around(content: &[u8], old: &Old, rebuilt: Vec<(Range<usize>, Rebuilt)>) -> Result<Vec<Edit>, DeltaError> {
     let mut edits = Vec::new();
     let mut end = 0;
     let between = |edits: &mut Vec<Edit>, bytes: &[u8]| {
         if bytes.len() <= SMALL {
-            return push(edits, Edit::new(What::Literal, bytes.len()));
+            push(edits, Edit::new(What::Literal, bytes.len()));
+            return Ok::<_, DeltaError>(());
         }
-        for edit in old.edits(bytes) {
-            push(edits, edit);
-        }
+        old.edits(bytes)?.into_iter().for_each(|edit| push(edits, edit));
+        Ok(())
     };
     for (range, rebuilt) in rebuilt {
-        between(&mut edits, &content[end..range.start]);
+        between(&mut edits, &content[end..range.start])?;
         push(&mut edits, Edit::new(What::Rebuild(Arc::new(rebuilt)), range.len()));
         end = range.end;
     }
-    between(&mut edits, &content[end..]);
-    edits
+    between(&mut edits, &content[end..])?;
+    Ok(edits)
 }

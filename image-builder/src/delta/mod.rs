@@ -14,6 +14,7 @@ mod old;
 mod pairing;
 mod pieces;
 mod segments;
+mod suffixes;
 
 pub use compose::{Part, compose};
 pub use encode::{DeltaError, Options, Side, Stats, encode};

@@ -3,16 +3,20 @@
 use std::fs::File;
 
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::delta::Source;
+use upright_manifests::delta::{PackError, Source};
 
 use super::edit::{Edit, What, push};
 use super::encode::DeltaError;
 use super::matching::{self, Match};
 use super::segments::Bytes;
+use super::suffixes;
 use crate::erofs::Run;
 
 /// Equal bytes in a row that are copied and not added: what an edit costs, about.
 const COPY: usize = 192;
+
+/// The zstd level that tells which of two ways brings less.
+const ROUGHLY: i32 = 6;
 
 /// Bytes of a source, one stretch after the other.
 #[derive(Debug, Default)]
@@ -47,13 +51,42 @@ impl Old {
         Self { bytes, stretches: vec![stretch] }
     }
 
-    /// How to make `new`.
-    pub(super) fn edits(&self, new: &[u8]) -> Vec<Edit> {
+    /// How to make `new`: the way of two that brings less along.
+    pub(super) fn edits(&self, new: &[u8]) -> Result<Vec<Edit>, DeltaError> {
+        let ours = matching::matches(&self.bytes, new);
+        let theirs = match suffixes::matches(&self.bytes, new, &ours) {
+            Some(theirs) if 50 * self.brings(new, &theirs)? < 49 * self.brings(new, &ours)? => Some(theirs),
+            _ => None,
+        };
+        Ok(self.follow(new, &theirs.unwrap_or(ours)))
+    }
+
+    /// About how many bytes a delta brings along to make `new` with these matches.
+    fn brings(&self, new: &[u8], matches: &[Match]) -> Result<usize, DeltaError> {
+        let (mut steps, mut literal, mut difference) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut end, mut expected) = (0, 0);
+        for found in matches {
+            literal.extend(&new[end..found.new]);
+            let (new, old) = (&new[found.new..], &self.bytes[found.old..]);
+            difference
+                .extend(new.iter().zip(old).take(found.length).map(|(new, old)| new.wrapping_sub(*old)));
+            for step in [found.new - end, found.length, found.old.wrapping_sub(expected)] {
+                steps.extend((step as u32).to_le_bytes());
+            }
+            (end, expected) = (found.new + found.length, found.old + found.length);
+        }
+        literal.extend(&new[end..]);
+        let packed = |bytes: &[u8]| zstd::bulk::compress(bytes, ROUGHLY).map(|packed| packed.len());
+        let packed = [steps, literal, difference].iter().map(|bytes| packed(bytes)).sum::<Result<_, _>>();
+        packed.map_err(|error| PackError::Compress(error).into())
+    }
+
+    fn follow(&self, new: &[u8], matches: &[Match]) -> Vec<Edit> {
         let mut edits = Vec::new();
         let mut end = 0;
-        for found in matching::matches(&self.bytes, new) {
+        for found in matches {
             push(&mut edits, Edit::new(What::Literal, found.new - end));
-            self.refine(new, found, &mut edits);
+            self.refine(new, *found, &mut edits);
             end = found.new + found.length;
         }
         push(&mut edits, Edit::new(What::Literal, new.len() - end));
