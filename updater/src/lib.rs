@@ -12,6 +12,7 @@ pub mod fuzzing;
 pub mod health;
 pub mod host;
 pub mod machine;
+pub mod memory;
 pub mod policy;
 pub mod slot;
 pub mod store;

@@ -4,9 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::delta::{
-    MAX_MEMORY, MAX_PARTS, MAX_PLAIN, MAX_SEGMENT_PACKED, PackError, Part, Rebuild, Source,
-};
+use upright_manifests::delta::{MAX_PARTS, MAX_PLAIN, MAX_SEGMENT_PACKED, PackError, Part, Rebuild, Source};
 use upright_manifests::digest::Digest;
 
 use super::edit::{Edit, Rebuilt, What, push, slice};
@@ -15,13 +13,11 @@ use super::inner::{Entry, Inside, Member, entries};
 use super::old::Old;
 use super::pairing::Candidates;
 use super::pieces;
-use super::segments::Bytes;
+use super::segments::{self, Bytes};
 use crate::erofs::FileRun;
 
 /// The zstd level for a rough idea of a length.
-const QUICK: i32 = 3;
-/// Memory that a rebuild leaves for the rest of its segment.
-const REST: u64 = 8 << 20;
+pub(super) const QUICK: i32 = 3;
 /// Bytes of a file between what is compressed that are not looked for in the old one: a header, a checksum.
 const SMALL: usize = 64;
 
@@ -151,9 +147,6 @@ impl Files<'_> {
         let Some(recipe) = member.recipe else { return Ok(None) };
         let length = member.packed.len() as u64;
         let rebuild = Rebuild { recipe, plain: plain.len() as u64, length, parts };
-        if rebuild.memory().is_none_or(|memory| memory > u64::from(MAX_MEMORY) - REST) {
-            return Ok(None);
-        }
         let (mut literal, mut difference) = (Vec::new(), Vec::new());
         let mut at = 0;
         for edit in &edits {
@@ -174,7 +167,8 @@ impl Files<'_> {
             at += new.len();
         }
         let rebuilt = Rebuilt { rebuild, edits, literal, difference };
-        Ok(worth(&rebuilt)?.then(|| (member.packed.clone(), rebuilt)))
+        let is_good = segments::fits(&rebuilt)? && worth(&rebuilt)?;
+        Ok(is_good.then(|| (member.packed.clone(), rebuilt)))
     }
 }
 

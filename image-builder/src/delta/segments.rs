@@ -5,11 +5,14 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::FileExt;
 
-use upright_manifests::delta::{Head, MAX_MEMORY, PackError, Segment, SegmentWriter, Source, head_bytes};
+use upright_manifests::delta::{
+    Head, MAX_MEMORY, MAX_SEGMENT_PACKED, PackError, Segment, SegmentWriter, Source, head_bytes,
+};
 use upright_manifests::digest::Digest;
 
 use super::edit::{Edit, Rebuilt, What};
 use super::encode::DeltaError;
+use super::file::QUICK;
 use crate::parallel;
 use crate::payload::{PartWriter, Parted};
 
@@ -267,6 +270,25 @@ fn pack(plan: &Plan, images: Images<'_>, level: i32) -> Result<Vec<Packed>, Delt
     }
 }
 
+/// Whether a host has the memory for a segment that holds this, and the little that may come with it.
+pub(super) fn fits(rebuilt: &Rebuilt) -> Result<bool, DeltaError> {
+    let few = [0; FEW as usize];
+    let mut writer = SegmentWriter::new(0);
+    writer.literal(&few);
+    writer.add(Source::Base, 0, &few);
+    rebuild(&mut writer, rebuilt);
+    let room = u64::from(MAX_MEMORY).saturating_sub(writer.memory());
+    if room >= u64::from(MAX_SEGMENT_PACKED) {
+        return Ok(true);
+    }
+    // How much it takes as it is stored is not known before it is packed, and less when it is packed well.
+    match writer.pack(QUICK) {
+        Ok(packed) => Ok(packed.len() as u64 + FEW <= room),
+        Err(PackError::TooLarge(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn rebuild(writer: &mut SegmentWriter, rebuilt: &Rebuilt) {
     writer.rebuild(&rebuilt.rebuild);
     let (mut literal, mut difference) = (&rebuilt.literal[..], &rebuilt.difference[..]);
@@ -315,4 +337,28 @@ fn halves(plan: &Plan) -> (Plan, Plan) {
         }
     }
     (first, second)
+}
+
+#[cfg(test)]
+mod tests {
+    use upright_manifests::delta::{Packing, Part, Rebuild, Recipe};
+
+    use super::*;
+
+    #[test]
+    fn a_heavy_rebuild_fits_if_what_it_brings_packs_well() {
+        let part =
+            Part { packing: Packing::Lz4, source: Source::Base, offset: 0, packed: 4 << 20, plain: 8 << 20 };
+        let rebuild =
+            Rebuild { recipe: Recipe::Lz4(9), plain: 8 << 20, length: 4 << 20, parts: vec![part; 2] };
+        let brings = |literal: Vec<u8>| {
+            let whats = [What::Literal, What::Add(Source::Plain, 0)];
+            let edits = whats.map(|what| Edit::new(what, literal.len())).to_vec();
+            Rebuilt { rebuild: rebuild.clone(), edits, difference: literal.clone(), literal }
+        };
+        assert!(fits(&brings(vec![7; 3 << 20])).unwrap());
+        let next = |state: &u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        let noise = std::iter::successors(Some(1), next).map(|state| (state >> 24) as u8);
+        assert!(!fits(&brings(noise.take(3 << 20).collect())).unwrap());
+    }
 }

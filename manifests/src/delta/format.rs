@@ -49,11 +49,11 @@ pub const MAX_SEGMENT_PACKED: u32 = 4 << 20;
 pub const MAX_SEGMENT_TARGET: u32 = 256 << 20;
 
 /// The most memory that applying any delta takes, in bytes: a packed segment, the windows of all streams, what a rebuild
-/// takes and the cache of what was read from the sources.
-pub const MAX_MEMORY: u32 = 56 << 20;
+/// takes and the cache of what was read from the sources. With it a host's whole program stays below 64 MB.
+pub const MAX_MEMORY: u32 = 48 << 20;
 
 /// The most bytes of content that a rebuild has in memory, what its parts unpack to included.
-pub const MAX_PLAIN: u64 = 32 << 20;
+pub const MAX_PLAIN: u64 = 24 << 20;
 
 /// The most parts of a rebuild.
 pub const MAX_PARTS: u64 = 64;

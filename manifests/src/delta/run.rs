@@ -8,7 +8,7 @@ use crate::wire::unzigzag;
 use super::apply::{Output, SegmentError};
 use super::cache::{CACHE_BYTES, Cache};
 use super::format::*;
-use super::rebuild::{Packer, Part, Rebuild, buffer};
+use super::rebuild::{Packer, Part, Rebuild};
 use super::recipes::{self, Expected};
 use super::streams::{self, Stream, Streams};
 
@@ -183,7 +183,7 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
     /// Unpacks the parts of a rebuild whose memory is known to be at hand.
     fn unpack(&mut self, rebuild: &Rebuild) -> Result<(), SegmentError> {
         let length: u64 = rebuild.parts.iter().map(|part| part.plain).sum();
-        self.plain = buffer(length);
+        self.plain = Vec::with_capacity(length as usize);
         for Part { packing, source, offset, packed, plain } in &rebuild.parts {
             let (mut at, end) = (*offset, offset + packed);
             if !readable(&self.written, self.cache.size(*source), *source, at..end) {

@@ -81,6 +81,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.verbose, matches!(cli.command, Command::Run(_) | Command::Health(_)));
     let json = cli.json;
+    if matches!(cli.command, Command::Run(_) | Command::Update(_)) {
+        crate::memory::give_back();
+    }
     match cli.run() {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(json).into(),

@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use super::{MAX_OUTPUT, Probed, Prober};
 use crate::config::Probe;
 use crate::host::Remote;
+use crate::memory;
 
 /// The system this program runs on.
 pub struct SystemProber<'a> {
@@ -96,6 +97,8 @@ fn command(words: &[String], timeout: Duration) -> Probed {
     };
     let spawned = Command::new(program)
         .args(arguments)
+        .env_remove(memory::TUNABLES)
+        .env_remove(memory::STARTED)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -73,7 +73,7 @@ impl Rebuild {
             return None;
         }
         let unpacked: u64 = self.parts.iter().map(|part| part.plain).sum();
-        // A deflate stream is unpacked by itself before it is put to the others.
+        // A deflate stream is unpacked by itself, in a buffer that grows, before it is put to the others.
         let packed = self.parts.iter().map(|part| part.packed + part.packing.apart(part.plain)).max();
         let packed = packed.unwrap_or(0);
         let most = unpacked.checked_add(self.plain)?;
@@ -81,7 +81,8 @@ impl Rebuild {
             return None;
         }
         let compressing = match self.recipe {
-            Recipe::Deflate(_) => deflate::MEMORY + self.length,
+            // Made in a buffer that grows.
+            Recipe::Deflate(_) => deflate::MEMORY + 3 * self.length,
             // The output may be as long as the content, and then some.
             Recipe::Lz4(_) => (512 << 10) + self.plain / 255 + self.plain,
             Recipe::Zstd(_) => zstd::TABLES + self.length,
@@ -104,14 +105,14 @@ impl Recipe {
     pub fn packer<W: Write>(self, plain: u64, out: W) -> io::Result<Packer<W>> {
         Ok(Packer(match self {
             Self::Zstd(zstd) => Inner::Zstd(zstd.writer(out)?),
-            whole => Inner::Whole { recipe: whole, plain: buffer(plain), out },
+            whole => Inner::Whole { recipe: whole, plain: Vec::with_capacity(plain as usize), out },
         }))
     }
 }
 
 impl Packing {
     fn apart(self, plain: u64) -> u64 {
-        if self == Self::Deflate { plain } else { 0 }
+        if self == Self::Deflate { 2 * plain } else { 0 }
     }
 
     /// Appends what `packed` holds to `plain`: `length` bytes, or an error.
@@ -134,20 +135,6 @@ impl Packing {
     }
 }
 
-/// An empty buffer for `length` bytes.
-pub(super) fn buffer(length: u64) -> Vec<u8> {
-    Vec::with_capacity(reserved(length))
-}
-
-/// How much to reserve for `length` bytes. A C library keeps what is freed for later, but gives large mappings back to the
-/// system; what is reserved and not written costs nothing.
-fn reserved(length: u64) -> usize {
-    if length > SMALL { length.max(MAX_PLAIN + 1) as usize } else { length as usize }
-}
-
-/// Bytes that are too few to be worth a mapping of their own.
-const SMALL: u64 = 64 << 10;
-
 /// Takes content and passes on what it becomes; [`Packer::finish`] ends it.
 pub struct Packer<W: Write>(Inner<W>);
 
@@ -163,7 +150,7 @@ impl<W: Write> Packer<W> {
             Inner::Zstd(section) => section.finish(),
             Inner::Whole { recipe: Recipe::Lz4(level), plain, mut out } => {
                 let mode = CompressionMode::HIGHCOMPRESSION(i32::from(level));
-                let mut packed = vec![0; reserved(plain.len() as u64 + plain.len() as u64 / 255 + 16)];
+                let mut packed = vec![0; plain.len() + plain.len() / 255 + 16];
                 let length = lz4::block::compress_to_buffer(&plain, Some(mode), false, &mut packed)?;
                 out.write_all(&packed[..length])
             }
