@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::delta::{Applier, Head, Kind, Recipe, Source, Sources};
+use upright_manifests::delta::{Applier, Head, Kind, Recipe, SegmentError, Source, Sources};
 use upright_manifests::digest::Digest;
 
 use super::*;
@@ -292,10 +292,89 @@ fn contents() -> impl Strategy<Value = Vec<Content>> {
     prop::collection::vec(one, 1..8)
 }
 
+/// Applies the segments of a delta from number `from` on; stops after `count` of them, as a host does whose power goes.
+fn apply_some(
+    head: &Head,
+    delta: &[u8],
+    base: &File,
+    image: &File,
+    from: usize,
+    count: usize,
+) -> Result<(), SegmentError> {
+    let sources = Files { base: Some(base), root: Some(image) };
+    let mut applier = Applier::new(head, &sources);
+    for (number, segment) in head.segments.iter().enumerate().skip(from).take(count) {
+        let mut made = Vec::new();
+        let outcome = applier.apply(
+            number,
+            &delta[segment.range().start as usize..segment.range().end as usize],
+            &mut made,
+        );
+        assert!(made.len() <= segment.length as usize);
+        image.write_all_at(&made, segment.start).unwrap();
+        outcome?;
+        assert_eq!(made.len(), segment.length as usize);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn any_pair_of_images_round_trips(before in contents(), after in contents()) {
         round_trip(&before, &after);
+    }
+
+    /// Any pair, any instant of a power cut, any byte that is wrong in the delta or in the image it starts from.
+    #[test]
+    fn any_pair_leads_to_the_exact_image_or_to_an_error(
+        before in contents(),
+        after in contents(),
+        cut in any::<prop::sample::Index>(),
+        noted in any::<prop::sample::Index>(),
+        wrong in any::<prop::sample::Index>(),
+    ) {
+        let ((old, old_layout), (new, new_layout)) = (image(&before), image(&after));
+        let source = Side { image: &old, layout: &old_layout, root_hash: Digest::of(b"old") };
+        let target = Side { image: &new, layout: &new_layout, root_hash: Digest::of(b"new") };
+        let out = tempfile::tempfile().unwrap();
+        let (parted, _) = encode(source, target, &Options { level: 3 }, &out, &|_| {}).unwrap();
+        let (mut delta, wanted) = (read(&out), read(&new));
+        let head = Head::parse(&delta[..parted.head_size as usize]).unwrap();
+        let slot = || {
+            let slot = tempfile::tempfile().unwrap();
+            slot.write_all_at(&noise(8, wanted.len()), 0).unwrap();
+            slot
+        };
+
+        // The power goes while a segment is written; what was noted last is behind that.
+        let (made, done) = (slot(), cut.index(head.segments.len() + 1));
+        apply_some(&head, &delta, &old, &made, 0, done).unwrap();
+        if let Some(torn) = head.segments.get(done) {
+            made.write_all_at(&noise(9, torn.length as usize / 2), torn.start).unwrap();
+        }
+        apply_some(&head, &delta, &old, &made, noted.index(done + 1), usize::MAX).unwrap();
+        prop_assert!(read(&made) == wanted, "an interrupted update makes another image");
+
+        // What was signed tells about each byte of the delta.
+        let at = wrong.index(delta.len());
+        delta[at] ^= 0x20;
+        let damaged = Digest::of(&delta[..parted.head_size as usize]) != parted.head_sha256
+            || apply_some(&head, &delta, &old, &slot(), 0, usize::MAX).is_err();
+        prop_assert!(damaged, "byte {} of the delta does not matter", at);
+        delta[at] ^= 0x20;
+
+        // A wrong byte of the old image, if it has any, makes an error or another image, which its hash tells, unless it is not used.
+        let mut bytes = read(&old);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let at = wrong.index(bytes.len());
+        bytes[at] ^= 0x20;
+        old.write_all_at(&bytes, 0).unwrap();
+        let made = slot();
+        if apply_some(&head, &delta, &old, &made, 0, usize::MAX).is_ok() {
+            prop_assert_eq!(read(&made).len(), wanted.len());
+        }
     }
 }
