@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use upright_manifests::delta::{Rebuild, Source};
+use upright_manifests::delta::{Numbers, Rebuild, Source};
 
 /// Where the next `length` bytes of the target come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum What {
     /// Equal to the source at this offset.
     Copy(Source, u64),
     /// Similar to the source at this offset; the delta brings the difference.
-    Add(Source, u64),
+    Add(Source, u64, Numbers),
     /// Compressed out of what other edits make. It is never split.
     Rebuild(Arc<Rebuilt>),
 }
@@ -48,7 +48,7 @@ impl Edit {
     pub(super) fn after(&self, length: u64) -> Self {
         let what = match &self.what {
             What::Copy(source, offset) => What::Copy(*source, offset + length),
-            What::Add(source, offset) => What::Add(*source, offset + length),
+            What::Add(source, offset, numbers) => What::Add(*source, offset + length, *numbers),
             other => other.clone(),
         };
         Self { what, length: self.length - length }
@@ -57,7 +57,7 @@ impl Edit {
     /// Whether it reads any of these bytes of the target itself.
     pub(super) fn takes(&self, range: &Range<u64>) -> bool {
         match &self.what {
-            What::Copy(Source::Root, at) | What::Add(Source::Root, at) => {
+            What::Copy(Source::Root, at) | What::Add(Source::Root, at, _) => {
                 *at < range.end && at + self.length > range.start
             }
             What::Rebuild(rebuilt) => rebuilt.edits.iter().any(|edit| edit.takes(range)),
@@ -68,8 +68,9 @@ impl Edit {
     fn goes_on_with(&self, next: &Self) -> bool {
         match (&self.what, &next.what) {
             (What::Literal, What::Literal) | (What::Zero, What::Zero) => true,
-            (What::Copy(a, at), What::Copy(b, next)) | (What::Add(a, at), What::Add(b, next)) => {
-                a == b && at + self.length == *next
+            (What::Copy(a, at), What::Copy(b, next)) => a == b && at + self.length == *next,
+            (What::Add(a, at, as_a), What::Add(b, next, as_b)) => {
+                (a, as_a) == (b, as_b) && at + self.length == *next
             }
             _ => false,
         }

@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::delta::{MAX_PARTS, MAX_PLAIN, MAX_SEGMENT_PACKED, PackError, Part, Rebuild, Source};
+use upright_manifests::delta::{
+    Difference, MAX_PARTS, MAX_PLAIN, MAX_SEGMENT_PACKED, PackError, Part, Rebuild, Source,
+};
 use upright_manifests::digest::Digest;
 
 use super::edit::{Edit, Rebuilt, What, push, slice};
@@ -153,14 +155,16 @@ impl Files<'_> {
             let new = &plain[at..at + edit.length as usize];
             match edit.what {
                 What::Literal => literal.extend(new),
-                What::Add(source, offset) => {
+                What::Add(source, offset, numbers) => {
                     let image = match source {
                         Source::Base => Bytes::File(self.source.image),
                         Source::Root => Bytes::File(self.target.image),
                         Source::Plain => Bytes::Memory(from),
                     };
                     let old = image.read(offset, edit.length)?;
-                    difference.extend(new.iter().zip(old).map(|(new, old)| new.wrapping_sub(old)));
+                    let start = difference.len();
+                    difference.extend(new);
+                    Difference::new(numbers, offset).subtract(&mut difference[start..], &old);
                 }
                 What::Copy(..) | What::Zero | What::Rebuild(_) => {}
             }

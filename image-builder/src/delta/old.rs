@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::delta::{PackError, Source};
+use upright_manifests::delta::{Difference, Numbers, PackError, Source};
 
 use super::edit::{Edit, What, push};
 use super::encode::DeltaError;
@@ -58,7 +58,8 @@ impl Old {
             Some(theirs) if 50 * self.brings(new, &theirs)? < 49 * self.brings(new, &ours)? => Some(theirs),
             _ => None,
         };
-        Ok(self.follow(new, &theirs.unwrap_or(ours)))
+        let matches = theirs.unwrap_or(ours);
+        Ok(self.follow(new, &matches, self.numbers(new, &matches)?))
     }
 
     /// About how many bytes a delta brings along to make `new` with these matches.
@@ -81,12 +82,31 @@ impl Old {
         packed.map_err(|error| PackError::Compress(error).into())
     }
 
-    fn follow(&self, new: &[u8], matches: &[Match]) -> Vec<Edit> {
+    /// Which numbers differ by what compresses best; bytes, unless others save some percent.
+    fn numbers(&self, new: &[u8], matches: &[Match]) -> Result<Numbers, DeltaError> {
+        let mut best = (Numbers::Bytes, usize::MAX);
+        for numbers in Numbers::ALL {
+            let mut difference = Vec::new();
+            for found in matches {
+                let start = difference.len();
+                difference.extend(&new[found.new..found.new + found.length]);
+                Difference::new(numbers, found.old as u64)
+                    .subtract(&mut difference[start..], &self.bytes[found.old..]);
+            }
+            let packed = zstd::bulk::compress(&difference, ROUGHLY).map_err(PackError::Compress)?.len();
+            if packed < best.1 - best.1 / 50 {
+                best = (numbers, packed);
+            }
+        }
+        Ok(best.0)
+    }
+
+    fn follow(&self, new: &[u8], matches: &[Match], numbers: Numbers) -> Vec<Edit> {
         let mut edits = Vec::new();
         let mut end = 0;
         for found in matches {
             push(&mut edits, Edit::new(What::Literal, found.new - end));
-            self.refine(new, *found, &mut edits);
+            self.refine(new, *found, numbers, &mut edits);
             end = found.new + found.length;
         }
         push(&mut edits, Edit::new(What::Literal, new.len() - end));
@@ -94,7 +114,8 @@ impl Old {
     }
 
     /// A match as copies where it is exact for long, additions elsewhere.
-    fn refine(&self, new: &[u8], found: Match, edits: &mut Vec<Edit>) {
+    fn refine(&self, new: &[u8], found: Match, numbers: Numbers, edits: &mut Vec<Edit>) {
+        let add = |source, offset| What::Add(source, offset, numbers);
         let old = &self.bytes[found.old..found.old + found.length];
         let new = &new[found.new..found.new + found.length];
         let mut at = 0;
@@ -102,18 +123,18 @@ impl Old {
         while at < old.len() {
             let equal = matching::common(&old[at..], &new[at..]);
             if equal >= COPY {
-                self.locate(found.old + from, at - from, What::Add, edits);
+                self.locate(found.old + from, at - from, add, edits);
                 self.locate(found.old + at, equal, What::Copy, edits);
                 from = at + equal;
             }
             at += equal.max(1);
         }
         let at = old.len();
-        self.locate(found.old + from, at - from, What::Add, edits);
+        self.locate(found.old + from, at - from, add, edits);
     }
 
     /// Appends edits for `length` bytes at `at`, one for each stretch they are in.
-    fn locate(&self, at: usize, length: usize, what: fn(Source, u64) -> What, edits: &mut Vec<Edit>) {
+    fn locate(&self, at: usize, length: usize, what: impl Fn(Source, u64) -> What, edits: &mut Vec<Edit>) {
         let (mut skip, mut left) = (at as u64, length as u64);
         for stretch in &self.stretches {
             if left == 0 {

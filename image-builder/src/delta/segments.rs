@@ -6,7 +6,8 @@ use std::io::{self, Seek, Write};
 use std::os::unix::fs::FileExt;
 
 use upright_manifests::delta::{
-    Head, MAX_MEMORY, MAX_SEGMENT_PACKED, PackError, Segment, SegmentWriter, Source, head_bytes,
+    Difference, Head, MAX_MEMORY, MAX_SEGMENT_PACKED, Numbers, PackError, Segment, SegmentWriter, Source,
+    head_bytes,
 };
 use upright_manifests::digest::Digest;
 
@@ -244,11 +245,11 @@ fn pack(plan: &Plan, images: Images<'_>, level: i32) -> Result<Vec<Packed>, Delt
             What::Zero => writer.zero(edit.length),
             What::Copy(source, offset) => writer.copy(*source, *offset, edit.length),
             What::Literal => writer.literal(&images.target.read(at, edit.length)?),
-            What::Add(source, offset) => {
+            What::Add(source, offset, numbers) => {
                 let mut difference = images.target.read(at, edit.length)?;
                 let old = images.source(*source, *offset, edit.length)?;
-                difference.iter_mut().zip(old).for_each(|(new, old)| *new = new.wrapping_sub(old));
-                writer.add(*source, *offset, &difference);
+                Difference::new(*numbers, *offset).subtract(&mut difference, &old);
+                writer.add(*source, *offset, *numbers, &difference);
             }
             What::Rebuild(rebuilt) => rebuild(&mut writer, rebuilt),
         }
@@ -275,7 +276,7 @@ pub(super) fn fits(rebuilt: &Rebuilt) -> Result<bool, DeltaError> {
     let few = [0; FEW as usize];
     let mut writer = SegmentWriter::new(0);
     writer.literal(&few);
-    writer.add(Source::Base, 0, &few);
+    writer.add(Source::Base, 0, Numbers::Bytes, &few);
     rebuild(&mut writer, rebuilt);
     let room = u64::from(MAX_MEMORY).saturating_sub(writer.memory());
     if room >= u64::from(MAX_SEGMENT_PACKED) {
@@ -298,7 +299,9 @@ fn rebuild(writer: &mut SegmentWriter, rebuilt: &Rebuilt) {
             What::Zero => writer.zero(edit.length),
             What::Copy(source, offset) => writer.copy(source, offset, edit.length),
             What::Literal => writer.literal(take(&mut literal, length)),
-            What::Add(source, offset) => writer.add(source, offset, take(&mut difference, length)),
+            What::Add(source, offset, numbers) => {
+                writer.add(source, offset, numbers, take(&mut difference, length))
+            }
             What::Rebuild(_) => {}
         }
     }
@@ -352,7 +355,7 @@ mod tests {
         let rebuild =
             Rebuild { recipe: Recipe::Lz4(9), plain: 8 << 20, length: 4 << 20, parts: vec![part; 2] };
         let brings = |literal: Vec<u8>| {
-            let whats = [What::Literal, What::Add(Source::Plain, 0)];
+            let whats = [What::Literal, What::Add(Source::Plain, 0, Numbers::Bytes)];
             let edits = whats.map(|what| Edit::new(what, literal.len())).to_vec();
             Rebuilt { rebuild: rebuild.clone(), edits, difference: literal.clone(), literal }
         };

@@ -14,15 +14,16 @@
 //!     32   32  target identity                          4 literal, 5 recipes
 //!     64  48s  per source: id (1), zero (7),
 //!              size (8), identity (32)          tag     operation in the low 4 bits, source in the high
-//!    ...  48n  per segment: packed length (4),          0 literal, 1 copy, 2 add, 3 zero, 4 rebuild
-//!              bytes of target it makes (4), where
+//!    ...  48n  per segment: packed length (4),          0 literal, 1 copy, 2 add, 3 zero, 4 rebuild,
+//!              bytes of target it makes (4), where          5 add words, 6 add code
 //!              they start (8), SHA-256 of the packed
 //!              bytes (32)
 //! ```
 //!
 //! Numbers are little-endian; lengths and positions in their streams are LEB128. Each operation makes `length` bytes of
 //! the target: *literal* takes them from the literal stream, *copy* from the source, *add* adds
-//! the difference stream to the source byte by byte, *zero* makes zeros. A position is the distance from where the
+//! the difference stream to the source byte by byte, *add words* and *add code* with carry inside of numbers (`numbers.rs`),
+//! *zero* makes zeros. A position is the distance from where the
 //! last copy or add from that source ended (in a segment's first: from the segment's own place in the target),
 //! zigzag-coded. *Rebuild* makes its bytes by compressing what the operations that follow make, of which there are as many as make
 //! `plain` bytes; its recipe is
@@ -83,6 +84,8 @@ pub(super) const OP_COPY: u8 = 1;
 pub(super) const OP_ADD: u8 = 2;
 pub(super) const OP_ZERO: u8 = 3;
 pub(super) const OP_REBUILD: u8 = 4;
+pub(super) const OP_ADD_WORDS: u8 = 5;
+pub(super) const OP_ADD_CODE: u8 = 6;
 pub(super) const CODEC_DEFLATE: u8 = 0;
 pub(super) const CODEC_LZ4: u8 = 1;
 pub(super) const CODEC_ZSTD: u8 = 2;

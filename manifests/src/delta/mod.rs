@@ -11,6 +11,7 @@
 mod apply;
 mod cache;
 mod format;
+mod numbers;
 mod reader;
 mod rebuild;
 mod recipes;
@@ -23,6 +24,7 @@ pub use format::{
     FEATURES, Head, Input, Kind, MAX_HEAD_BYTES, MAX_MEMORY, MAX_PARTS, MAX_PLAIN, MAX_SEGMENT_PACKED,
     MAX_SEGMENT_TARGET, Segment, Source, head_bytes,
 };
+pub use numbers::{Difference, Numbers};
 pub use reader::HeadError;
 pub use rebuild::{MAX_LEVEL, Packer, Packing, Part, Rebuild, Recipe, Zstd};
 pub use writer::{PackError, SegmentWriter};

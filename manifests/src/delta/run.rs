@@ -8,6 +8,7 @@ use crate::wire::unzigzag;
 use super::apply::{Output, SegmentError};
 use super::cache::{CACHE_BYTES, Cache};
 use super::format::*;
+use super::numbers::{Difference, Numbers};
 use super::rebuild::{Packer, Part, Rebuild};
 use super::recipes::{self, Expected};
 use super::streams::{self, Stream, Streams};
@@ -99,7 +100,9 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
             OP_LITERAL if tag == OP_LITERAL => self.literal(length, out)?,
             OP_ZERO if tag == OP_ZERO => self.zero(length, out)?,
             OP_COPY => self.copy(tag >> 4, length, out)?,
-            OP_ADD => self.add(tag >> 4, length, out)?,
+            OP_ADD => self.add(tag >> 4, length, Numbers::Bytes, out)?,
+            OP_ADD_WORDS => self.add(tag >> 4, length, Numbers::Words, out)?,
+            OP_ADD_CODE => self.add(tag >> 4, length, Numbers::Code, out)?,
             OP_REBUILD if tag == OP_REBUILD && outermost => self.rebuild(length, out)?,
             _ => return Err(SegmentError::Malformed("operation")),
         }
@@ -144,14 +147,21 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
         Ok(())
     }
 
-    fn add(&mut self, source: u8, mut length: u64, out: &mut dyn Output) -> Result<(), SegmentError> {
+    fn add(
+        &mut self,
+        source: u8,
+        mut length: u64,
+        numbers: Numbers,
+        out: &mut dyn Output,
+    ) -> Result<(), SegmentError> {
         let (source, mut offset) = self.from(source, length)?;
+        let mut difference = Difference::new(numbers, offset);
         while length > 0 {
             let limit = length.min(self.buffer.len() as u64) as usize;
             let some = some(&self.plain, self.cache, source, offset, limit)?;
             let sum = &mut self.buffer[..some.len()];
             self.difference.fill(sum)?;
-            sum.iter_mut().zip(some).for_each(|(sum, byte)| *sum = sum.wrapping_add(*byte));
+            difference.add(sum, some);
             out.write_all(sum).map_err(SegmentError::Write)?;
             offset += sum.len() as u64;
             length -= sum.len() as u64;

@@ -28,7 +28,7 @@ enum Op {
     Literal(Vec<u8>),
     Zero(u16),
     Copy(Source, u32, u16),
-    Add(Source, u32, Vec<u8>),
+    Add(Source, u32, Numbers, Vec<u8>),
     /// A deflate stream that holds these bytes, out of what another holds.
     Rebuild(Vec<u8>),
 }
@@ -79,7 +79,8 @@ fn op() -> impl Strategy<Value = Op> {
         bytes().prop_map(Op::Literal),
         (1u16..).prop_map(Op::Zero),
         (source(), 0u32..130_000, 1u16..).prop_map(|(source, at, length)| Op::Copy(source, at, length)),
-        (source(), 0u32..130_000, bytes()).prop_map(|(source, at, bytes)| Op::Add(source, at, bytes)),
+        (source(), 0u32..130_000, prop::sample::select(&Numbers::ALL[..]), bytes())
+            .prop_map(|(source, at, numbers, bytes)| Op::Add(source, at, numbers, bytes)),
         bytes().prop_map(Op::Rebuild),
     ]
 }
@@ -104,17 +105,19 @@ fn build(kind: Kind, ops: &[Op], images: &Images) -> (Head, Vec<u8>, Vec<u8>) {
                 let at = *at as usize;
                 target.extend(&image(source)[at..at + usize::from(*length)]);
             }
-            Op::Add(source, at, bytes) => {
-                writer.add(*source, u64::from(*at), bytes);
+            Op::Add(source, at, numbers, bytes) => {
+                writer.add(*source, u64::from(*at), *numbers, bytes);
                 let from = &image(source)[*at as usize..];
-                target.extend(bytes.iter().zip(from).map(|(a, b)| a.wrapping_add(*b)));
+                let mut made = bytes.clone();
+                Difference::new(*numbers, u64::from(*at)).add(&mut made, from);
+                target.extend(made);
             }
             Op::Rebuild(bytes) => {
                 let plain = [&bytes[..], &PACKED_CONTENT[5..45]].concat();
                 let packed = pack(Recipe::Deflate(9), &plain);
                 writer.rebuild(&rebuild(Recipe::Deflate(9), &plain, packed.len(), vec![packed_part()]));
                 writer.literal(bytes);
-                writer.add(Source::Plain, 5, &[0; 40]);
+                writer.add(Source::Plain, 5, Numbers::Bytes, &[0; 40]);
                 target.extend(packed);
             }
         }

@@ -5,6 +5,7 @@ use zstd::zstd_safe::CParameter;
 
 use super::cache::CACHE_BYTES;
 use super::format::*;
+use super::numbers::Numbers;
 use super::rebuild::Rebuild;
 use super::recipes::{self, Expected};
 use super::streams::{stream_memory, window_log};
@@ -108,9 +109,14 @@ impl SegmentWriter {
         self.push(OP_COPY | source.id() << 4, offset, length);
     }
 
-    /// Adds `difference`, byte by byte, to a source.
-    pub fn add(&mut self, source: Source, offset: u64, difference: &[u8]) {
-        self.push(OP_ADD | source.id() << 4, offset, difference.len() as u64);
+    /// Adds `difference`, which was taken as `numbers`, to a source.
+    pub fn add(&mut self, source: Source, offset: u64, numbers: Numbers, difference: &[u8]) {
+        let operation = match numbers {
+            Numbers::Bytes => OP_ADD,
+            Numbers::Words => OP_ADD_WORDS,
+            Numbers::Code => OP_ADD_CODE,
+        };
+        self.push(operation | source.id() << 4, offset, difference.len() as u64);
         self.streams[DIFFERENCE].extend(difference);
     }
 
@@ -164,9 +170,11 @@ impl SegmentWriter {
             0 => self.length += length,
             plain => self.plain = plain.saturating_sub(length),
         }
-        let reads = tag & 0xf == OP_COPY || tag & 0xf == OP_ADD;
+        let reads = reads(tag);
+        // Where a number may begin before and end behind, the difference is one for each operation.
+        let joins = !matches!(tag & 0xf, OP_ADD_WORDS | OP_ADD_CODE);
         match &mut self.last {
-            Some(last) if last.tag == tag && (!reads || last.offset + last.length == offset) => {
+            Some(last) if last.tag == tag && joins && (!reads || last.offset + last.length == offset) => {
                 last.length += length;
             }
             _ => {
@@ -183,13 +191,18 @@ impl SegmentWriter {
         let Some(op) = self.last.take() else { return };
         self.streams[TAGS].push(op.tag);
         put_varint(&mut self.streams[LENGTHS], op.length);
-        if op.tag & 0xf == OP_COPY || op.tag & 0xf == OP_ADD {
+        if reads(op.tag) {
             let expected = &mut self.expected[usize::from(op.tag >> 4)];
             let distance = op.offset.wrapping_sub(*expected) as i64;
             put_varint(&mut self.streams[POSITIONS], zigzag(distance));
             *expected = op.offset + op.length;
         }
     }
+}
+
+/// Whether an operation reads from a source.
+fn reads(tag: u8) -> bool {
+    matches!(tag & 0xf, OP_COPY | OP_ADD | OP_ADD_WORDS | OP_ADD_CODE)
 }
 
 fn compress(bytes: &[u8], level: i32, window_log: u32) -> std::io::Result<Vec<u8>> {
