@@ -48,7 +48,8 @@ test: lint unit demo-virtual
 # What every power cut would leave of a real disk, each state judged and one of each class booted. SEED=N draws other orders.
 SEED := 1
 test-power-cut: programs agent
-	target/debug/power-cut --agent $(AGENT) --work target/power-cut --seed $(SEED)
+	cargo build --release -p upright-tests --bin power-cut
+	UPRIGHT_PROGRAMS=target/debug target/release/power-cut --agent $(AGENT) --work target/power-cut --seed $(SEED)
 
 lint: requirements
 	cargo fmt --check

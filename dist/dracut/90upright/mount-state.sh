@@ -59,10 +59,11 @@ format_if_blank() {
     mkfs.ext4 -q -L var "$1"
 }
 
-# Checks $1 and mends it if needed. Other file systems than ext2 to ext4 do so while they are mounted.
+# Checks $1 and mends it if needed. Other file systems than ext2 to ext4 do so while they are mounted. A superblock of which half was
+# written may be of no type; ext has copies of it.
 mend() {
     case $(blkid --probe --output value --match-tag TYPE "$1") in
-        ext[234]) ;;
+        ext[234] | "") ;;
         *) return 0 ;;
     esac
     e2fsck -p "$1"

@@ -1,9 +1,13 @@
 //! The content of a disk after a power cut.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 
 use super::event::{SECTOR, Write};
 
@@ -11,6 +15,11 @@ use super::event::{SECTOR, Write};
 pub trait Content {
     /// Fills `buffer` from `offset`.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Whether there may be anything but zeros in these bytes.
+    fn holds(&self, _bytes: Range<u64>) -> io::Result<bool> {
+        Ok(true)
+    }
 }
 
 impl Content for File {
@@ -24,6 +33,14 @@ impl Content for File {
         }
         buffer[filled..].fill(0);
         Ok(())
+    }
+
+    fn holds(&self, bytes: Range<u64>) -> io::Result<bool> {
+        match seek(self, SeekFrom::Data(bytes.start)) {
+            Ok(data) => Ok(data < bytes.end),
+            Err(Errno::NXIO) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -42,13 +59,13 @@ pub struct Disk<'a> {
     base: &'a dyn Content,
     written: &'a dyn Content,
     /// The sectors that were written and are on stable storage, each with the number of its content.
-    there: HashMap<u64, u64>,
+    there: BTreeMap<u64, u64>,
 }
 
 impl<'a> Disk<'a> {
     /// A disk that held `base`; the content of writes is in `written`, by its number.
     pub fn new(base: &'a dyn Content, written: &'a dyn Content) -> Self {
-        Self { base, written, there: HashMap::new() }
+        Self { base, written, there: BTreeMap::new() }
     }
 
     /// Lets a write reach stable storage.
@@ -104,9 +121,9 @@ impl Content for View<'_> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.disk.base.read_at(buffer, offset)?;
         let end = offset + buffer.len() as u64;
-        for sector in offset / SECTOR..end.div_ceil(SECTOR) {
-            let written = self.through.get(&sector).or_else(|| self.disk.there.get(&sector));
-            let Some(content) = written else { continue };
+        let sectors = offset / SECTOR..end.div_ceil(SECTOR);
+        let settled = self.disk.there.range(sectors.clone());
+        for (sector, content) in settled.chain(self.through.range(sectors)) {
             let bytes = self.disk.written(*content)?;
             let start = sector * SECTOR;
             let (from, to) = (offset.max(start), end.min(start + SECTOR));
@@ -114,6 +131,13 @@ impl Content for View<'_> {
                 .copy_from_slice(&bytes[(from - start) as usize..(to - start) as usize]);
         }
         Ok(())
+    }
+
+    fn holds(&self, bytes: Range<u64>) -> io::Result<bool> {
+        let sectors = bytes.start / SECTOR..bytes.end.div_ceil(SECTOR);
+        let changed =
+            [&self.disk.there, self.through].iter().any(|map| map.range(sectors.clone()).next().is_some());
+        Ok(changed || self.disk.base.holds(bytes)?)
     }
 }
 
@@ -134,6 +158,10 @@ impl<'a> Part<'a> {
 impl Content for Part<'_> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.whole.read_at(buffer, self.offset + offset)
+    }
+
+    fn holds(&self, bytes: Range<u64>) -> io::Result<bool> {
+        self.whole.holds(self.offset + bytes.start..self.offset + bytes.end)
     }
 }
 

@@ -187,9 +187,12 @@ pub(super) fn extract(from: &dyn Content, length: u64, to: &std::path::Path) -> 
     use std::os::unix::fs::FileExt;
     let file = fs::File::create(to).with_context(|| format!("creating {}", to.display()))?;
     file.set_len(length)?;
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; 64 << 10];
     for offset in (0..length).step_by(buffer.len()) {
         let part = (length - offset).min(buffer.len() as u64) as usize;
+        if !from.holds(offset..offset + part as u64)? {
+            continue;
+        }
         from.read_at(&mut buffer[..part], offset)?;
         if buffer[..part].iter().any(|byte| *byte != 0) {
             file.write_all_at(&buffer[..part], offset)?;

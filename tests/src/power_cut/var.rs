@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -41,12 +41,18 @@ pub(super) fn look(
 ) -> Result<Result<StateFound, String>> {
     let image = folder.join("var");
     extract(content, area.end - area.start, &image)?;
-    let checked = Command::new("e2fsck").args(["-f", "-p"]).arg(&image).output();
-    let checked = checked.context("cannot run e2fsck")?;
+    let check =
+        |how: &[&str]| Command::new("e2fsck").args(how).arg(&image).output().context("cannot run e2fsck");
     // 0: nothing was wrong, or the journal was all there was to do; 1: mended.
-    if !matches!(checked.status.code(), Some(0 | 1)) {
+    let mended = |checked: &Output| matches!(checked.status.code(), Some(0 | 1));
+    // As dist/dracut/90upright/mount-state.sh does it.
+    let mut checked = check(&["-p"])?;
+    if !mended(&checked) {
+        checked = check(&["-f", "-y"])?;
+    }
+    if !mended(&checked) {
         let said = String::from_utf8_lossy(&checked.stdout).trim().replace('\n', "; ");
-        return Ok(Err(format!("e2fsck cannot mend the state partition by itself: {said}")));
+        return Ok(Err(format!("e2fsck cannot mend the state partition: {said}")));
     }
     for (path, expected) in KEPT {
         let found = cat(&image, &place_of(path))?;
