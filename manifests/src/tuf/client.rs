@@ -354,9 +354,9 @@ impl Client {
     fn finish_root(&mut self) -> Result<(), TufError> {
         // 5.3.10
         self.trusted.check_root(self.now).map_err(|problem| TufError::new("root.json", problem))?;
-        // 5.3.11: a role whose keys were rotated is recognised by stored documents that its present keys have
-        // not signed. Unlike a comparison of the old root with the new, that also holds when power
-        // went after the new root was kept.
+        // 5.3.11: a role whose keys were rotated is recognised by stored documents that name others as their
+        // signers. Unlike a comparison of the old root with the new, that also holds when power went
+        // after the new root was kept.
         let timestamp = self.restore("timestamp.json", Trusted::restore_timestamp)?;
         let snapshot = self.restore("snapshot.json", Trusted::restore_snapshot)?;
         if !(timestamp && snapshot) {

@@ -50,6 +50,17 @@ impl<T: Body> Document<T> {
         role.verify(keys, &self.envelope.signed.canonical(), self.envelope.signatures())
     }
 
+    /// Like [`Document::verify`], whatever ids the signatures go by.
+    pub(super) fn verify_under_any_id(
+        &self,
+        keys: &BTreeMap<KeyId, TufKey>,
+        role: &RoleKeys,
+    ) -> Result<(), ThresholdError> {
+        let signatures = self.envelope.signatures().map(|(_, signature)| signature);
+        let pairs = signatures.flat_map(|signature| role.keyids.iter().map(move |id| (id, signature)));
+        role.verify(keys, &self.envelope.signed.canonical(), pairs)
+    }
+
     /// How many of `role`'s keys it names as its signers, whether these have signed or not.
     pub fn claims(&self, role: &RoleKeys) -> usize {
         let signers: BTreeSet<_> = self.envelope.signatures().map(|(id, _)| id).collect();

@@ -83,6 +83,77 @@ fn a_damaged_copy_that_nothing_depends_on_is_fetched_again() {
     assert_eq!(host.stored.get("targets.json"), good.as_ref());
 }
 
+/// Another digit in place of the first one after `mark`.
+fn flip_digit(bytes: &mut [u8], mark: &str) {
+    let at = bytes.windows(mark.len()).position(|window| window == mark.as_bytes()).unwrap() + mark.len();
+    bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
+}
+
+#[test]
+fn a_damaged_key_id_in_what_is_stored_opens_no_way_back() {
+    let mut repository = Repository::new();
+    let old = repository.served["timestamp.json"].clone();
+    repository.publish();
+    let good = Host::following(&repository);
+    repository.served.insert("timestamp.json".into(), old);
+    for name in ["timestamp.json", "snapshot.json"] {
+        let mut host = good.clone();
+        flip_digit(host.stored.get_mut(name).unwrap(), "\"keyid\": \"");
+        assert_eq!(host.refresh(&repository).unwrap_err().kind(), Kind::Rollback, "{name}");
+    }
+}
+
+#[test]
+fn stored_targets_with_a_damaged_digit_are_fetched_again_as_the_snapshot_lists_them() {
+    let mut repository = Repository::new();
+    repository.publish();
+    let good = Host::following(&repository);
+    for mark in ["\"sig\": \"", "\"version\": ", "\"expires\": \"20", "\"keyid\": \""] {
+        let mut host = good.clone();
+        flip_digit(host.stored.get_mut("targets.json").unwrap(), mark);
+        host.refresh(&repository).unwrap();
+        assert_eq!(host.stored, good.stored, "{mark}");
+        assert_eq!(host.requests.last().map(String::as_str), Some("2.targets.json"), "{mark}");
+    }
+}
+
+#[test]
+fn of_keys_with_a_threshold_those_that_stay_do_not_make_a_rotation_damage() {
+    let mut repository = Repository::new();
+    repository.appoint("timestamp", &[4, 5], 2);
+    repository.publish_root();
+    repository.publish();
+    let mut host = Host::following(&repository);
+    // One of two is replaced: what the other has signed as well is left over, not damaged.
+    repository.appoint("timestamp", &[4, 6], 2);
+    repository.publish_root();
+    repository.timestamp.header.version = 0;
+    repository.publish_timestamp();
+    host.refresh(&repository).unwrap();
+    assert_eq!(host.version("timestamp.json"), Some(1));
+}
+
+#[test]
+fn a_stored_snapshot_that_has_expired_is_not_used_again() {
+    let mut repository = Repository::new();
+    repository.snapshot.header.expires = now() + days(1);
+    repository.publish_snapshot();
+    let mut host = Host::following(&repository);
+    let error = host.refresh_at(&repository, now() + days(2)).unwrap_err();
+    assert_eq!((error.document.as_str(), error.kind()), ("2.snapshot.json", Kind::Expired));
+}
+
+#[test]
+fn a_stored_snapshot_other_than_the_listed_one_is_fetched_again() {
+    let mut repository = Repository::new();
+    let mut host = Host::following(&repository);
+    // As validly signed, and of the same version.
+    repository.snapshot.header.expires = now() + days(29);
+    let good = host.stored.insert("snapshot.json".into(), signed(&repository.snapshot, &[3]));
+    host.refresh(&repository).unwrap();
+    assert_eq!(host.stored.get("snapshot.json"), good.as_ref());
+}
+
 #[test]
 fn a_stored_root_that_was_tampered_with_is_refused() {
     let repository = Repository::new();
