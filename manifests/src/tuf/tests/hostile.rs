@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::repository::*;
-use crate::tuf::schema::{Root, Snapshot, Targets, Timestamp};
-use crate::tuf::{Document, Kind, Summary};
+use crate::tuf::schema::{HashError, Hashes, Root, Snapshot, Targets, Timestamp};
+use crate::tuf::{Document, Kind, Problem, Summary};
 
 const NAMES: [&str; 4] = ["1.root.json", "timestamp.json", "1.snapshot.json", "1.targets.json"];
 
@@ -41,6 +41,38 @@ fn malformed_documents_are_refused() {
         repository.served.insert("timestamp.json".into(), bent.into_bytes());
         let error = Host::default().refresh(&repository).unwrap_err();
         assert_eq!(error.kind(), Kind::Malformed, "{to:.60}: {error}");
+    }
+}
+
+#[test]
+fn a_hash_of_an_unknown_algorithm_vouches_for_nothing() {
+    let mut repository = Repository::new();
+    let unknown = Hashes([("md5".to_owned(), "00".repeat(16))].into());
+    repository.timestamp.meta.get_mut("snapshot.json").unwrap().hashes = Some(unknown);
+    repository.serve_timestamp();
+    let error = Host::default().refresh(&repository).unwrap_err();
+    assert_eq!(error.problem, Problem::Hash(HashError::Unknown));
+}
+
+#[test]
+fn a_role_that_needs_no_signature_or_lists_a_key_twice_is_refused() {
+    for (seeds, threshold) in [(&[4][..], 0), (&[4, 4], 1)] {
+        let mut repository = Repository::new();
+        let mut host = Host::following(&repository);
+        repository.appoint("timestamp", seeds, threshold);
+        repository.publish_root();
+        let error = host.refresh(&repository).unwrap_err();
+        assert_eq!((error.document.as_str(), error.kind()), ("2.root.json", Kind::Malformed), "{error}");
+
+        let mut repository = Repository::new();
+        let mut host = Host::following(&repository);
+        repository.delegate("targets", "team", &["*"], false, 9);
+        let delegations = repository.targets.get_mut("targets").unwrap().delegations.as_mut().unwrap();
+        let role = &mut delegations.roles[0].keys;
+        (role.keyids, role.threshold) = (vec![role.keyids[0].clone(); seeds.len()], threshold);
+        repository.publish();
+        let error = host.refresh(&repository).unwrap_err();
+        assert_eq!((error.document.as_str(), error.kind()), ("2.targets.json", Kind::Malformed), "{error}");
     }
 }
 
