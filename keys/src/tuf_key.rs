@@ -107,11 +107,18 @@ impl TufKey {
     }
 
     /// What makes two keys the same key, whatever ids they go by: their material in a single spelling.
+    ///
+    /// The text of a key has many spellings, so those that can be verified with are read first. Others verify nothing.
     pub fn material(&self) -> String {
-        match self.as_ed25519() {
-            Some(key) => key.to_string(),
-            None => self.keyval.public.split_ascii_whitespace().collect(),
-        }
+        let read = match self.keytype.as_str() {
+            "ed25519" => self.as_ed25519().map(|key| key.to_string()),
+            #[cfg(feature = "ecdsa")]
+            "ecdsa" | "ecdsa-sha2-nistp256" => ecdsa::material(&self.keyval.public),
+            #[cfg(feature = "rsa")]
+            "rsa" => rsa_pss::material(&self.keyval.public),
+            _ => None,
+        };
+        read.unwrap_or_else(|| self.keyval.public.split_ascii_whitespace().collect())
     }
 }
 
@@ -121,16 +128,25 @@ mod ecdsa {
 
     use p256::ecdsa::signature::Verifier;
     use p256::ecdsa::{DerSignature, VerifyingKey};
-    use p256::pkcs8::DecodePublicKey;
+    use p256::pkcs8::{DecodePublicKey, EncodePublicKey};
 
     use crate::hex;
     use crate::signature::VerifyError;
 
     pub(super) fn verify(key: &str, bytes: &[u8], signature: &str) -> Result<(), VerifyError> {
-        let key = VerifyingKey::from_public_key_pem(key.trim()).map_err(|_| VerifyError::Key)?;
+        let key = read(key).ok_or(VerifyError::Key)?;
         let signature = hex::decode(signature).ok_or(VerifyError::Invalid)?;
         let signature = DerSignature::from_bytes(&signature).map_err(|_| VerifyError::Invalid)?;
         key.verify(bytes, &signature).map_err(|_| VerifyError::Invalid)
+    }
+
+    /// The key as DER, which has one spelling: the point is written uncompressed.
+    pub(super) fn material(key: &str) -> Option<String> {
+        Some(hex::encode(read(key)?.to_public_key_der().ok()?.as_bytes()))
+    }
+
+    fn read(key: &str) -> Option<VerifyingKey> {
+        VerifyingKey::from_public_key_pem(key.trim()).ok()
     }
 }
 
@@ -139,7 +155,7 @@ mod rsa_pss {
     //! RSASSA-PSS with SHA-256 and MGF1, a salt as long as the hash, keys of 2048 to 4096 bits.
 
     use rsa::RsaPublicKey;
-    use rsa::pkcs8::DecodePublicKey;
+    use rsa::pkcs8::{DecodePublicKey, EncodePublicKey};
     use rsa::pss::{Signature, VerifyingKey};
     use rsa::signature::Verifier;
     use rsa::traits::PublicKeyParts;
@@ -149,13 +165,22 @@ mod rsa_pss {
     use crate::signature::VerifyError;
 
     pub(super) fn verify(key: &str, bytes: &[u8], signature: &str) -> Result<(), VerifyError> {
-        let key = RsaPublicKey::from_public_key_pem(key.trim()).map_err(|_| VerifyError::Key)?;
+        let key = read(key).ok_or(VerifyError::Key)?;
         if !(256..=512).contains(&key.size()) {
             return Err(VerifyError::Key);
         }
         let signature = hex::decode(signature).ok_or(VerifyError::Invalid)?;
         let signature = Signature::try_from(signature.as_slice()).map_err(|_| VerifyError::Invalid)?;
         VerifyingKey::<Sha256>::new(key).verify(bytes, &signature).map_err(|_| VerifyError::Invalid)
+    }
+
+    /// The key as DER, which has one spelling.
+    pub(super) fn material(key: &str) -> Option<String> {
+        Some(hex::encode(read(key)?.to_public_key_der().ok()?.as_bytes()))
+    }
+
+    fn read(key: &str) -> Option<RsaPublicKey> {
+        RsaPublicKey::from_public_key_pem(key.trim()).ok()
     }
 }
 
@@ -178,5 +203,52 @@ mod tests {
         let [lower, upper] = [digits.to_owned(), digits.to_uppercase()].map(TufKey::ed25519);
         assert_ne!(lower, upper);
         assert_eq!(lower.material(), upper.material());
+    }
+
+    #[cfg(any(feature = "ecdsa", feature = "rsa"))]
+    fn foreign(keytype: &str, public: &str) -> TufKey {
+        TufKey { keytype: keytype.into(), ..TufKey::ed25519(public.into()) }
+    }
+
+    /// A curve's point can be written as one coordinate or as two, and PEM may follow other text.
+    #[cfg(feature = "ecdsa")]
+    #[test]
+    fn one_key_over_p256_in_two_spellings_is_one_key() {
+        let compressed = "-----BEGIN PUBLIC KEY-----\n\
+            MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgADmGeI4brmKboizIC4EWBSs8pKR8qC\n\
+            MoQHP7HlXfMpr98=\n\
+            -----END PUBLIC KEY-----";
+        let whole = "-----BEGIN PUBLIC KEY-----\n\
+            MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEmGeI4brmKboizIC4EWBSs8pKR8qC\n\
+            MoQHP7HlXfMpr99rD0cBxTs0FekYf0Eumx6N+6/OZrvrBntKRgN0LrllfQ==\n\
+            -----END PUBLIC KEY-----";
+        let material = foreign("ecdsa", whole).material();
+        assert!(!material.contains("BEGIN"), "{material}");
+        for (keytype, text) in [
+            ("ecdsa", compressed.to_owned()),
+            ("ecdsa-sha2-nistp256", compressed.to_owned()),
+            ("ecdsa", format!("a comment\n{whole}\n")),
+        ] {
+            assert_eq!(foreign(keytype, &text).material(), material, "{text}");
+        }
+    }
+
+    #[cfg(feature = "rsa")]
+    #[test]
+    fn one_rsa_key_in_two_spellings_is_one_key() {
+        let text = "-----BEGIN PUBLIC KEY-----\n\
+            MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA0lZOstoSkv3p75THFKQo\n\
+            QXIsaGLd0NpxASw3IeVC4y6lK56EDn3DrPQBkNOaroTLqpNyMygL5f27RpcPP0kF\n\
+            k00S7wttuYI0PPpUgH/GeIj3E1CYZuNihE5CfnP1AeEO/G6Tst2GTKGzg3LqK8Gy\n\
+            IX11UIizHhlvwuMMDf7BPrdJfo0+husZcGWYu6ODbKNaUlfAhswCK9JNnARzEufM\n\
+            Hd4ye3/j6qbqV2jjmSs+Eyfmz0g/6KsAFTmjYw21E9SmbZx0DuHEf6gbxmjnjyoK\n\
+            2xNRI1nLVhinIEz9xtXJNXg4Cq81913QwgEiENax460Pz1j6vGvYqkmUck/D6B5R\n\
+            PwIDAQAB\n\
+            -----END PUBLIC KEY-----";
+        let material = foreign("rsa", text).material();
+        assert!(!material.contains("BEGIN"), "{material}");
+        for text in [format!("a comment\n{text}\n"), text.replace('\n', "\r\n")] {
+            assert_eq!(foreign("rsa", &text).material(), material, "{text}");
+        }
     }
 }
