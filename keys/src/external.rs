@@ -71,7 +71,9 @@ impl ExternalSigner {
         if !status.success() {
             let errors = errors.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
             let stderr = String::from_utf8_lossy(&errors);
-            let stderr = stderr.lines().last().unwrap_or("it wrote no reason").chars().take(200).collect();
+            let line = stderr.lines().last().unwrap_or("it wrote no reason");
+            // Whoever reads this does so on a terminal.
+            let stderr = line.chars().filter(|c| !c.is_control()).take(200).collect();
             return Err(SignError::Failed { command: self.program.clone(), status, stderr });
         }
         Ok(output)
@@ -107,8 +109,9 @@ fn parse(output: &[u8]) -> Option<Signature> {
     if let Ok(signature) = Signature::try_from(output) {
         return Some(signature);
     }
-    let text = std::str::from_utf8(output).ok()?.trim();
-    text.parse().ok().or_else(|| Signature::try_from(Base64::decode_vec(text).ok()?.as_slice()).ok())
+    // `base64` and others break lines within a signature.
+    let text: String = std::str::from_utf8(output).ok()?.split_ascii_whitespace().collect();
+    text.parse().ok().or_else(|| Signature::try_from(Base64::decode_vec(&text).ok()?.as_slice()).ok())
 }
 
 impl Signer for ExternalSigner {
@@ -149,6 +152,7 @@ mod tests {
         for script in [
             format!("cat >/dev/null; echo {signature}"),
             format!("echo {base64}"),
+            format!("echo {} {}; echo {}", &base64[..10], &base64[10..76], &base64[76..]),
             format!("cat >/dev/null; printf '{octal}'"),
         ] {
             assert_eq!(signer(&script).sign(&bytes).unwrap(), signature, "{script}");
@@ -171,6 +175,24 @@ mod tests {
             assert!(matches!(error, SignError::TimedOut { .. }), "{script}: {error}");
             assert!(started.elapsed() < Duration::from_secs(60), "{script}");
         }
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_gone_afterwards() {
+        let number = tempfile::NamedTempFile::new().unwrap();
+        let script = format!("echo $$ > {}; exec sleep 600", number.path().display());
+        let error = signer(&script).within(Duration::from_secs(5)).sign(b"x").unwrap_err();
+        assert!(matches!(error, SignError::TimedOut { .. }), "{error}");
+        let number = std::fs::read_to_string(number.path()).unwrap();
+        assert!(!number.trim().is_empty(), "it had not started yet");
+        let process = std::path::Path::new("/proc").join(number.trim());
+        assert!(!process.exists(), "{} still runs", process.display());
+    }
+
+    #[test]
+    fn what_a_command_complains_of_cannot_move_the_cursor() {
+        let error = signer(r"printf '\033[2Jno token\007' >&2; exit 3").sign(b"x").unwrap_err();
+        assert!(error.to_string().ends_with("failed (exit status: 3): [2Jno token"), "{error}");
     }
 
     #[test]
