@@ -2,14 +2,22 @@
 //!
 //! So a PKCS#11 token, a cloud KMS or Vault signs without being linked in. Nothing the command says is
 //! believed: its output is bounded, and the signature is verified before it is used.
+//!
+//! Without a terminal, such as in CI, the command has a process group of its own, which is killed as a whole when the time is
+//! up. With one it stays in the group that the terminal listens to: it may have to ask a person for a PIN, and a process of
+//! another group that reads the terminal is stopped. Then the command alone is killed, and what it left behind is
+//! the person's, who sees it.
 
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64ct::{Base64, Encoding};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::public::PublicKey;
 use crate::signature::Signature;
@@ -45,16 +53,16 @@ impl ExternalSigner {
         Self { limit, ..self }
     }
 
-    fn run(&self, bytes: &[u8]) -> Result<Vec<u8>, SignError> {
+    /// What the command writes; `apart` from the group of this process, or within it.
+    fn run(&self, bytes: &[u8], apart: bool) -> Result<Vec<u8>, SignError> {
         let failed = |source| SignError::Command { command: self.program.clone(), source };
         let started = Instant::now();
-        let mut child = Command::new(&self.program)
-            .args(&self.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if apart {
+            command.process_group(0);
+        }
+        let mut child = command.spawn().map_err(failed)?;
         // Each pipe has its own thread, so that neither side waits for the other to read first. They are not waited for: a
         // process that the command left behind may hold the pipes for ever.
         let (output, errors) = (drain(child.stdout.take()), drain(child.stderr.take()));
@@ -64,8 +72,7 @@ impl ExternalSigner {
         let output = output.recv_timeout(self.limit).ok();
         let status = output.as_ref().map(|_| self.wait(&mut child, started)).transpose().map_err(failed)?;
         let (Some(output), Some(status)) = (output, status.flatten()) else {
-            let _ = child.kill();
-            let _ = child.wait();
+            stop(&mut child, apart);
             return Err(SignError::TimedOut { command: self.program.clone(), limit: self.limit });
         };
         if !status.success() {
@@ -88,6 +95,20 @@ impl ExternalSigner {
             }
         }
     }
+}
+
+/// Kills a command that has not been waited for, so that its number is still its own, with its group if it has one.
+fn stop(child: &mut Child, apart: bool) {
+    if apart {
+        let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Whether a person can be asked at the terminal of this process.
+fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
 }
 
 /// The first [`MAX_OUTPUT`] bytes; the rest is read and dropped, so that the writer is not stopped.
@@ -120,7 +141,7 @@ impl Signer for ExternalSigner {
     }
 
     fn sign(&self, bytes: &[u8]) -> Result<Signature, SignError> {
-        let output = self.run(bytes)?;
+        let output = self.run(bytes, !has_terminal())?;
         let command = self.program.clone();
         let Some(signature) = parse(&output) else {
             return Err(SignError::Output { command, length: output.len() });
@@ -179,14 +200,33 @@ mod tests {
 
     #[test]
     fn a_command_that_hangs_is_gone_afterwards() {
-        let number = tempfile::NamedTempFile::new().unwrap();
-        let script = format!("echo $$ > {}; exec sleep 600", number.path().display());
-        let error = signer(&script).within(Duration::from_secs(5)).sign(b"x").unwrap_err();
-        assert!(matches!(error, SignError::TimedOut { .. }), "{error}");
-        let number = std::fs::read_to_string(number.path()).unwrap();
-        assert!(!number.trim().is_empty(), "it had not started yet");
-        let process = std::path::Path::new("/proc").join(number.trim());
-        assert!(!process.exists(), "{} still runs", process.display());
+        // One process, one that waits for another, one that leaves another with its output.
+        let alone = "echo $$ > F; exec sleep 600";
+        let parent = "echo $$ > F; sleep 600 & echo $! >> F; wait";
+        let orphaned = "sleep 600 & echo $! > F";
+        for (script, apart) in [(alone, true), (alone, false), (parent, true), (orphaned, true)] {
+            let numbers = tempfile::NamedTempFile::new().unwrap();
+            let script = script.replace('F', &numbers.path().display().to_string());
+            let error = signer(&script).within(Duration::from_secs(2)).run(b"x", apart).unwrap_err();
+            assert!(matches!(error, SignError::TimedOut { .. }), "{script}: {error}");
+            let numbers = std::fs::read_to_string(numbers.path()).unwrap();
+            assert!(!numbers.is_empty(), "{script}: it had not started yet");
+            for number in numbers.lines() {
+                assert!(is_gone(number), "{script}: {number} still runs");
+            }
+        }
+    }
+
+    /// Whether a process ends: one whose parent has ended is somebody else's to wait for.
+    fn is_gone(number: &str) -> bool {
+        let runs = || {
+            let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with('Z'))
+        };
+        (0..500).any(|_| {
+            thread::sleep(POLL);
+            !runs()
+        })
     }
 
     #[test]
