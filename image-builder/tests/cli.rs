@@ -113,6 +113,18 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
+fn a_passphrase_on_the_command_line_is_not_repeated() {
+    let shop = Shop::new();
+    let output = shop.run(&["--passphrase", "hunter2", "refresh"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("--passphrase") && !stderr(&output).contains("hunter2"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn from_a_root_file_system_to_an_audited_repository() {
     let shop = Shop::new();
     let first = shop.json(&["build", &shop.tar("1.tar", "one"), "--version", "1.0"]);

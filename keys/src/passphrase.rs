@@ -50,8 +50,10 @@ pub enum PassphraseSource {
 #[derive(Debug, thiserror::Error)]
 pub enum PassphraseError {
     /// The text names no source.
-    #[error("{0:?} is not a source of a passphrase: expected fd:N, file:PATH or env:NAME")]
-    Source(String),
+    ///
+    /// The text is not repeated: it may be the passphrase itself, and messages end up in logs.
+    #[error("not a source of a passphrase: expected fd:N, file:PATH or env:NAME")]
+    Source,
     /// The source cannot be read.
     #[error("cannot read the passphrase from {from}: {source}")]
     Read {
@@ -66,6 +68,12 @@ pub enum PassphraseError {
     /// Nothing in it.
     #[error("the passphrase from {0} is empty")]
     Empty(PassphraseSource),
+    /// Longer than any other program would take, or cut short: it would open nothing that it is meant to open.
+    #[error("the passphrase from {0} has more than {MAX_LENGTH} bytes")]
+    TooLong(PassphraseSource),
+    /// Other programs end a passphrase at a NUL.
+    #[error("the passphrase from {0} has a NUL in it, at which other programs would end it")]
+    Nul(PassphraseSource),
 }
 
 impl PassphraseSource {
@@ -82,16 +90,22 @@ impl PassphraseSource {
         };
         let end = bytes.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(bytes.len());
         bytes.truncate(end);
-        match bytes.is_empty() {
-            true => Err(PassphraseError::Empty(self.clone())),
+        if bytes.is_empty() {
+            return Err(PassphraseError::Empty(self.clone()));
+        }
+        if bytes.len() as u64 > MAX_LENGTH {
+            return Err(PassphraseError::TooLong(self.clone()));
+        }
+        match bytes.contains(&0) {
+            true => Err(PassphraseError::Nul(self.clone())),
             false => Ok(Passphrase(bytes)),
         }
     }
 
     fn first_bytes(&self, path: PathBuf) -> Result<Zeroizing<Vec<u8>>, PassphraseError> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LENGTH as usize));
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LENGTH as usize + 1));
         File::open(path)
-            .and_then(|file| file.take(MAX_LENGTH).read_to_end(&mut bytes))
+            .and_then(|file| file.take(MAX_LENGTH + 1).read_to_end(&mut bytes))
             .map_err(|source| PassphraseError::Read { from: self.clone(), source })?;
         Ok(bytes)
     }
@@ -101,7 +115,7 @@ impl FromStr for PassphraseSource {
     type Err = PassphraseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || PassphraseError::Source(text.chars().take(80).collect());
+        let bad = || PassphraseError::Source;
         match text.split_once(':') {
             Some(("fd", number)) => number.parse().map(Self::Descriptor).map_err(|_| bad()),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
@@ -160,7 +174,23 @@ mod tests {
     }
 
     #[test]
+    fn a_passphrase_that_would_be_cut_short_is_an_error() {
+        let longest = [vec![b'x'; 4096], b"\n".to_vec()].concat();
+        let file = holding(&longest);
+        assert_eq!(PassphraseSource::File(file.path().into()).read().unwrap().as_bytes().len(), 4096);
+        let file = holding(&vec![b'x'; 4097]);
+        assert!(matches!(
+            PassphraseSource::File(file.path().into()).read(),
+            Err(PassphraseError::TooLong(_))
+        ));
+        let file = holding(b"correct\0horse\n");
+        assert!(matches!(PassphraseSource::File(file.path().into()).read(), Err(PassphraseError::Nul(_))));
+    }
+
+    #[test]
     fn it_is_never_shown() {
+        let error = "hunter2".parse::<PassphraseSource>().unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
         assert_eq!(format!("{:?}", Passphrase::from("secret")), "Passphrase(..)");
     }
 }

@@ -145,7 +145,11 @@ fn mistakes_are_named_in_one_line() {
         let error = refused(folder, arguments);
         assert!(error.contains(expected) && error.lines().count() == 1, "{arguments:?}: {error}");
     }
+    let both = keys(folder, &["new", "y.pem", "--passphrase", "fd:0", "--unencrypted"]);
+    assert!(String::from_utf8(both.stderr).unwrap().contains("cannot be used with"));
     for usage in [&["new", "y.pem"][..], &["new", "y.pem", "--passphrase", "hunter2"]] {
-        assert_eq!(keys(folder, usage).status.code(), Some(2), "{usage:?}");
+        let output = keys(folder, usage);
+        assert_eq!(output.status.code(), Some(2), "{usage:?}");
+        assert!(!String::from_utf8(output.stderr).unwrap().contains("hunter2"));
     }
 }
