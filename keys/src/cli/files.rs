@@ -1,7 +1,7 @@
 //! Reading and writing the commands' files.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,8 @@ pub(super) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Writes a file whole or not at all; to standard output for `-`.
+/// Writes a file whole or not at all, durably; to standard output for `-`. A link that somebody left where it is written
+/// aside is not followed.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if path == "-" {
         return io::stdout().write_all(bytes).context("cannot write to standard output");
@@ -52,11 +53,17 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut name: OsString = path.file_name().context("the output has no file name")?.to_owned();
     name.push(".new");
     let aside = path.with_file_name(name);
+    let folder = path.parent().filter(|folder| *folder != "").unwrap_or(Path::new("."));
     let written = || -> io::Result<()> {
-        let mut file = File::create(&aside)?;
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&aside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&aside, path)
+        fs::rename(&aside, path)?;
+        File::open(folder)?.sync_all()
     };
     written().with_context(|| format!("cannot write {}", path.display()))
 }
@@ -70,4 +77,21 @@ pub(super) fn load_keys(paths: &[PathBuf], sources: &[PassphraseSource]) -> anyh
     let passphrase = |i: usize| passphrases.get(i).or(passphrases.first());
     let load = |(i, path): (usize, &PathBuf)| Ok(KeyPair::load(path, passphrase(i))?);
     paths.iter().enumerate().map(load).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_beside_the_output_leads_no_write_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, aside, precious] = ["out", "out.new", "precious"].map(|name| folder.path().join(name));
+        fs::write(&precious, "precious").unwrap();
+        std::os::unix::fs::symlink(&precious, &aside).unwrap();
+        write(&path, b"bytes").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"bytes");
+        assert!(path.symlink_metadata().unwrap().is_file());
+        assert_eq!(fs::read(&precious).unwrap(), b"precious");
+    }
 }
