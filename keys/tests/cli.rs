@@ -153,3 +153,112 @@ fn mistakes_are_named_in_one_line() {
         assert!(!String::from_utf8(output.stderr).unwrap().contains("hunter2"));
     }
 }
+
+/// A root of `version` that appoints the keys in `files`, all of which must sign.
+fn root(folder: &Path, version: u64, files: &[&str]) -> String {
+    let mut keys = serde_json::Map::new();
+    for file in files {
+        let shown = done(folder, &["show", file, "--json"]);
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        keys.insert(shown["id"].as_str().unwrap().to_owned(), shown["tuf"].clone());
+    }
+    let role = serde_json::json!({"keyids": keys.keys().collect::<Vec<_>>(), "threshold": files.len()});
+    let body = serde_json::json!({
+        "_type": "root", "version": version, "expires": "2030-01-01T00:00:00Z",
+        "keys": keys, "roles": {"root": role, "targets": role},
+    });
+    serde_json::json!({"signatures": [], "signed": body}).to_string()
+}
+
+#[test]
+fn a_new_root_is_signed_by_the_old_keys_and_its_own_and_comes_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for name in ["old.pem", "new.pem", "other.pem"] {
+        done(folder, &["new", name, "--unencrypted"]);
+    }
+    fs::write(folder.join("1.json"), root(folder, 1, &["old.pem"])).unwrap();
+    fs::write(folder.join("2.json"), root(folder, 2, &["new.pem"])).unwrap();
+    let sign = |file: &str, keys: &[&str], output: &str| {
+        let given = keys.iter().flat_map(|key| ["--key", *key]);
+        let arguments = ["sign", file, "--root", "1.json", "--output", output].into_iter().chain(given);
+        let output = self::keys(folder, &arguments.collect::<Vec<_>>());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = sign("2.json", &["old.pem"], "by-old.json");
+    for line in ["changes: role root: key ", " may sign from now on", " may not sign any more"] {
+        assert!(said.contains(line), "{said}");
+    }
+    assert!(!said.contains("WARNING"), "{said}");
+    assert!(sign("2.json", &["other.pem"], "x.json").contains("WARNING: nobody asks for a signature of "));
+    // One side alone is not enough, whichever it is.
+    sign("2.json", &["new.pem"], "by-new.json");
+    for (file, by) in [("by-new.json", "the given root"), ("by-old.json", "the document itself")] {
+        let error = refused(folder, &["combine", file, "--root", "1.json", "--output", "x.json"]);
+        assert!(
+            error.contains(&format!("0 of the 1 signatures needed are valid, according to {by}")),
+            "{error}"
+        );
+    }
+    done(folder, &["combine", "by-old.json", "by-new.json", "--root", "1.json", "--output", "both.json"]);
+    // No host that trusts version 2 would take another version 2, an older one, or the one after the next.
+    fs::write(folder.join("4.json"), root(folder, 4, &["new.pem"])).unwrap();
+    for (document, trusted) in [("both.json", "both.json"), ("1.json", "2.json"), ("4.json", "2.json")] {
+        for arguments in [
+            &["combine", document, "--root", trusted, "--output", "x.json"][..],
+            &["sign", document, "--root", trusted, "--key", "new.pem", "--output", "x.json"],
+        ] {
+            let error = refused(folder, arguments);
+            assert!(error.contains("does not follow version 2, which is trusted"), "{arguments:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn nobody_signs_a_key_under_the_id_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for name in ["trusted.pem", "other.pem"] {
+        done(folder, &["new", name, "--unencrypted"]);
+    }
+    let public = |name: &str| done(folder, &["show", name, "--format", "hex"]).trim().to_owned();
+    let swapped = root(folder, 2, &["trusted.pem"]).replace(&public("trusted.pem"), &public("other.pem"));
+    fs::write(folder.join("2.json"), &swapped).unwrap();
+    let error = refused(folder, &["sign", "2.json", "--key", "trusted.pem"]);
+    assert!(
+        error.contains("the document has another key under the id ") && error.lines().count() == 1,
+        "{error}"
+    );
+    assert_eq!(fs::read_to_string(folder.join("2.json")).unwrap(), swapped);
+}
+
+#[test]
+fn a_teams_document_is_counted_against_who_delegates_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for name in ["targets.pem", "team.pem"] {
+        done(folder, &["new", name, "--unencrypted"]);
+    }
+    fs::write(folder.join("root.json"), root(folder, 1, &["targets.pem"])).unwrap();
+    let id = done(folder, &["show", "team.pem", "--format", "id"]).trim().to_owned();
+    let key: serde_json::Value =
+        serde_json::from_str(&done(folder, &["show", "team.pem", "--format", "tuf"])).unwrap();
+    let targets = |delegations: serde_json::Value| {
+        let body =
+            serde_json::json!({"_type": "targets", "version": 1, "targets": {}, "delegations": delegations});
+        serde_json::json!({"signatures": [], "signed": body}).to_string()
+    };
+    let role = serde_json::json!({
+        "name": "beta", "keyids": [id], "threshold": 1, "terminating": true, "paths": ["*"],
+    });
+    let delegations = serde_json::json!({"keys": {&id: key}, "roles": [role]});
+    fs::write(folder.join("targets.json"), targets(delegations)).unwrap();
+    fs::write(folder.join("beta.json"), targets(serde_json::json!({"keys": {}, "roles": []}))).unwrap();
+    let delegator = ["--delegator", "targets.json", "--role", "beta", "--output", "out.json"];
+    let error = refused(folder, &[&["combine", "beta.json"][..], &delegator].concat());
+    assert!(error.contains("0 of the 1 signatures needed are valid, according to the delegator"), "{error}");
+    done(folder, &["sign", "beta.json", "--key", "team.pem"]);
+    done(folder, &[&["combine", "beta.json"][..], &delegator].concat());
+    let error = refused(folder, &["combine", "beta.json", "--root", "root.json", "--output", "out.json"]);
+    assert!(error.contains("name who delegates to it with --delegator and --role"), "{error}");
+}

@@ -110,7 +110,7 @@ fn what_writes_much_can_be_cut_off_by_its_reader() -> Result<()> {
         assert_eq!(ended.code(), Some(0), "{name}");
     }
     let root = fixture.workspace().join("root.json").display().to_string();
-    let combine = ["combine", &root, "--root", &root, "--output", "-"];
+    let combine = ["combine", &root, "--output", "-"];
     for stderr in [closed()?, File::create("/dev/full")?.into()] {
         let ended = program("upright-keys", &combine)?.stdout(Stdio::null()).stderr(stderr).status()?;
         assert_eq!(ended.code(), Some(0));

@@ -15,6 +15,12 @@ pub(super) struct Combine {
     /// Fails unless enough of the keys that this root.json appoints have signed, and of those that a new root appoints
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
+    /// Fails unless enough of the keys have signed that this targets document appoints for --role, a team's
+    #[arg(long, value_name = "FILE", requires = "role", conflicts_with = "root")]
+    delegator: Option<PathBuf>,
+    /// The team's role, by the name that --delegator has for it
+    #[arg(long, value_name = "NAME", requires = "delegator")]
+    role: Option<String>,
     /// Writes the combined document here, - for standard output
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -23,17 +29,23 @@ pub(super) struct Combine {
 impl Combine {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (first, others) = self.files.split_first().context("nothing to combine")?;
+        let authority = self.root.as_deref().or(self.delegator.as_deref());
+        let authority =
+            authority.map(|path| files::read_document(path).map(|document| (path, document))).transpose()?;
         let mut document = files::read_document(first)?;
         for path in others {
             let other = files::read_document(path)?;
             document.combine(other).with_context(|| format!("{} and {}", first.display(), path.display()))?;
         }
-        for line in summary::of(&document) {
+        for line in summary::of(&document)? {
             files::note(&line);
         }
-        if let Some(path) = &self.root {
-            let root = files::read_document(path)?;
-            standing::require(&document, &root).with_context(|| path.display().to_string())?;
+        if let Some((path, authority)) = &authority {
+            let enough = match &self.role {
+                Some(role) => standing::require_delegated(&document, authority, role),
+                None => standing::require(&document, authority),
+            };
+            enough.with_context(|| path.display().to_string())?;
         }
         files::write(&self.output, &document.to_bytes())
     }

@@ -1,7 +1,9 @@
 //! The commands of `upright-keys`, one a file.
 
+mod change;
 mod combine;
 mod files;
+mod identity;
 mod manual;
 mod new;
 mod show;
@@ -23,8 +25,8 @@ Exit codes:
 
 An offline ceremony moves small files between machines:
   upright-keys sign-request staged/2.root.json --output request.json
-  upright-keys sign request.json --key root-1.pem --passphrase file:pass --output one.json
-  upright-keys sign request.json --key root-2.pem --passphrase fd:0 --output two.json
+  upright-keys sign request.json --root root.json --key root-1.pem --passphrase file:pass --output one.json
+  upright-keys sign request.json --root root.json --key root-2.pem --passphrase fd:0 --output two.json
   upright-keys combine one.json two.json --root root.json --output 2.root.json";
 
 /// Makes, shows and uses the keys that sign releases.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::{files, show, summary};
+use super::{change, files, show, standing, summary};
+use crate::envelope::Envelope;
 use crate::external::{ExternalSigner, TIME_LIMIT};
 use crate::passphrase::PassphraseSource;
 use crate::signer::Signer;
@@ -30,6 +31,9 @@ pub(super) struct Sign {
     /// Stops --command when it has not ended after so many seconds
     #[arg(long, value_name = "SECONDS", requires = "command", default_value_t = TIME_LIMIT.as_secs())]
     timeout: u64,
+    /// Says what changes against this trusted root.json, and refuses a root that does not come next after it
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    root: Option<PathBuf>,
     /// Writes the signed document here instead of over FILE, - for standard output
     #[arg(long, value_name = "FILE", conflicts_with = "raw")]
     output: Option<PathBuf>,
@@ -47,13 +51,21 @@ impl Sign {
             return self.sign_raw();
         }
         let mut document = files::read_document(&self.file)?;
-        for line in summary::of(&document) {
+        let root = self.root.as_deref().map(files::read_document).transpose()?;
+        for line in summary::of(&document)? {
             files::note(&line);
+        }
+        if let (Some(root), Some(path)) = (&root, &self.root) {
+            compare(&document, root).with_context(|| path.display().to_string())?;
         }
         let signers = self.signers()?;
         for signer in &signers {
+            let id = signer.public().tuf_id();
             let verb = if self.dry_run { "would sign as" } else { "signs as" };
-            files::note(&format!("{verb} {}", signer.public().tuf_id()));
+            files::note(&format!("{verb} {id}"));
+            if let Some(warning) = standing::stranger(&document, root.as_ref(), &id)? {
+                files::note(&warning);
+            }
         }
         if self.dry_run {
             return Ok(());
@@ -88,4 +100,16 @@ impl Sign {
         }
         Ok(signers)
     }
+}
+
+/// Says what a new root changes; hosts must be able to take it.
+fn compare(document: &Envelope, root: &Envelope) -> anyhow::Result<()> {
+    ensure!(summary::kind(&root.signed)? == "root", "it is no root document");
+    if summary::kind(&document.signed)? == "root" {
+        change::expect_next(&root.signed, &document.signed)?;
+        for line in change::between(&root.signed, &document.signed) {
+            files::note(&line);
+        }
+    }
+    Ok(())
 }

@@ -18,7 +18,7 @@ pub(super) struct SignRequest {
 impl SignRequest {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let request = Envelope::unsigned(files::read_document(&self.file)?.signed);
-        for line in summary::of(&request) {
+        for line in summary::of(&request)? {
             files::note(&line);
         }
         files::write(&self.output, &request.to_bytes())

@@ -1,42 +1,93 @@
-//! Whether enough of the keys that a root document appoints have signed.
+//! Whose signatures a document needs, and whether it has enough of them.
 
-use anyhow::{Context, bail};
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail, ensure};
 
 use super::files::note;
+use super::summary::{items, kind, members};
+use super::{change, identity};
 use crate::envelope::Envelope;
 use crate::json::Json;
-use crate::threshold::{RoleKeys, ThresholdError};
+use crate::threshold::RoleKeys;
 use crate::tuf_key::{KeyId, TufKey};
-
-/// How many of the keys that `root` appoints for the document's role have signed it: as many as are needed, or fewer.
-pub(super) fn of(document: &Envelope, root: &Json) -> anyhow::Result<Result<RoleKeys, ThresholdError>> {
-    let role = document.signed.get("_type").and_then(Json::as_str).context("the document has no _type")?;
-    let Some(appointed) = root.get("roles").and_then(|roles| roles.get(role)) else {
-        bail!(
-            "it appoints nobody for {:?}; it is no root document",
-            role.chars().take(40).collect::<String>()
-        );
-    };
-    let appointed: RoleKeys =
-        serde_json::from_slice(&appointed.canonical()).context("its roles make no sense")?;
-    let keys = root.get("keys").context("it has no keys; it is no root document")?;
-    let keys: std::collections::BTreeMap<KeyId, TufKey> =
-        serde_json::from_slice(&keys.canonical()).context("its keys make no sense")?;
-    let verdict = appointed.verify(&keys, &document.signed.canonical(), document.signatures());
-    Ok(verdict.map(|()| appointed))
-}
 
 /// Fails unless enough keys have signed: of those that `root` appoints and, for a new root, of those that it appoints itself.
 pub(super) fn require(document: &Envelope, root: &Envelope) -> anyhow::Result<()> {
-    let mut authorities = vec![("the given root", &root.signed)];
-    if document.signed.get("_type").and_then(Json::as_str) == Some("root") {
-        authorities.push(("the document itself", &document.signed));
+    let role = kind(&document.signed)?;
+    ensure!(kind(&root.signed)? == "root", "it is no root document");
+    if role == "root" {
+        change::expect_next(&root.signed, &document.signed)?;
     }
-    for (name, authority) in authorities {
-        match of(document, authority).with_context(|| name.to_owned())? {
-            Ok(role) => note(&format!("  signed by the {} keys that {name} asks for", role.threshold)),
-            Err(error) => bail!("{error}, according to {name}; have the others sign the same request"),
-        }
+    let hint = match role {
+        "targets" => "; for a team's document, name who delegates to it with --delegator and --role",
+        _ => "; have the others sign the same request",
+    };
+    count(document, &root.signed, appointed(&root.signed, role), "the given root", hint)?;
+    if role == "root" {
+        count(document, &document.signed, appointed(&document.signed, role), "the document itself", hint)?;
+    }
+    Ok(())
+}
+
+/// Fails unless enough of the keys have signed that `delegator`, a targets document, appoints for `role`.
+pub(super) fn require_delegated(document: &Envelope, delegator: &Envelope, role: &str) -> anyhow::Result<()> {
+    ensure!(kind(&document.signed)? == "targets", "a team signs targets documents alone");
+    let roles = delegator.signed.get("delegations").and_then(|delegations| delegations.get("roles"));
+    let appointed = items(roles).find(|item| item.get("name").and_then(Json::as_str) == Some(role));
+    count(document, &delegator.signed, appointed, "the delegator", "; have the others sign the same request")
+}
+
+/// A line of warning if `id` is none of the keys whose signature hosts would count, as far as can be told.
+pub(super) fn stranger(
+    document: &Envelope,
+    root: Option<&Envelope>,
+    id: &KeyId,
+) -> anyhow::Result<Option<String>> {
+    let role = kind(&document.signed)?;
+    let itself = (role == "root").then_some(&document.signed);
+    let authorities: Vec<_> = itself.into_iter().chain(root.map(|root| &root.signed)).collect();
+    let asks = |authority: &&Json| {
+        let ids = appointed(authority, role).and_then(|role| role.get("keyids"));
+        items(ids).any(|asked| asked.as_str() == Some(id.as_str()))
+    };
+    if authorities.is_empty() || authorities.iter().any(asks) {
+        return Ok(None);
+    }
+    let right = match (role, root) {
+        ("root", None) => "right only if the root before it does, see with --root",
+        ("targets", _) => "right only for a team's document",
+        _ => "no host would count its signature",
+    };
+    Ok(Some(format!("WARNING: nobody asks for a signature of {id} here; {right}")))
+}
+
+/// The keys that a document holds and this program can read.
+pub(super) fn keys(body: &Json) -> BTreeMap<KeyId, TufKey> {
+    let read = |(id, key): (&String, &Json)| {
+        Some((KeyId::from(id.clone()), serde_json::from_slice(&key.canonical()).ok()?))
+    };
+    identity::keys(body).filter_map(read).collect()
+}
+
+fn appointed<'a>(root: &'a Json, role: &str) -> Option<&'a Json> {
+    members(root.get("roles")).find(|(name, _)| *name == role).map(|(_, role)| role)
+}
+
+/// Fails unless enough of the keys of `role` have signed, which `name` appoints.
+fn count(
+    document: &Envelope,
+    authority: &Json,
+    role: Option<&Json>,
+    name: &str,
+    hint: &str,
+) -> anyhow::Result<()> {
+    let role = role.with_context(|| format!("{name} appoints nobody for it"))?;
+    let role: RoleKeys = serde_json::from_slice(&role.canonical())
+        .with_context(|| format!("the roles of {name} make no sense"))?;
+    match role.verify(&keys(authority), &document.signed.canonical(), document.signatures()) {
+        Ok(()) => note(&format!("  signed by the {} keys that {name} asks for", role.threshold)),
+        Err(error) => bail!("{error}, according to {name}{hint}"),
     }
     Ok(())
 }
