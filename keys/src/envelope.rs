@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::json::{Json, JsonError};
 #[cfg(feature = "sign")]
 use crate::signer::{SignError, Signer};
-use crate::tuf_key::KeyId;
+use crate::tuf_key::{KeyId, TufKey};
 
 /// The largest document that is signed, in bytes.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -20,6 +20,15 @@ pub struct Envelope {
     pub signed: Json,
     /// Signatures in hexadecimal digits by key id; one a key.
     pub signatures: BTreeMap<KeyId, String>,
+}
+
+/// Which of two signatures of one key was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The one that is valid.
+    Valid,
+    /// The one that was there: neither is known to be valid.
+    First,
 }
 
 /// Why bytes are not a document that can be signed.
@@ -79,12 +88,40 @@ impl Envelope {
     }
 
     /// Takes over the signatures of `other`, which must have the same body.
-    pub fn combine(&mut self, other: Self) -> Result<(), EnvelopeError> {
+    ///
+    /// Where both have one of the same key, what is kept is the one that is valid according to `keys`, or else the one
+    /// that was there, so that no damaged copy takes the place of a good one. Such keys are returned.
+    pub fn combine(
+        &mut self,
+        other: Self,
+        keys: &BTreeMap<KeyId, TufKey>,
+    ) -> Result<Vec<(KeyId, Kept)>, EnvelopeError> {
         if self.signed != other.signed {
             return Err(EnvelopeError::OtherBody);
         }
-        self.signatures.extend(other.signatures);
-        Ok(())
+        let bytes = self.signed.canonical();
+        let mut differing = Vec::new();
+        for (id, theirs) in other.signatures {
+            let Some(ours) = self.signatures.get(&id) else {
+                self.signatures.insert(id, theirs);
+                continue;
+            };
+            if *ours == theirs {
+                continue;
+            }
+            let is_valid =
+                |signature: &str| keys.get(&id).is_some_and(|key| key.verify(&bytes, signature).is_ok());
+            let kept = match (is_valid(ours), is_valid(&theirs)) {
+                (true, _) => Kept::Valid,
+                (false, true) => {
+                    self.signatures.insert(id.clone(), theirs);
+                    Kept::Valid
+                }
+                (false, false) => Kept::First,
+            };
+            differing.push((id, kept));
+        }
+        Ok(differing)
     }
 
     /// The document's bytes: indented JSON with a newline at the end; equal documents give equal bytes.
@@ -119,7 +156,8 @@ mod tests {
         let [mut one, mut two] = [request(), request()];
         one.sign(&a).unwrap();
         two.sign(&b).unwrap();
-        one.combine(Envelope::parse(&two.to_bytes()).unwrap()).unwrap();
+        let two = Envelope::parse(&two.to_bytes()).unwrap();
+        assert_eq!(one.combine(two, &BTreeMap::new()), Ok(Vec::new()));
         let read = Envelope::parse(&one.to_bytes()).unwrap();
         assert_eq!(read, one);
         for pair in [a, b] {
@@ -132,7 +170,25 @@ mod tests {
     #[test]
     fn signatures_over_another_body_do_not_combine() {
         let other = Envelope::unsigned(Json::parse(br#"{"_type":"root","version":2}"#).unwrap());
-        assert_eq!(request().combine(other), Err(EnvelopeError::OtherBody));
+        assert_eq!(request().combine(other, &BTreeMap::new()), Err(EnvelopeError::OtherBody));
+    }
+
+    #[test]
+    fn a_bad_signature_never_takes_the_place_of_a_good_one() {
+        let pair = KeyPair::from_seed([1; 32]);
+        let id = pair.public().tuf_id();
+        let [mut good, mut bad] = [request(), request()];
+        good.sign(&pair).unwrap();
+        bad.signatures.insert(id.clone(), "00".repeat(64));
+        let known: BTreeMap<_, _> = [(id.clone(), pair.public().to_tuf())].into();
+        for (mut first, second) in [(good.clone(), bad.clone()), (bad.clone(), good.clone())] {
+            assert_eq!(first.combine(second, &known), Ok(vec![(id.clone(), Kept::Valid)]));
+            assert_eq!(first, good);
+        }
+        // Nothing is known of the key: the first stays, and that is told.
+        let mut first = good.clone();
+        assert_eq!(first.combine(bad, &BTreeMap::new()), Ok(vec![(id, Kept::First)]));
+        assert_eq!(first, good);
     }
 
     #[test]

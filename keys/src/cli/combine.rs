@@ -1,10 +1,12 @@
 //! `upright-keys combine`: one document with the signatures of several machines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use super::{files, standing, summary};
+use crate::envelope::Kept;
+use crate::tuf_key::KeyId;
 
 /// Combines the signatures of documents that were made from the same request.
 #[derive(clap::Args)]
@@ -33,9 +35,14 @@ impl Combine {
         let authority =
             authority.map(|path| files::read_document(path).map(|document| (path, document))).transpose()?;
         let mut document = files::read_document(first)?;
+        let mut keys = standing::keys(&document.signed);
+        keys.extend(authority.iter().flat_map(|(_, authority)| standing::keys(&authority.signed)));
         for path in others {
             let other = files::read_document(path)?;
-            document.combine(other).with_context(|| format!("{} and {}", first.display(), path.display()))?;
+            let differing = document
+                .combine(other, &keys)
+                .with_context(|| format!("{} and {}", first.display(), path.display()))?;
+            differing.iter().for_each(|(id, kept)| files::note(&warning(path, id, *kept)));
         }
         for line in summary::of(&document)? {
             files::note(&line);
@@ -49,4 +56,13 @@ impl Combine {
         }
         files::write(&self.output, &document.to_bytes())
     }
+}
+
+fn warning(path: &Path, id: &KeyId, kept: Kept) -> String {
+    let kept = match kept {
+        Kept::Valid => "the valid one is kept",
+        Kept::First => "the first is kept, since none is known to be valid; have it signed again",
+    };
+    let id = summary::printable(id.as_str());
+    format!("WARNING: {} has another signature of {id} than the files before it: {kept}", path.display())
 }
