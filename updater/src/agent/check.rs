@@ -13,7 +13,7 @@ use upright_manifests::version::Version;
 use super::{Agent, AgentError, trust_folder};
 use crate::fetch::{FetchError, Session};
 use crate::machine::Target;
-use crate::policy::{Decision, HostFacts, Overrides, choose};
+use crate::policy::{Decision, HostFacts, Overrides, choose, take_first};
 
 /// What the repository offers this host.
 #[derive(Debug, Clone)]
@@ -90,10 +90,12 @@ impl Agent<'_> {
             root_hash: &self.booted.root_hash,
             bad: &self.record.bad,
             hold: self.config.update.hold.as_deref(),
+            good_until: session.good_until(),
         };
         let decision = choose(&facts, &channel, &release, self.now(), overrides);
-        if let Decision::TakeFirst { floor, .. } = &decision {
-            let (release, manifest) = session.release(&channel, floor)?;
+        if let Decision::TakeFirst { floor, version } = decision {
+            let (release, manifest) = session.release(&channel, &floor)?;
+            let decision = take_first(&release, version, facts.good_until);
             return Ok((Offer { decision, release, manifest, channel }, good_until(&session)));
         }
         Ok((Offer { decision, release, manifest, channel }, good_until(&session)))

@@ -58,6 +58,13 @@ impl<'a> Session<'a> {
         self.client.status().into_iter().chain(self.client.consulted().cloned()).collect()
     }
 
+    /// When the timestamp expires, and with it all that the server offers now.
+    pub fn good_until(&self) -> Timestamp {
+        let timestamp = self.client.status().into_iter().find(|role| role.role == "timestamp");
+        // A session is there only once its timestamp is.
+        timestamp.map_or(Timestamp::MIN, |role| role.expires)
+    }
+
     /// The channel file of `channel`.
     pub fn channel(&mut self, os: &OsName, arch: Arch, channel: &ChannelName) -> Result<Channel, FetchError> {
         let path = Channel::target_path(os, arch, channel);

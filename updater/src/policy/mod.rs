@@ -11,7 +11,7 @@ mod wave;
 mod window;
 
 pub use reboot::{RebootDecision, RebootPolicy, reboot};
-pub use release::{Decision, HostFacts, Overrides, Refusal, Wait, choose};
+pub use release::{Decision, HostFacts, Overrides, Refusal, Wait, choose, take_first};
 #[cfg(test)]
 pub(crate) use sample::sample;
 pub use wave::{open_from, place};

@@ -30,6 +30,8 @@ pub struct HostFacts<'a> {
     pub bad: &'a [BadRelease],
     /// Why an operator holds this host back, if one does.
     pub hold: Option<&'a str>,
+    /// When the timestamp expires that vouches for what is offered.
+    pub good_until: Timestamp,
 }
 
 /// What to do about the channel's release.
@@ -123,6 +125,14 @@ pub enum Refusal {
         /// The architecture of this host.
         ours: Arch,
     },
+    /// It is of a time at which nothing that is signed now will be good. Hosts never take it to be earlier than the image
+    /// that runs was made, so one that ran it would take no update any more.
+    Future {
+        /// The release's time.
+        time: Timestamp,
+        /// When the metadata expires that offers it.
+        until: Timestamp,
+    },
 }
 
 impl fmt::Display for Decision {
@@ -183,6 +193,11 @@ impl fmt::Display for Refusal {
             Self::OtherArch { theirs, ours } => {
                 write!(f, "it is built for {theirs} and this host is {ours}; check the repository's address")
             }
+            Self::Future { time, until } => write!(
+                f,
+                "it is of {time}, and what offers it is good until {until}: a host that ran it would take every update for \
+                 expired; the publisher must build it under a new version with an earlier --time"
+            ),
         }
     }
 }
@@ -214,7 +229,9 @@ pub fn choose(
         let offered = Some(&channel.version).filter(|offered| **offered != version).cloned();
         return Decision::UpToDate { version, offered };
     }
-    if let Some(refusal) = refused_here(host, release, overrides) {
+    if let Some(refusal) =
+        of_the_future(release, host.good_until).or_else(|| refused_here(host, release, overrides))
+    {
         return Decision::Refuse { version, refusal };
     }
     if !overrides.now
@@ -236,6 +253,20 @@ fn wrong_kind(host: &HostFacts<'_>, release: &Release) -> Option<Refusal> {
         return Some(Refusal::OtherOs { theirs: release.os.clone(), ours: host.os.clone() });
     }
     (release.arch != host.arch).then_some(Refusal::OtherArch { theirs: release.arch, ours: host.arch })
+}
+
+/// What to do about a floor that must be taken before `version`, once its manifest is known.
+pub fn take_first(floor: &Release, version: Version, until: Timestamp) -> Decision {
+    match of_the_future(floor, until) {
+        Some(refusal) => Decision::Refuse { version: floor.version.clone(), refusal },
+        None => Decision::TakeFirst { floor: floor.version.clone(), version },
+    }
+}
+
+/// Whether a host that ran the release would take the metadata that offers it, good until `until`, for expired; no operator
+/// can override that.
+fn of_the_future(release: &Release, until: Timestamp) -> Option<Refusal> {
+    (release.time >= until).then_some(Refusal::Future { time: release.time, until })
 }
 
 fn refused_here(host: &HostFacts<'_>, release: &Release, overrides: Overrides) -> Option<Refusal> {

@@ -8,6 +8,8 @@ use crate::policy::sample as release;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
+const GOOD_UNTIL: Timestamp = Timestamp::constant(7 * 86_400, 0);
+
 fn channel() -> Channel {
     Channel {
         format: 1,
@@ -49,6 +51,7 @@ fn decide(
         root_hash: &running.root.verity.root_hash,
         bad,
         hold,
+        good_until: GOOD_UNTIL,
     };
     let decision = choose(&host, channel, release, NOW, with);
     let text = serde_json::to_string(&decision).unwrap();
@@ -100,6 +103,30 @@ fn another_kind_of_host_is_refused_whatever_the_operator_says() {
             "{decision}"
         );
     }
+}
+
+#[test]
+fn a_release_of_the_future_is_refused_whatever_the_operator_says() {
+    let everything = Overrides { now: true, retry: true, allow_downgrade: true };
+    let second = jiff::SignedDuration::from_secs(1);
+    let decide = |time| decide(&Release { time, ..release("1.1") }, &channel(), &[], None, everything);
+    assert!(matches!(decide(GOOD_UNTIL - second), Decision::Take { .. }));
+    let expected = Refusal::Future { time: GOOD_UNTIL, until: GOOD_UNTIL };
+    assert!(matches!(decide(GOOD_UNTIL), Decision::Refuse { refusal, .. } if refusal == expected));
+    // The same for one that must be taken first.
+    let version: Version = "1.2".parse().unwrap();
+    let floor = |time| take_first(&Release { time, ..release("1.1") }, version.clone(), GOOD_UNTIL);
+    assert_eq!(
+        floor(GOOD_UNTIL - second),
+        Decision::TakeFirst { floor: "1.1".parse().unwrap(), version: version.clone() }
+    );
+    assert_eq!(
+        floor(GOOD_UNTIL),
+        Decision::Refuse {
+            version: "1.1".parse().unwrap(),
+            refusal: Refusal::Future { time: GOOD_UNTIL, until: GOOD_UNTIL }
+        }
+    );
 }
 
 #[test]
