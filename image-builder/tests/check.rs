@@ -245,6 +245,29 @@ fn a_release_of_the_future_is_refused_since_its_hosts_would_know_better() {
 }
 
 #[test]
+fn an_audit_finds_a_release_that_hosts_refuse_as_one_of_the_future() {
+    let shop = published();
+    let path = shop.root().join("builds/1.2/build.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("1970-01-01T00:00:00Z", "2030-06-01T00:00:00Z")).unwrap();
+    // It was published by a clock that was ahead, which is right again.
+    let shop = shop.later(100);
+    shop.publish("1.2", "stable").unwrap();
+    let shop = shop.later(-100);
+    let workspace = shop.open();
+    let signers = Signers::open(&workspace, &["snapshot", "timestamp"], None).unwrap();
+    let files = &upright_image_builder::repo::files::OnDisk;
+    let bench = Bench { workspace: &workspace, signers: &signers, files, progress: &Silent, now: NOW };
+    refresh(&bench, &[], None).unwrap();
+    let errors = here(&shop).errors;
+    assert!(errors.len() == 1 && errors[0].starts_with("hosts refuse releases/"), "{errors:?}");
+    assert!(
+        errors[0].contains("it is of 2030-06-01T00:00:00Z, and the timestamp expires on 2030-03-24"),
+        "{errors:?}"
+    );
+}
+
+#[test]
 fn another_root_of_trust_is_refused() {
     let shop = published();
     let other = published();

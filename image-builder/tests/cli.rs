@@ -124,6 +124,34 @@ fn a_passphrase_on_the_command_line_is_not_repeated() {
     );
 }
 
+/// Far beyond any clock that runs this.
+const FUTURE: &str = "2199-01-01T00:00:00Z";
+
+#[test]
+fn no_release_is_of_the_future() {
+    let shop = Shop::new();
+    let source = shop.tar("1.tar", "one");
+    let error = shop.refused(3, &["build", &source, "--version", "1.0", "--time", FUTURE]);
+    assert!(
+        error.starts_with("1.0 would be of 2199-01-01T00:00:00Z, and this machine's clock says "),
+        "{error}"
+    );
+    assert!(error.ends_with("; set the clock, or give an earlier --time"), "{error}");
+    assert!(!shop.workspace().join("builds/1.0").exists());
+    // What the input says by chance, such as a file touched by a wrong clock, is no more than a note.
+    let folder = shop.folder.path().join("tree");
+    fs::create_dir(&folder).unwrap();
+    let unpacked = Command::new("tar").args(["-xf", &source, "-C"]).arg(&folder).status().unwrap();
+    assert!(unpacked.success());
+    let touched = Command::new("touch").args(["-d", FUTURE]).arg(folder.join("etc/issue")).status().unwrap();
+    assert!(touched.success());
+    let output = shop.run(&["build", folder.to_str().unwrap(), "--version", "1.0"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let note = "the input's newest time is 2199-01-01T00:00:00Z, which has not come: the release is of ";
+    assert!(stderr(&output).contains(note), "{}", stderr(&output));
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("2199"));
+}
+
 #[test]
 fn from_a_root_file_system_to_an_audited_repository() {
     let shop = Shop::new();

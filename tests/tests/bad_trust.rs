@@ -128,10 +128,15 @@ fn a_clock_in_1970_does_not_keep_a_host_from_updates() -> Result<()> {
 #[test]
 fn a_clock_in_1970_does_not_make_the_expired_good() -> Result<()> {
     let fixture = Fixture::new()?;
-    // An image from after the timestamp has expired: whoever runs it knows that it is later.
-    let late = Timestamp::now() + days(30);
+    // An image from when the timestamp has expired: whoever runs it knows that it is later. None may be from later than
+    // tomorrow, so the timestamp lasts a day.
+    let settings = fixture.workspace().join("upright.toml");
+    fs::write(&settings, fs::read_to_string(&settings)?.replace("days = 7", "days = 1"))?;
+    fixture.build(&["refresh"])?;
+    let timestamp: serde_json::Value = serde_json::from_slice(&served(&fixture, "timestamp.json")?)?;
+    let late = timestamp["signed"]["expires"].as_str().context("a time")?;
     let tree = fixture.workspace().with_file_name("1.0.0").display().to_string();
-    fixture.build(&["build", &tree, "--version", "0.9.0", "--time", &late.to_string()])?;
+    fixture.build(&["build", &tree, "--version", "0.9.0", "--time", late])?;
     let host = &fixture.workspace().with_file_name("late");
     install(host, &fixture.workspace(), "0.9.0", &configuration(&fixture.server.url()), Sizes::default())?;
     for clock in [Timestamp::UNIX_EPOCH, Timestamp::now()] {

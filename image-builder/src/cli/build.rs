@@ -58,6 +58,7 @@ impl Build {
             source: self.source()?,
             version: self.version.clone(),
             time: self.time.map_or_else(source_date_epoch, |time| Ok(Some(time)))?,
+            now: common.now(),
             base: match (&self.base, self.fresh) {
                 (Some(version), _) => Base::Version(version.clone()),
                 (None, true) => Base::Fresh,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::digest::Digest;
 use upright_manifests::verity;
@@ -23,6 +23,9 @@ use crate::tree::{CommitInfo, Kind, Store, Tree};
 use crate::uki;
 use upright_manifests::bytes::human;
 
+/// By how much a release may be ahead of the clock of the machine that builds it.
+const AHEAD: SignedDuration = SignedDuration::from_hours(24);
+
 /// What to build.
 #[derive(Debug, Clone)]
 pub struct Order {
@@ -30,8 +33,10 @@ pub struct Order {
     pub source: Source,
     /// The release's version.
     pub version: Version,
-    /// The release's time; without it, the newest time in the input.
+    /// The release's time; without it, the newest time in the input, or `now` if that is earlier.
     pub time: Option<Timestamp>,
+    /// The time of the build.
+    pub now: Timestamp,
     /// Whose layout to follow.
     pub base: Base,
     /// The version of the kernel to boot, where the input has several; the newest without it.
@@ -68,6 +73,7 @@ pub fn build(
     progress: &dyn Progress,
 ) -> Result<Made> {
     keep_apart(workspace, &order.source)?;
+    not_of_the_future(order)?;
     let existing = Build::read(&workspace.build(&order.version))?;
     let base = base(workspace, order, existing.as_ref())?;
     let tree = import(workspace, order, base.as_ref(), progress)?;
@@ -100,6 +106,35 @@ fn keep_apart(workspace: &Workspace, source: &Source) -> Result<()> {
     )))
 }
 
+/// Refuses a time that is given and has not come: hosts never take it to be earlier than their image was made, so those that
+/// run it would take whatever is signed for expired.
+fn not_of_the_future(order: &Order) -> Result<()> {
+    let (now, version) = (order.now, &order.version);
+    match order.time.filter(|time| time.duration_since(now) > AHEAD) {
+        None => Ok(()),
+        Some(time) => Err(Error::refused(format!(
+            "{version} would be of {time:.0}, and this machine's clock says {now:.0}: hosts that run it would take what is \
+             signed before for expired; set the clock, or give an earlier --time"
+        ))),
+    }
+}
+
+/// The newest time in the input, as far as it has come.
+fn time_of(newest: u64, now: Timestamp, progress: &dyn Progress) -> Result<Timestamp> {
+    let newest = i64::try_from(newest).ok().and_then(|time| Timestamp::from_second(time).ok());
+    let newest = newest.ok_or_else(|| {
+        Error::refused("the input's newest time is beyond the calendar; give the release's with --time")
+    })?;
+    if newest <= now {
+        return Ok(newest);
+    }
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    progress.note(&format!(
+        "the input's newest time is {newest}, which has not come: the release is of {now}; give --time to build it again"
+    ));
+    Ok(now)
+}
+
 /// The input in the store.
 struct Stored {
     store: Store,
@@ -123,14 +158,7 @@ fn import(
     let imported = input::read(&order.source, config.arch, &batch).map_err(failure::read)?;
     let time = match order.time {
         Some(time) => time,
-        None => i64::try_from(imported.newest)
-            .ok()
-            .and_then(|time| Timestamp::from_second(time).ok())
-            .ok_or_else(|| {
-                Error::refused(
-                    "the input's newest time is beyond the calendar; give the release's with --time",
-                )
-            })?,
+        None => time_of(imported.newest, order.now, progress)?,
     };
     let info = CommitInfo {
         reference: reference(workspace, &order.version),

@@ -81,6 +81,9 @@ pub fn check(source: &Source, root: Vec<u8>, now: Timestamp, progress: &dyn Prog
             }
         }
     }
+    for listed in &releases {
+        check_time(listed, &mut report);
+    }
     report.releases = releases.len();
     report.channels = channels.len();
     for channel in &channels {
@@ -100,6 +103,18 @@ fn release_place(release: &Release, path: &str) -> String {
     match channel.and_then(|channel| channel.parse().ok()) {
         Some(channel) => Release::channel_path(os, *arch, &channel, version),
         None => Release::target_path(os, *arch, version),
+    }
+}
+
+/// Hosts never take it to be earlier than their image was made.
+fn check_time(Listed { path, release, .. }: &Listed, report: &mut Report) {
+    let timestamp = report.metadata.iter().find(|role| role.role == "timestamp");
+    if let Some(timestamp) = timestamp.filter(|timestamp| release.time >= timestamp.expires) {
+        report.errors.push(format!(
+            "hosts refuse {path}: it is of {:.0}, and the timestamp expires on {:.0}; build it under a new version with an earlier \
+             --time",
+            release.time, timestamp.expires
+        ));
     }
 }
 
