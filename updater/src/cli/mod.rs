@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
 
 use crate::agent::{Agent, Busy, Lock};
 use crate::config::Config;
@@ -147,6 +148,12 @@ impl Context {
             }
         };
         Ok(Self { host, config, folder, json })
+    }
+
+    /// The time, never earlier than the image that runs was made.
+    fn now(&self) -> Timestamp {
+        let clock = self.host.clock().now();
+        self.host.machine().image_time().map_or(clock, |image| image.max(clock))
     }
 
     /// What the agent remembers, in line with what runs; nothing is written.

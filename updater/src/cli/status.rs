@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::Args;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use upright_manifests::bytes::human;
 use upright_manifests::digest::Digest;
@@ -35,9 +35,31 @@ struct Report {
     last_contact: Option<Timestamp>,
     /// Until when the metadata of the last contact is good, by role.
     metadata_good_until: BTreeMap<String, Timestamp>,
+    /// Whether it is still good.
+    freshness: Freshness,
     decision: Option<Decision>,
     failure: Option<(Timestamp, String)>,
 }
+
+/// How the metadata of the last contact stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Freshness {
+    /// There is none.
+    Unknown,
+    /// It is good.
+    Good,
+    /// It has expired.
+    Expired,
+    /// It has expired so long ago that the clock may be what is wrong.
+    ClockSuspect,
+}
+
+/// From how long after the last contact on the clock is suspected.
+const LONG: SignedDuration = SignedDuration::from_hours(24 * 365);
+
+/// Of how many lifetimes of the metadata that must be more.
+const LIFETIMES: i32 = 10;
 
 /// What `status` shows of a slot.
 #[derive(Debug, Serialize)]
@@ -76,6 +98,7 @@ impl Status {
                 .map(|(_, decision)| decision)
                 .filter(|decision| record.state == State::Idle || !matches!(decision, Decision::Take { .. })),
             state: record.state,
+            freshness: freshness(record.good_until.as_ref(), record.last_contact, context.now()),
             last_contact: record.last_contact,
             metadata_good_until: record.good_until.unwrap_or_default(),
             failure: record.failure,
@@ -83,6 +106,25 @@ impl Status {
         output::print(context.json, &report, || describe(&report))?;
         Ok(Exit::Done)
     }
+}
+
+/// How metadata that is good until the first of `good_until` stands at `now`, after a last contact.
+fn freshness(
+    good_until: Option<&BTreeMap<String, Timestamp>>,
+    last_contact: Option<Timestamp>,
+    now: Timestamp,
+) -> Freshness {
+    let Some(until) = good_until.and_then(|roles| roles.values().min()).copied() else {
+        return Freshness::Unknown;
+    };
+    if now < until {
+        return Freshness::Good;
+    }
+    let is_suspect = last_contact.is_some_and(|contact| {
+        let (away, lifetime) = (now.duration_since(contact), until.duration_since(contact));
+        away > LONG && away > lifetime.saturating_mul(LIFETIMES)
+    });
+    if is_suspect { Freshness::ClockSuspect } else { Freshness::Expired }
 }
 
 fn slot_report(
@@ -147,7 +189,18 @@ fn describe(report: &Report) -> String {
     }
     // The first to expire is what counts: hosts take nothing then.
     if let Some((role, time)) = report.metadata_good_until.iter().min_by_key(|(_, time)| **time) {
-        let _ = writeln!(text, "metadata good until: {time:.0} ({role})");
+        let _ = match report.freshness {
+            Freshness::Expired | Freshness::ClockSuspect => {
+                writeln!(
+                    text,
+                    "metadata expired since: {time:.0} ({role}); nothing is taken before the next contact"
+                )
+            }
+            _ => writeln!(text, "metadata good until: {time:.0} ({role})"),
+        };
+    }
+    if report.freshness == Freshness::ClockSuspect {
+        text.push_str("warning: by this host's clock the last contact was years ago; if that is not so, set the clock\n");
     }
     if let Some(decision) = &report.decision {
         let _ = writeln!(text, "decision: {decision}");
@@ -175,5 +228,25 @@ fn state(state: &State) -> String {
         State::Trial { target, boots, .. } => format!("{} is on trial, boot {boots}", target.version),
         State::Committing { target, .. } => format!("{} is being marked as good", target.version),
         State::RollingBack { from, cause, .. } => format!("leaving {}: {cause}", from.version),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_that_has_expired_is_told_and_a_clock_that_is_years_ahead_is_suspected() {
+        let day = |days: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days);
+        let roles: BTreeMap<_, _> = [("root".to_owned(), day(365)), ("timestamp".to_owned(), day(7))].into();
+        let at = |days| freshness(Some(&roles), Some(day(0)), day(days));
+        assert_eq!(freshness(None, None, day(0)), Freshness::Unknown);
+        assert_eq!(at(6), Freshness::Good);
+        assert_eq!(at(7), Freshness::Expired);
+        assert_eq!(at(365), Freshness::Expired);
+        assert_eq!(at(366), Freshness::ClockSuspect);
+        // A year is not long for what is signed for a year.
+        let slow = [("timestamp".to_owned(), day(365))].into();
+        assert_eq!(freshness(Some(&slow), Some(day(0)), day(730)), Freshness::Expired);
     }
 }
