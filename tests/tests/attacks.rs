@@ -288,5 +288,14 @@ fn a_store_that_was_tampered_with_is_not_believed_and_can_be_repaired() -> Resul
         assert_eq!(upright(host, &["check"])?.status, 0, "{damage}");
         fs::remove_file(&elsewhere)?;
     }
+    // A link in place of the whole folder, to an older copy of it or to nothing.
+    for target in ["tuf.older", "nothing"] {
+        fs::rename(&stored, stored.with_file_name("tuf.older"))?;
+        symlink(target, &stored)?;
+        refused(host, 6, &["a link, not a folder", "`upright reset-trust`"])?;
+        assert_eq!(upright(host, &["reset-trust"])?.status, 0, "{target}");
+        assert_eq!(upright(host, &["check"])?.status, 0, "{target}");
+        fs::remove_dir_all(stored.with_file_name("tuf.older"))?;
+    }
     updates(host)
 }

@@ -63,7 +63,7 @@ impl ResetTrust {
             let line = format!("{} is whole; `--force` sets it aside all the same", folder.display());
             return Err(Failure::new(Exit::Refused, line));
         }
-        if !folder.exists() {
+        if !folder.exists() && !folder.is_symlink() {
             // Nothing was stored: it is the image's own root that cannot be used.
             return Err(damaged.map_or_else(
                 || Failure::new(Exit::Refused, format!("there is no {}", folder.display())),

@@ -140,6 +140,10 @@ impl<'a> Session<'a> {
 fn stored(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
     let damaged = |path: &Path, reason: String| StoreError::Trust { path: path.to_owned(), reason };
     let failed = |error: io::Error| damaged(folder, error.to_string());
+    // Where a link leads may be older than what this host has seen.
+    if folder.is_symlink() {
+        return Err(damaged(folder, "a link, not a folder".into()));
+    }
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
