@@ -205,6 +205,21 @@ fn paths_that_leave_the_repository_are_refused() {
 }
 
 #[test]
+fn paths_that_leave_the_repository_are_not_asked_for() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let address = serve(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret".to_vec()
+    });
+    for path in ["../secret", "metadata/../../secret", "/etc/passwd", "a\\b", "x?y", "x#y", "", "a//b"] {
+        let error = remote(&address).open(path, 0..9).err();
+        assert!(matches!(error, Some(RemoteError::Protocol { .. })), "{path}: {error:?}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn addresses_that_cannot_be_used_are_named() {
     for address in ["ftp://x/", "updates.example", "", "file://server/share"] {
         let error = HttpRemote::new(address, None).err().unwrap().to_string();
