@@ -34,13 +34,13 @@ fn a_commits_signature_is_one_that_openssl_verifies() -> Result<()> {
     let fixture = Fixture::new()?;
     let store = fixture.workspace().join("ostree");
     let (_, commit) = reference(&store, "/1.0.0")?;
-    let repo = format!("--repo={}", store.display());
-    let key = "--print-detached-metadata-key=ostree.sign.ed25519";
-    // GVariant's text of an aay with one element.
-    let text = String::from_utf8(output_of("ostree", &["show", &repo, key, &commit])?)?;
-    let digits = text.trim().trim_start_matches("[[byte ").trim_end_matches("]]").split(", ");
-    let bytes = digits.map(|digit| u8::from_str_radix(digit.trim_start_matches("0x"), 16));
-    let signature = bytes.collect::<Result<Vec<u8>, _>>().with_context(|| text.clone())?;
+    // A dictionary with one entry (GVariant specification, section 2.5): its key, and at the next multiple of 8 a variant that begins
+    // with the only element of an array, the signature.
+    let entry = fs::read(object(&store, &commit, "commitmeta"))?;
+    let key = b"ostree.sign.ed25519\0";
+    ensure!(entry.starts_with(key), "{entry:?}");
+    let start = key.len().next_multiple_of(8);
+    let signature = entry.get(start..start + 64).context("a signature")?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("signature");
     fs::write(&file, signature)?;

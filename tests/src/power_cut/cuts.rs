@@ -113,8 +113,17 @@ impl<E, V: FnMut(Step<'_>) -> Result<(), E>> Cutter<V> {
                 }
             }
         }
-        self.so_far = self.pending.iter().flat_map(sectors).collect();
-        Ok(())
+        // What a sync leaves out is as much of earlier writes as got through.
+        self.so_far.clear();
+        for rest in std::mem::take(&mut self.pending) {
+            self.cut(at + 1, self.so_far.clone())?;
+            self.so_far.extend(sectors(&rest));
+            self.pending.push(rest);
+        }
+        match self.pending.is_empty() {
+            true => Ok(()),
+            false => self.cut(at + 1, self.so_far.clone()),
+        }
     }
 }
 
