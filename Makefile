@@ -38,12 +38,10 @@ demo-secure: programs agent
 demo-virtual: programs
 	target/debug/demo --virtual --work target/demo-virtual
 
-# The agent is linked by one thread, which leaves a processor idle. The machines' stories share a root file system, which the
-# first one makes.
+# The agent is linked by one thread, and machines wait much of their time; both leave a processor idle.
 test: lint unit demo-virtual
 	$(MAKE) --jobs=2 --output-sync=target fuzz-smoke agent
-	$(MAKE) demo
-	$(MAKE) demo-secure
+	$(MAKE) --jobs=2 --output-sync=target demo demo-secure
 
 # What every power cut would leave of a real disk, each state judged and one of each class booted. SEED=N draws other orders.
 SEED := 1

@@ -5,7 +5,7 @@
 
 mod compose;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,7 +26,13 @@ pub struct Bases {
 /// The bases, made if there are none yet for what they are made from: below `target`, by the hash of the inputs.
 pub fn bases(project: &Path, target: &Path) -> Result<Bases> {
     let name = inputs(project)?.to_string();
-    let folder = target.join("rootfs").join(&name[..16]);
+    let all = target.join("rootfs");
+    let folder = all.join(&name[..16]);
+    // Stories that are told side by side want the same ones. The kernel drops the lock with the file.
+    fs::create_dir_all(&all).with_context(|| format!("making {}", all.display()))?;
+    let lock = all.join("lock");
+    let lock = File::create(&lock).with_context(|| format!("opening {}", lock.display()))?;
+    lock.lock().context("locking the root file systems")?;
     let bases = Bases { original: folder.join("1.0.tar"), updated: folder.join("1.1.tar") };
     if bases.original.exists() && bases.updated.exists() {
         return Ok(bases);

@@ -73,11 +73,13 @@ impl Machine {
         // A driver that is killed must not leave a machine behind.
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         command.args(self.accelerator.arguments());
-        let (board, code) = match self.secure_boot {
-            true => ("q35,smm=on", firmware::SECURE_CODE),
-            false => ("q35", firmware::CODE),
+        // In system management mode the firmware waits for all processors; emulated ones miss each other once in a while, after a
+        // reset for ever. One processor has nobody to wait for.
+        let (board, processors, code) = match self.secure_boot {
+            true => ("q35,smm=on", "1", firmware::SECURE_CODE),
+            false => ("q35", "2", firmware::CODE),
         };
-        command.args(["-machine", board, "-smp", "2", "-m", &self.memory.to_string()]);
+        command.args(["-machine", board, "-smp", processors, "-m", &self.memory.to_string()]);
         // Only the firmware, in system management mode, may write its variables.
         let locked = format!(
             "driver=cfi.pflash01,property=secure,value={}",
