@@ -189,7 +189,8 @@ fn kdf_and_cipher() -> Result<pbes2::Parameters, KeyFileError> {
         .map_err(|error| KeyFileError::Encode(error.to_string()))
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+/// Makes the name of a file durable.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),

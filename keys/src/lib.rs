@@ -20,6 +20,8 @@ pub mod passphrase;
 #[cfg(feature = "sign")]
 pub mod signer;
 
+#[cfg(feature = "arguments")]
+pub mod arguments;
 #[cfg(feature = "cli")]
 pub mod cli;
 

@@ -23,7 +23,6 @@ mod window;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
 use upright_keys::{Passphrase, PassphraseSource};
@@ -91,7 +90,7 @@ enum Command {
 
 /// Runs the program: what `main` does.
 pub fn main() -> ExitCode {
-    let cli = arguments();
+    let cli: Cli = upright_keys::arguments::parse();
     match run(&cli) {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
@@ -100,24 +99,6 @@ pub fn main() -> ExitCode {
             exit.into()
         }
     }
-}
-
-/// The command line of this process; clap ends it with 2 for wrong usage and 0 for help. What stands where a passphrase's
-/// source belongs may be the passphrase, so it is not repeated to whoever reads the log.
-fn arguments() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(argument))
-            if argument.starts_with("--passphrase") && error.kind() != ErrorKind::ArgumentConflict =>
-        {
-            Cli::command()
-                .error(
-                    ErrorKind::ValueValidation,
-                    "the value of --passphrase is not a source of one: expected fd:N, file:PATH or env:NAME",
-                )
-                .exit()
-        }
-        _ => error.exit(),
-    })
 }
 
 /// The whole command line, for man pages and completions.

@@ -4,9 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::delta::{
-    Difference, MAX_PARTS, MAX_PLAIN, MAX_SEGMENT_PACKED, PackError, Part, Rebuild, Source,
-};
+use upright_manifests::delta::{MAX_PARTS, MAX_PLAIN, MAX_SEGMENT_PACKED, PackError, Part, Rebuild, Source};
 use upright_manifests::digest::Digest;
 
 use super::edit::{Edit, Rebuilt, What, push, slice};
@@ -162,9 +160,7 @@ impl Files<'_> {
                         Source::Plain => Bytes::Memory(from),
                     };
                     let old = image.read(offset, edit.length)?;
-                    let start = difference.len();
-                    difference.extend(new);
-                    Difference::new(numbers, offset).subtract(&mut difference[start..], &old);
+                    difference.extend(numbers.between(offset, new, &old));
                 }
                 What::Copy(..) | What::Zero | What::Rebuild(_) => {}
             }

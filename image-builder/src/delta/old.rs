@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use upright_manifests::BLOCK_SIZE;
-use upright_manifests::delta::{Difference, Numbers, PackError, Source};
+use upright_manifests::delta::{Numbers, PackError, Source};
 
 use super::edit::{Edit, What, push};
 use super::encode::DeltaError;
@@ -64,41 +64,39 @@ impl Old {
 
     /// About how many bytes a delta brings along to make `new` with these matches.
     fn brings(&self, new: &[u8], matches: &[Match]) -> Result<usize, DeltaError> {
-        let (mut steps, mut literal, mut difference) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut steps, mut literal) = (Vec::new(), Vec::new());
         let (mut end, mut expected) = (0, 0);
         for found in matches {
             literal.extend(&new[end..found.new]);
-            let (new, old) = (&new[found.new..], &self.bytes[found.old..]);
-            difference
-                .extend(new.iter().zip(old).take(found.length).map(|(new, old)| new.wrapping_sub(*old)));
             for step in [found.new - end, found.length, found.old.wrapping_sub(expected)] {
                 steps.extend((step as u32).to_le_bytes());
             }
             (end, expected) = (found.new + found.length, found.old + found.length);
         }
         literal.extend(&new[end..]);
-        let packed = |bytes: &[u8]| zstd::bulk::compress(bytes, ROUGHLY).map(|packed| packed.len());
-        let packed = [steps, literal, difference].iter().map(|bytes| packed(bytes)).sum::<Result<_, _>>();
-        packed.map_err(|error| PackError::Compress(error).into())
+        let difference = self.difference(new, matches, Numbers::Bytes);
+        [steps, literal, difference].iter().map(|bytes| roughly(bytes)).sum()
     }
 
     /// Which numbers differ by what compresses best; bytes, unless others save some percent.
     fn numbers(&self, new: &[u8], matches: &[Match]) -> Result<Numbers, DeltaError> {
         let mut best = (Numbers::Bytes, usize::MAX);
         for numbers in Numbers::ALL {
-            let mut difference = Vec::new();
-            for found in matches {
-                let start = difference.len();
-                difference.extend(&new[found.new..found.new + found.length]);
-                Difference::new(numbers, found.old as u64)
-                    .subtract(&mut difference[start..], &self.bytes[found.old..]);
-            }
-            let packed = zstd::bulk::compress(&difference, ROUGHLY).map_err(PackError::Compress)?.len();
+            let packed = roughly(&self.difference(new, matches, numbers))?;
             if packed < best.1 - best.1 / 50 {
                 best = (numbers, packed);
             }
         }
         Ok(best.0)
+    }
+
+    /// What all matches differ by.
+    fn difference(&self, new: &[u8], matches: &[Match], numbers: Numbers) -> Vec<u8> {
+        let of = |found: &Match| {
+            let (new, old) = (&new[found.new..][..found.length], &self.bytes[found.old..]);
+            numbers.between(found.old as u64, new, old)
+        };
+        matches.iter().map(of).collect::<Vec<_>>().concat()
     }
 
     fn follow(&self, new: &[u8], matches: &[Match], numbers: Numbers) -> Vec<Edit> {
@@ -150,4 +148,9 @@ impl Old {
             skip = 0;
         }
     }
+}
+
+/// About how long these bytes are when they are compressed.
+fn roughly(bytes: &[u8]) -> Result<usize, DeltaError> {
+    Ok(zstd::bulk::compress(bytes, ROUGHLY).map_err(PackError::Compress)?.len())
 }

@@ -6,8 +6,7 @@ use std::io::{self, Seek, Write};
 use std::os::unix::fs::FileExt;
 
 use upright_manifests::delta::{
-    Difference, Head, MAX_MEMORY, MAX_SEGMENT_PACKED, Numbers, PackError, Segment, SegmentWriter, Source,
-    head_bytes,
+    Head, MAX_MEMORY, MAX_SEGMENT_PACKED, Numbers, PackError, Segment, SegmentWriter, Source, head_bytes,
 };
 use upright_manifests::digest::Digest;
 
@@ -246,10 +245,9 @@ fn pack(plan: &Plan, images: Images<'_>, level: i32) -> Result<Vec<Packed>, Delt
             What::Copy(source, offset) => writer.copy(*source, *offset, edit.length),
             What::Literal => writer.literal(&images.target.read(at, edit.length)?),
             What::Add(source, offset, numbers) => {
-                let mut difference = images.target.read(at, edit.length)?;
+                let new = images.target.read(at, edit.length)?;
                 let old = images.source(*source, *offset, edit.length)?;
-                Difference::new(*numbers, *offset).subtract(&mut difference, &old);
-                writer.add(*source, *offset, *numbers, &difference);
+                writer.add(*source, *offset, *numbers, &numbers.between(*offset, &new, &old));
             }
             What::Rebuild(rebuilt) => rebuild(&mut writer, rebuilt),
         }

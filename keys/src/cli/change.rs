@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::ensure;
 
 use super::identity;
-use super::summary::{items, members, printable, text, version};
+use super::summary::{appointed, items, members, printable, text, version};
 use crate::json::Json;
 
 /// Refuses a root that hosts which trust `old` would not take next.
@@ -43,7 +43,7 @@ pub(super) fn between(old: &Json, new: &Json) -> Vec<String> {
 }
 
 fn of_role(name: &str, old: &Json, new: &Json) -> Vec<String> {
-    let [was, is] = [old, new].map(|root| root.get("roles").and_then(|roles| roles.get(name)));
+    let [was, is] = [old, new].map(|root| appointed(root, name));
     let [before, after] = [was, is].map(keys);
     let [threshold, becomes] = [was, is].map(|role| text(role.and_then(|role| role.get("threshold"))));
     let name = printable(name);

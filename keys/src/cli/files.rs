@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 
 use crate::envelope::{Envelope, MAX_BYTES};
-use crate::key_pair::KeyPair;
+use crate::key_pair::{KeyPair, sync_parent};
 use crate::passphrase::PassphraseSource;
 
 /// The whole of a file, or of standard input for `-`.
@@ -53,7 +53,6 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut name: OsString = path.file_name().context("the output has no file name")?.to_owned();
     name.push(".new");
     let aside = path.with_file_name(name);
-    let folder = path.parent().filter(|folder| *folder != "").unwrap_or(Path::new("."));
     let written = || -> io::Result<()> {
         match fs::remove_file(&aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -63,7 +62,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&aside, path)?;
-        File::open(folder)?.sync_all()
+        sync_parent(path)
     };
     written().with_context(|| format!("cannot write {}", path.display()))
 }

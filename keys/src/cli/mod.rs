@@ -14,7 +14,6 @@ mod summary;
 
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
@@ -61,24 +60,6 @@ fn chain(error: &anyhow::Error) -> String {
     text.replace('\n', "; ")
 }
 
-/// The command line of this process. What stands where a passphrase's source belongs may be the passphrase, so it is not
-/// repeated to whoever reads the log.
-fn arguments() -> Arguments {
-    Arguments::try_parse().unwrap_or_else(|error| match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(argument))
-            if argument.starts_with("--passphrase") && error.kind() != ErrorKind::ArgumentConflict =>
-        {
-            Arguments::command()
-                .error(
-                    ErrorKind::ValueValidation,
-                    "the value of --passphrase is not a source of one: expected fd:N, file:PATH or env:NAME",
-                )
-                .exit()
-        }
-        _ => error.exit(),
-    })
-}
-
 /// The command line's definition, for help, man pages and completions.
 pub fn command() -> clap::Command {
     Arguments::command()
@@ -86,7 +67,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let outcome = match arguments().command {
+    let outcome = match crate::arguments::parse::<Arguments>().command {
         Command::New(new) => new.run(),
         Command::Show(show) => show.run(),
         Command::Sign(sign) => sign.run(),

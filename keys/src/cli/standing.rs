@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail, ensure};
 
 use super::files::note;
-use super::summary::{items, kind, members};
+use super::summary::{appointed, items, kind};
 use super::{change, identity};
 use crate::envelope::Envelope;
 use crate::json::Json;
@@ -68,10 +68,6 @@ pub(super) fn keys(body: &Json) -> BTreeMap<KeyId, TufKey> {
         Some((KeyId::from(id.clone()), serde_json::from_slice(&key.canonical()).ok()?))
     };
     identity::keys(body).filter_map(read).collect()
-}
-
-fn appointed<'a>(root: &'a Json, role: &str) -> Option<&'a Json> {
-    members(root.get("roles")).find(|(name, _)| *name == role).map(|(_, role)| role)
 }
 
 /// Fails unless enough of the keys of `role` have signed, which `name` appoints.

@@ -68,6 +68,11 @@ pub(super) fn version(body: &Json) -> anyhow::Result<u64> {
         .context("the document has no version between 1 and 2^53")
 }
 
+/// Whom a root appoints for a role.
+pub(super) fn appointed<'a>(root: &'a Json, role: &str) -> Option<&'a Json> {
+    root.get("roles")?.get(role)
+}
+
 /// A role and its keys, each by an id that identifies it, or else by itself.
 fn role(name: &str, role: &Json, body: &Json) -> Vec<String> {
     let ids: Vec<_> = items(role.get("keyids")).collect();

@@ -19,6 +19,13 @@ pub enum Numbers {
 impl Numbers {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Bytes, Self::Words, Self::Code];
+
+    /// What `new` differs by from the source's bytes from `offset` on.
+    pub fn between(self, offset: u64, new: &[u8], old: &[u8]) -> Vec<u8> {
+        let mut bytes = new.to_vec();
+        Difference::new(self, offset).each(&mut bytes, old, u8::overflowing_sub);
+        bytes
+    }
 }
 
 /// A difference on its way through the bytes of one operation.
@@ -41,27 +48,20 @@ impl Difference {
 
     /// Adds the next bytes of the source to those of the difference.
     pub fn add(&mut self, difference: &mut [u8], old: &[u8]) {
-        if self.numbers == Numbers::Bytes {
-            return difference.iter_mut().zip(old).for_each(|(sum, old)| *sum = sum.wrapping_add(*old));
-        }
-        for (sum, old) in difference.iter_mut().zip(old) {
-            self.advance(*old);
-            let (first, over) = sum.overflowing_add(*old);
-            let (second, again) = first.overflowing_add(u8::from(self.carry));
-            (*sum, self.carry) = (second, over | again);
-        }
+        self.each(difference, old, u8::overflowing_add);
     }
 
-    /// Takes the next bytes of the source from new ones.
-    pub fn subtract(&mut self, new: &mut [u8], old: &[u8]) {
+    /// Takes a step with each byte and the one of the source, and another with what is carried within a number.
+    fn each(&mut self, bytes: &mut [u8], old: &[u8], step: impl Fn(u8, u8) -> (u8, bool)) {
+        let pairs = bytes.iter_mut().zip(old);
         if self.numbers == Numbers::Bytes {
-            return new.iter_mut().zip(old).for_each(|(new, old)| *new = new.wrapping_sub(*old));
+            return pairs.for_each(|(byte, old)| *byte = step(*byte, *old).0);
         }
-        for (new, old) in new.iter_mut().zip(old) {
+        for (byte, old) in pairs {
             self.advance(*old);
-            let (first, under) = new.overflowing_sub(*old);
-            let (second, again) = first.overflowing_sub(u8::from(self.carry));
-            (*new, self.carry) = (second, under | again);
+            let (first, over) = step(*byte, *old);
+            let (second, again) = step(first, u8::from(self.carry));
+            (*byte, self.carry) = (second, over | again);
         }
     }
 
@@ -97,23 +97,17 @@ mod tests {
 
     use super::*;
 
-    fn difference(numbers: Numbers, offset: u64, new: &[u8], old: &[u8]) -> Vec<u8> {
-        let mut bytes = new.to_vec();
-        Difference::new(numbers, offset).subtract(&mut bytes, old);
-        bytes
-    }
-
     #[test]
     fn what_moved_by_the_same_distance_differs_by_the_same_bytes() {
         let call = |to: u32| [&[0x90, 0xe8], &to.to_le_bytes()[..]].concat();
         let (old, new) = ([call(0x10), call(0xf0f0)].concat(), [call(0x30), call(0xf110)].concat());
         let moved = [0, 0, 0x20, 0, 0, 0];
-        assert_eq!(difference(Numbers::Code, 0, &new, &old), moved.repeat(2));
-        assert_ne!(difference(Numbers::Bytes, 0, &new, &old), moved.repeat(2));
+        assert_eq!(Numbers::Code.between(0, &new, &old), moved.repeat(2));
+        assert_ne!(Numbers::Bytes.between(0, &new, &old), moved.repeat(2));
         let table = |numbers: [u32; 3]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
         let (old, new) = (table([1, 0xff, 0x1_0000]), table([0, 0xfe, 0xffff]));
-        assert_eq!(difference(Numbers::Words, 8, &new, &old), [0xff; 12]);
-        assert_ne!(difference(Numbers::Words, 9, &new, &old), [0xff; 12]);
+        assert_eq!(Numbers::Words.between(8, &new, &old), [0xff; 12]);
+        assert_ne!(Numbers::Words.between(9, &new, &old), [0xff; 12]);
     }
 
     proptest! {
@@ -125,7 +119,7 @@ mod tests {
         ) {
             let (new, old): (Vec<u8>, Vec<u8>) = pairs.into_iter().unzip();
             for numbers in Numbers::ALL {
-                let mut bytes = difference(numbers, offset, &new, &old);
+                let mut bytes = numbers.between(offset, &new, &old);
                 // In any portions.
                 let cut = cut.index(new.len() + 1);
                 let mut adding = Difference::new(numbers, offset);
