@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 use tempfile::TempDir;
+use upright_manifests::name::Arch;
 
 use crate::programs::build;
 use crate::server::Server;
@@ -70,6 +72,16 @@ impl Fixture {
         build(&self.workspace(), arguments).map(drop)
     }
 
+    /// The manifest of a release that is published.
+    pub fn manifest(&self, version: &str) -> Result<Value> {
+        let folder = self.workspace().join("repository/releases").join(OS).join(Arch::HERE.as_str());
+        let name = format!(".{version}.json");
+        let listed = fs::read_dir(&folder)?.collect::<std::io::Result<Vec<_>>>()?;
+        let manifest = listed.iter().find(|file| file.file_name().to_string_lossy().ends_with(&name));
+        let manifest = manifest.with_context(|| format!("no manifest of {version}"))?;
+        Ok(serde_json::from_slice(&fs::read(manifest.path())?)?)
+    }
+
     /// A new host that runs 1.0.0, at a path that lasts as long as the fixture.
     pub fn host(&self, name: &str) -> Result<PathBuf> {
         self.host_with(name, "", Sizes::default())
@@ -109,9 +121,7 @@ pub fn make_tree(tree: &Path, version: &str, port: u16) -> Result<()> {
     let url = format!("http://127.0.0.1:{port}");
     file(tree, "etc/upright/upright.toml", configuration(&url).as_bytes())?;
     let newer = version != "1.0.0";
-    file(tree, "usr/lib/os-release", b"ID=acme\nNAME=\"Acme OS\"\n")?;
-    file(tree, "usr/lib/modules/6.1.0/vmlinuz", &kernel(1, 900_000))?;
-    file(tree, "usr/lib/modules/6.1.0/initramfs.img", &noise(2, 1_500_000))?;
+    system(tree, &kernel(1, 900_000), &noise(2, 1_500_000))?;
     for number in 0..300_u64 {
         // One file in twenty changes a little from 1.0.0 to 1.1.0; one in a hundred goes away.
         let mut content = noise(100 + number, 2_000 + 37 * number as usize);
@@ -130,13 +140,22 @@ pub fn make_tree(tree: &Path, version: &str, port: u16) -> Result<()> {
     if version != "1.2.0" {
         file(tree, "usr/bin/app", format!("#!/bin/sh\necho {version}\n").as_bytes())?;
     }
+    Ok(())
+}
+
+/// Writes what makes a tree an OS: its name, a kernel, an initrd, and the folders that it is mounted over.
+pub fn system(tree: &Path, kernel: &[u8], initrd: &[u8]) -> Result<()> {
+    file(tree, "usr/lib/os-release", b"ID=acme\nNAME=\"Acme OS\"\n")?;
+    file(tree, "usr/lib/modules/6.1.0/vmlinuz", kernel)?;
+    file(tree, "usr/lib/modules/6.1.0/initramfs.img", initrd)?;
     for folder in ["etc", "var", "proc", "sys", "dev", "run", "tmp", "root"] {
         fs::create_dir_all(tree.join(folder))?;
     }
     Ok(())
 }
 
-fn file(tree: &Path, path: &str, content: &[u8]) -> Result<()> {
+/// Writes a file of a tree, and its folders.
+pub fn file(tree: &Path, path: &str, content: &[u8]) -> Result<()> {
     let path = tree.join(path);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;

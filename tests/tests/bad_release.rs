@@ -3,7 +3,6 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use upright_manifests::name::Arch;
 use upright_tests::fixture::{Fixture, configuration};
 use upright_tests::namespace::{REFUSED, in_namespace, refused};
 use upright_tests::programs::{build, run, upright};
@@ -189,13 +188,7 @@ fn a_delta_for_another_base_leads_nowhere_but_to_the_next_way() -> Result<()> {
     fixture.build(&["publish", "1.2.0"])?;
     let host = &fixture.host("host")?;
     let served = fixture.workspace().join("repository");
-    let manifest = fs::read_dir(served.join("releases/acme").join(Arch::HERE.as_str()))?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()?
-        .into_iter()
-        .find(|path| path.to_string_lossy().ends_with("1.2.0.json"))
-        .context("a manifest")?;
-    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(manifest)?)?;
+    let manifest = fixture.manifest("1.2.0")?;
     let delta_from = |version: &str| {
         let edge = manifest["deltas"].as_array()?.iter().find(|edge| edge["from"] == version)?;
         edge["delta"]["path"].as_str()

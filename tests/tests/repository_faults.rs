@@ -99,12 +99,7 @@ fn a_file_for_the_uki_that_is_not_what_it_should_be_is_no_fault_of_the_disk() ->
     let fixture = Fixture::new()?;
     fixture.build(&["publish", "1.1.0"])?;
     let host = &fixture.host("host")?;
-    let manifests = fixture.workspace().join("repository/releases/acme/x86-64");
-    let manifest = fs::read_dir(&manifests)?
-        .flatten()
-        .find(|file| file.file_name().to_string_lossy().ends_with(".1.1.0.json"));
-    let manifest: serde_json::Value =
-        serde_json::from_slice(&fs::read(manifest.context("no manifest")?.path())?)?;
+    let manifest = fixture.manifest("1.1.0")?;
     let compose = manifest["uki"]["compose"]["path"].as_str().context("no composition")?;
     for fault in [Fault::Flip(0), Fault::Flip(200), Fault::TooLittle(1), Fault::Instead(HTML.to_vec())] {
         fixture.server.spoil(compose, fault.clone());

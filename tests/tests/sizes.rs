@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use upright_tests::fixture::{Fixture, kernel, noise};
+use upright_tests::fixture::{Fixture, file, kernel, noise, system};
 use upright_tests::programs::upright;
 use upright_tests::simulated::Sizes;
 
@@ -47,32 +47,23 @@ fn code(seed: u64, length: usize, base: u32) -> Vec<u8> {
 /// One file in ten has some lines more, one program is linked anew.
 fn make_tree(tree: &Path, version: &str) -> Result<()> {
     let newer = version != "1.0.0";
-    let write = |path: String, content: &[u8]| -> Result<()> {
-        let path = tree.join(path);
-        fs::create_dir_all(path.parent().context("a path with a folder")?)?;
-        Ok(fs::write(path, content)?)
-    };
-    write("usr/lib/os-release".to_owned(), b"ID=acme\n")?;
-    write("usr/lib/modules/6.1.0/vmlinuz".to_owned(), &kernel(1, 300_000))?;
-    write("usr/lib/modules/6.1.0/initramfs.img".to_owned(), &noise(2, 500_000))?;
+    system(tree, &kernel(1, 300_000), &noise(2, 500_000))?;
     for number in 0..200_u64 {
         let mut text = prose(100 + number, 3_000 + 150 * number as usize);
         if newer && number % 10 == 0 {
             let middle = text.len() / 2;
             text.splice(middle..middle, prose(9000 + number, 200));
         }
-        write(format!("usr/share/text/{number}"), &text)?;
-        write(format!("usr/share/man/{number}"), &text)?;
+        file(tree, &format!("usr/share/text/{number}"), &text)?;
+        file(tree, &format!("usr/share/man/{number}"), &text)?;
     }
     let packed = Command::new("gzip").args(["-9nr"]).arg(tree.join("usr/share/man")).status()?;
     ensure!(packed.success(), "gzip: {packed}");
     for number in 0..20_u64 {
         let base = if newer && number == 3 { 0x0040_1230 } else { 0x0040_1000 };
-        write(format!("usr/bin/{number}"), &code(500 + number, 200_000, base))?;
+        file(tree, &format!("usr/bin/{number}"), &code(500 + number, 200_000, base))?;
     }
-    ["etc", "var", "proc", "sys", "dev", "run", "tmp"].iter().try_for_each(|folder| {
-        fs::create_dir_all(tree.join(folder)).with_context(|| format!("making {folder}"))
-    })
+    Ok(())
 }
 
 /// What zstd makes of the newer image when it has the older one at hand.
@@ -95,9 +86,7 @@ fn updates_stay_as_small_as_they_are() -> Result<()> {
     let temporary = tempfile::tempdir()?;
     let fixture = Fixture::of(temporary.path(), &["1.0.0", "1.1.0"], make_tree)?;
     fixture.build(&["publish", "1.1.0"])?;
-    let listed = fs::read_dir(fixture.workspace().join("repository/releases/acme/x86-64"))?.flatten();
-    let path = listed.map(|file| file.path()).find(|path| path.to_string_lossy().ends_with(".1.1.0.json"));
-    let manifest: Value = serde_json::from_slice(&fs::read(path.context("no manifest")?)?)?;
+    let manifest = fixture.manifest("1.1.0")?;
     let size = |pointer: &str| -> Result<f64> {
         manifest.pointer(pointer).and_then(Value::as_f64).with_context(|| format!("no {pointer}"))
     };

@@ -34,8 +34,8 @@ pub(super) struct Catalogue {
     workspace: &'static str,
     /// All of the same old release.
     pairs: &'static [Pair],
-    /// The full payload's zstd level, if it is not the default one.
-    level: Option<u8>,
+    /// The full payload's zstd level.
+    level: u8,
 }
 
 impl Catalogue {
@@ -43,14 +43,14 @@ impl Catalogue {
     pub(super) const MAIN: Self = Self {
         workspace: "workspace",
         pairs: &[Pair::COMPARED[0], Pair::COMPARED[1], Pair::MAJOR],
-        level: None,
+        level: 19,
     };
 
     /// The hotfix for a small image. Its full payload is not measured, and costs less than at level 19.
-    pub(super) const SMALL: Self = Self { workspace: "small", pairs: &[Pair::SMALL], level: Some(3) };
+    pub(super) const SMALL: Self = Self { workspace: "small", pairs: &[Pair::SMALL], level: 3 };
 
     /// The hotfix for a large image.
-    pub(super) const LARGE: Self = Self { workspace: "large", pairs: &[Pair::LARGE], level: Some(3) };
+    pub(super) const LARGE: Self = Self { workspace: "large", pairs: &[Pair::LARGE], level: 3 };
 
     /// The release that all of the others are laid out after.
     fn first(self) -> Tree {
@@ -189,12 +189,10 @@ impl<'a> Publisher<'a> {
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let pairs = self.catalogue.pairs.iter().map(|pair| pair.channel());
         let channels: Vec<&str> = [FIRST].into_iter().chain(pairs).collect();
-        let level =
-            self.catalogue.level.map_or("payload = 19".to_owned(), |level| format!("payload = {level}"));
         let mut changed = text;
         for (from, to) in [
             ("channels = [\"stable\"]", format!("channels = {channels:?}")),
-            ("payload = 19", level),
+            ("payload = 19", format!("payload = {}", self.catalogue.level)),
             // The largest image has more than 4 GiB.
             ("slot = \"4GiB\"", "slot = \"6GiB\"".to_owned()),
             ("verity = \"40MiB\"", "verity = \"64MiB\"".to_owned()),

@@ -206,16 +206,17 @@ mod tests {
         found
     }
 
+    /// Which sectors got through in the cuts with so many settled writes.
+    fn sectors_after(settled: usize, cuts: &[Cut]) -> BTreeSet<Vec<u64>> {
+        let cuts = cuts.iter().filter(|cut| cut.settled == settled);
+        cuts.map(|cut| cut.through.keys().copied().collect()).collect()
+    }
+
     #[test]
     fn every_subset_of_few_writes_is_a_cut_and_none_reaches_beyond_a_flush() {
         let events = [write(1, 1, 10), write(2, 1, 11), write(3, 1, 12), Event::Flush, write(1, 1, 13)];
         let found = all(&events);
-        let before: BTreeSet<Vec<u64>> = found
-            .iter()
-            .filter(|cut| cut.settled == 0)
-            .map(|cut| cut.through.keys().copied().collect())
-            .collect();
-        assert_eq!(before.len(), 8);
+        assert_eq!(sectors_after(0, &found).len(), 8);
         let after: Vec<_> = found.iter().filter(|cut| cut.settled == 3).map(|cut| &cut.through).collect();
         assert_eq!(after, [&[(1, 13)].into()]);
     }
@@ -223,12 +224,7 @@ mod tests {
     #[test]
     fn what_a_sync_leaves_out_may_get_lost_much_later() {
         let events = [write(1, 3, 10), Event::Sync { sector: 2, count: 1 }, write(9, 1, 20)];
-        let found = all(&events);
-        let last: BTreeSet<Vec<u64>> = found
-            .iter()
-            .filter(|cut| cut.settled == 1)
-            .map(|cut| cut.through.keys().copied().collect())
-            .collect();
+        let last = sectors_after(1, &all(&events));
         let expected = [&[1, 3, 9][..], &[1], &[3], &[9], &[1, 3], &[1, 9], &[3, 9]];
         assert!(expected.iter().all(|through| last.contains(*through)), "{last:?}");
         assert!(!last.iter().any(|through| through.contains(&2)));

@@ -9,14 +9,16 @@ use std::ops::Range;
 use super::disk::Content;
 use super::event::SECTOR;
 
-const ENTRY: usize = 32;
+/// Bytes of a folder's entry.
+pub(super) const ENTRY: usize = 32;
 const FOLDER: u8 = 0x10;
 const VOLUME_LABEL: u8 = 0x08;
 const LONG_NAME: u8 = 0x0f;
-const DELETED: u8 = 0xe5;
+/// What the name of a deleted entry starts with.
+pub(super) const DELETED: u8 = 0xe5;
 
 /// Where the characters of a long name are in each of its entries.
-const UNIT_AT: [usize; 13] = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30];
+pub(super) const UNIT_AT: [usize; 13] = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30];
 
 /// Cluster numbers from here on end a chain.
 const END: u32 = 0x0fff_fff8;

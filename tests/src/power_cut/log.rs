@@ -10,11 +10,11 @@
 //! The superblock's count of entries lags until the next flush, so the file is read to its end.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use super::disk::Content;
 use super::event::{Event, SECTOR, Write};
 
 const MAGIC: u64 = 0x006a_7366_7773_6872;
@@ -62,13 +62,7 @@ fn parse(file: &File) -> Result<Vec<Event>> {
 /// The first four numbers of a sector; a file that ends within it goes on with zeros.
 fn words(file: &File, sector: u64) -> Result<[u64; 4]> {
     let mut bytes = [0; 32];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read_at(&mut bytes[filled..], sector * SECTOR + filled as u64)? {
-            0 => break,
-            length => filled += length,
-        }
-    }
+    Content::read_at(file, &mut bytes, sector * SECTOR)?;
     let (words, _) = bytes.as_chunks();
     Ok([0, 1, 2, 3].map(|index| u64::from_le_bytes(words[index])))
 }

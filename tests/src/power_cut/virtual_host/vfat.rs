@@ -14,12 +14,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use upright_updater::boot::Medium;
 
 use super::super::disk::Content;
-use super::super::fat::{Fat, FatError};
+use super::super::event::SECTOR;
+use super::super::fat::{DELETED, ENTRY, Fat, FatError, UNIT_AT};
 use super::tape::Tape;
 
-const SECTOR: u64 = 512;
 const CLUSTER: u64 = 4096;
-const ENTRY: usize = 32;
 const TABLE_AT: u64 = 8 * SECTOR;
 /// Clusters that there are numbers for.
 const CLUSTERS: u32 = 128;
@@ -27,7 +26,6 @@ const CLUSTERS_AT: u64 = TABLE_AT + CLUSTERS as u64 * 4;
 /// The folders `/`, `/EFI` and `/EFI/Linux`, of a cluster each.
 const FOLDERS: [u32; 3] = [2, 3, 4];
 const END: u32 = 0x0fff_ffff;
-const DELETED: u8 = 0xe5;
 
 /// How many bytes of the disk, from its start, are the file system's.
 pub(super) const SIZE: u64 = CLUSTERS_AT + (CLUSTERS as u64 - 2) * CLUSTER;
@@ -395,14 +393,14 @@ fn entries(name: &str, attributes: u8, start: u32) -> Vec<[u8; ENTRY]> {
     let short: [u8; 11] = text.as_bytes().first_chunk().copied().unwrap_or(*b"NONAME     ");
     let sum = short.iter().fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
     let units: Vec<u16> = name.encode_utf16().collect();
-    let parts: Vec<&[u16]> = units.chunks(13).collect();
+    let parts: Vec<&[u16]> = units.chunks(UNIT_AT.len()).collect();
     let long = parts.iter().enumerate().rev().map(|(index, part)| {
         let mut entry = [0; ENTRY];
         entry[0] = (index + 1) as u8 | if index + 1 == parts.len() { 0x40 } else { 0 };
         entry[11] = 0x0f;
         entry[13] = sum;
         let padded = part.iter().copied().chain([0]).chain(std::iter::repeat(0xffff));
-        for (at, unit) in [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30].into_iter().zip(padded) {
+        for (at, unit) in UNIT_AT.into_iter().zip(padded) {
             entry[at..at + 2].copy_from_slice(&unit.to_le_bytes());
         }
         entry

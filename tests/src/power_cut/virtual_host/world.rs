@@ -20,7 +20,7 @@ use super::super::loader;
 use super::life::Life;
 use super::tape::StateFiles;
 use super::vfat::{self, Vfat};
-use crate::fixture::{OS, kernel, noise};
+use crate::fixture::{OS, file, kernel, noise, system};
 use crate::programs::{build, run};
 
 /// A repository's files by their path.
@@ -182,20 +182,7 @@ fn gather(folder: &Path, path: &str, files: &mut Files) -> Result<()> {
 /// Writes the root file system of a version: as little as makes an OS.
 fn make_tree(tree: &Path, version: &str) -> Result<()> {
     let number = version.bytes().map(u64::from).sum::<u64>();
-    let mut files = vec![
-        ("usr/lib/os-release".to_owned(), b"ID=acme\nNAME=\"Acme OS\"\n".to_vec()),
-        ("usr/lib/modules/6.1.0/vmlinuz".to_owned(), kernel(1, 9_000)),
-        ("usr/lib/modules/6.1.0/initramfs.img".to_owned(), noise(2, 15_000)),
-        ("usr/share/acme/new".to_owned(), noise(number, 30_000)),
-    ];
-    files.extend((10..30).map(|seed| (format!("usr/share/acme/{seed}"), noise(seed, 3_000))));
-    for (path, content) in files {
-        let path = tree.join(path);
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::write(&path, content)?;
-    }
-    for folder in ["etc", "var", "proc", "sys", "dev", "run", "tmp", "root"] {
-        fs::create_dir_all(tree.join(folder))?;
-    }
-    Ok(())
+    system(tree, &kernel(1, 9_000), &noise(2, 15_000))?;
+    file(tree, "usr/share/acme/new", &noise(number, 30_000))?;
+    (10..30).try_for_each(|seed| file(tree, &format!("usr/share/acme/{seed}"), &noise(seed, 3_000)))
 }
