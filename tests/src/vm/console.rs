@@ -77,6 +77,12 @@ impl Console {
         }
     }
 
+    /// Waits until nobody speaks on the line any more.
+    pub(super) fn wait_until_closed(&self) {
+        let state = self.heard.lock();
+        drop(self.heard.changed.wait_while(state, |state| !state.ended));
+    }
+
     /// How often `text` was said since the machine was started.
     pub fn count(&self, text: &str) -> usize {
         let state = self.heard.lock();

@@ -71,10 +71,17 @@ impl Machine {
     fn command(&self, vars: &Path) -> Command {
         let mut command = Command::new("setpriv");
         // A driver that is killed must not leave a machine behind.
-        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+        command.args(["--pdeathsig", "KILL"]);
+        if self.secure_boot {
+            // Once in a while the firmware that uses system management mode says nothing any more after a reset, and never after
+            // a cold start. So this machine is switched off and on instead; it cannot be switched off for good.
+            let on_again = "while setpriv --pdeathsig KILL \"$@\"; do :; done";
+            command.args(["sh", "-c", on_again, "sh", "qemu-system-x86_64", "-action", "reboot=shutdown"]);
+        } else {
+            command.arg("qemu-system-x86_64");
+        }
         command.args(self.accelerator.arguments());
-        // In system management mode the firmware waits for all processors; emulated ones miss each other once in a while, after a
-        // reset for ever. One processor has nobody to wait for.
+        // In system management mode the processors wait for each other; one has nobody to wait for.
         let (board, processors, code) = match self.secure_boot {
             true => ("q35,smm=on", "1", firmware::SECURE_CODE),
             false => ("q35", "2", firmware::CODE),
@@ -153,5 +160,7 @@ impl Drop for Vm {
     fn drop(&mut self) {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
+        // What was killed may have been the shell around QEMU; the disk is free when QEMU is gone, too.
+        self.console.wait_until_closed();
     }
 }
