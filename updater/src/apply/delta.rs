@@ -150,7 +150,10 @@ impl Sources for Images<'_> {
 }
 
 /// Bytes read at once where a device is not read in order: a file that changed in many places is a few such reads.
-const LEAST: usize = 128 << 10;
+const LEAST: usize = 64 << 10;
+
+/// How many times further each time.
+const GROWTH: usize = 4;
 
 /// Reads ahead where a device is read in order, further each time: large reads cost less, but for what nobody wants of them.
 struct Window<'a> {
@@ -175,7 +178,7 @@ impl<'a> Window<'a> {
         let end = held.start + held.length as u64;
         if offset < held.start || offset + buffer.len() as u64 > end {
             let wanted = buffer.len().next_multiple_of(BLOCK_SIZE as usize);
-            let ahead = if offset == end { IO_SIZE.min(2 * held.length) } else { LEAST };
+            let ahead = if offset == end { IO_SIZE.min(GROWTH * held.length) } else { LEAST };
             let left = self.device.size().saturating_sub(offset);
             let length = usize::try_from(left).unwrap_or(usize::MAX).min(ahead.max(wanted));
             if length < buffer.len() || length > IO_SIZE {
