@@ -50,9 +50,13 @@ pub struct Allowance<'a> {
     pub without: &'a [String],
     /// Bytes of memory, if bounded.
     pub memory: Option<u64>,
-    /// Bytes a second that are fetched, if bounded: then what takes the least time is the cheapest, otherwise what fetches least.
+    /// Bytes a second that are fetched, if bounded; the cheapest way is the one that takes the least time at that rate.
     pub fetch_rate: Option<u64>,
 }
+
+/// The rate that is reckoned with where none is set, in bytes a second: what saves less than 2 MB of a download for a second of
+/// work is not worth it. Between two Debian releases a delta saves a tenth of the bytes for a minute's work.
+const RATE: u64 = 2_000_000;
 
 /// The ways to `release` for a host that runs the image with root hash `booted`. No way fetches more than the full payload: a
 /// delta that is larger is no way.
@@ -86,10 +90,9 @@ pub fn ways(release: &Release, booted: &Digest, allowance: Allowance<'_>) -> Way
         false => plan.ways.push((Way::Chunks, full.size + uki)),
     }
     plan.ways.push((Way::Full, full.size + uki));
-    if let Some(rate) = allowance.fetch_rate {
-        // Stable: where two take as long, the one that may turn out to fetch less stays in front.
-        plan.ways.sort_by_key(|(way, bytes)| milliseconds(way, *bytes, rate, full));
-    }
+    let rate = allowance.fetch_rate.unwrap_or(RATE);
+    // Stable: where two take as long, the one that may turn out to fetch less stays in front.
+    plan.ways.sort_by_key(|(way, bytes)| milliseconds(way, *bytes, rate, full));
     plan
 }
 
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_line_of_known_speed_what_takes_least_time_comes_first() {
+    fn what_takes_least_time_comes_first() {
         let (release, runs) = (release(), Digest::of(b"runs"));
         let at = |rate| {
             names(&ways(&release, &runs, Allowance { fetch_rate: Some(rate), ..Allowance::default() }))
@@ -155,6 +158,19 @@ mod tests {
         assert_eq!(at(29_000_000), ["delta", "chunks", "full"], "5.3 s and 5.4 s");
         assert_eq!(at(31_000_000), ["chunks", "full", "delta"], "5.3 s and 5.2 s");
         assert_eq!(at(0), ["delta", "chunks", "full"]);
+    }
+
+    #[test]
+    fn a_few_bytes_less_are_not_worth_minutes_of_work() {
+        let (mut release, runs) = (release(), Digest::of(b"runs"));
+        let mut first = |size, cpu_ms| {
+            release.deltas[0].delta.size = size;
+            release.deltas[0].delta.cost = Some(Cost { memory: 0, cpu_ms });
+            ways(&release, &runs, Allowance::default()).ways[0].0.name()
+        };
+        assert_eq!(first(90_000_000, 60_000), "chunks", "a tenth for a minute");
+        assert_eq!(first(90_000_000, 5_000), "delta", "a tenth for five seconds");
+        assert_eq!(first(10_000_000, 40_000), "delta", "nearly everything for most of a minute");
     }
 
     #[test]
