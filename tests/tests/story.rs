@@ -119,3 +119,22 @@ fn the_health_service_does_not_fail_because_an_update_is_under_way() -> Result<(
     assert_eq!(json(host, &["health"])?["trial"], false);
     Ok(())
 }
+
+/// What starts a release is part of it, and no part of its tree.
+#[test]
+fn a_release_that_differs_in_its_command_line_alone_is_taken_and_left() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    let settings = fixture.workspace().join("upright.toml");
+    let text = std::fs::read_to_string(&settings)?;
+    std::fs::write(&settings, text.replacen("cmdline = \"\"", "cmdline = \"nokaslr\"", 1))?;
+    let tree = fixture.workspace().join("../1.0.0").display().to_string();
+    fixture.build(&["build", &tree, "--version", "1.0.1", "--time", "2026-01-01T00:00:00Z"])?;
+    fixture.build(&["publish", "1.0.1"])?;
+    json(host, &["update", "--reboot"])?;
+    expect(host, "1.0.1", "1.0.0", "proven")?;
+    json(host, &["health"])?;
+    json(host, &["rollback"])?;
+    expect(host, "1.0.0", "1.0.1", "bad")?;
+    Ok(())
+}

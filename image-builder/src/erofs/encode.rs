@@ -19,7 +19,7 @@ pub(super) struct Encoded {
 }
 
 /// Encodes all metadata.
-pub(super) fn encode(model: &Model<'_>, plan: &Plan<'_>, time: i64) -> Encoded {
+pub(super) fn encode(model: &Model<'_>, plan: &Plan<'_>, time: i64, release: &str) -> Encoded {
     let region = plan.layout.records.region;
     let mut records = vec![0; region.blocks as usize * BLOCK];
     let mut put = |slot: u64, bytes: &[u8]| {
@@ -42,7 +42,7 @@ pub(super) fn encode(model: &Model<'_>, plan: &Plan<'_>, time: i64) -> Encoded {
     runs.insert(region.start, records);
 
     let mut superblock = superblock(model, plan, time);
-    superblock.uuid = identity(&superblock, &runs, plan);
+    superblock.uuid = identity(&superblock, &runs, plan, release);
     runs.insert(0, superblock.to_block().to_vec());
     Encoded { runs, uuid: superblock.uuid }
 }
@@ -60,10 +60,11 @@ fn superblock(model: &Model<'_>, plan: &Plan<'_>, time: i64) -> Superblock {
     }
 }
 
-/// A UUID from the superblock without one, all metadata, and place and hash of each content: from everything that the image
-/// holds, without the need to read it once more.
-fn identity(superblock: &Superblock, runs: &BTreeMap<u64, Vec<u8>>, plan: &Plan<'_>) -> Uuid {
+/// A UUID from the release, the superblock without one, all metadata, and place and hash of each content: from everything that
+/// the image holds, without the need to read it once more.
+fn identity(superblock: &Superblock, runs: &BTreeMap<u64, Vec<u8>>, plan: &Plan<'_>, release: &str) -> Uuid {
     let mut digester = Digester::new();
+    digester.update(release.as_bytes());
     digester.update(&superblock.to_block());
     for (start, bytes) in runs {
         digester.update(&start.to_le_bytes());

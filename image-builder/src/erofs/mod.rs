@@ -38,6 +38,9 @@ pub use layout::{Apart, FileRun, Layout, Record, RecordOf, Records, Run, path_te
 pub struct Options<'a> {
     /// The release time, which every file carries; whole seconds count.
     pub time: Timestamp,
+    /// The release it is of, such as `acme 1.2.0`. Releases of the same tree get images of their own: hosts tell releases by
+    /// their root hashes, and two may differ in what starts them alone.
+    pub release: &'a str,
     /// The layout to follow; without one everything is placed anew, sorted by path.
     pub base: Option<&'a Layout>,
     /// The salt of the dm-verity tree; see `upright_manifests::verity::salt`.
@@ -51,7 +54,7 @@ pub struct Written {
     pub layout: Layout,
     /// Its length in bytes, a multiple of 4096.
     pub size: u64,
-    /// The file system's UUID, derived from the content.
+    /// The file system's UUID, derived from the content and the release.
     pub uuid: Uuid,
     /// The SHA-256 of the image.
     pub sha256: Digest,
@@ -107,7 +110,7 @@ pub enum WriteError {
     Image(#[source] io::Error),
 }
 
-/// Writes the image of `tree` to `out`, an empty file. The image depends on the tree, the base layout and the time
+/// Writes the image of `tree` to `out`, an empty file. The image depends on the tree and the options
 /// alone. Contents are read one after the other, in the order of their place; `reached` hears how many bytes of them there
 /// were so far.
 pub fn write(
@@ -120,7 +123,7 @@ pub fn write(
     let time = options.time.as_second();
     let model = model::Model::new(tree, time)?;
     let plan = plan::Plan::new(&model, options.base)?;
-    let encoded = encode::encode(&model, &plan, time);
+    let encoded = encode::encode(&model, &plan, time, options.release);
     let hashes = write::write(&plan, &encoded, contents, options.salt, out, reached)?;
     Ok(Written {
         size: plan.layout.blocks * BLOCK_SIZE,

@@ -102,7 +102,7 @@ pub(super) fn image_of(sketch: &Sketch, base: Option<&Layout>) -> (Vec<u8>, Writ
 
 pub(super) fn file_of(sketch: &Sketch, base: Option<&Layout>) -> (File, Written) {
     let file = tempfile::tempfile().unwrap();
-    let options = Options { time: TIME, base, salt: Digest::of(b"salt") };
+    let options = Options { time: TIME, release: "acme 1.0.0", base, salt: Digest::of(b"salt") };
     let written = write(&sketch.normal().tree, sketch, &options, &file, &|_| {}).unwrap();
     (file, written)
 }

@@ -4,7 +4,7 @@ use super::*;
 
 fn refusal(sketch: &Sketch) -> String {
     let file = tempfile::tempfile().unwrap();
-    let options = Options { time: TIME, base: None, salt: Digest::of(b"salt") };
+    let options = Options { time: TIME, release: "acme 1.0.0", base: None, salt: Digest::of(b"salt") };
     write(&sketch.tree, sketch, &options, &file, &|_| {}).unwrap_err().to_string()
 }
 

@@ -197,8 +197,12 @@ fn write(
         .open(&path)
         .map_err(Error::file("create", &path))?;
     let reached = |bytes| progress.reached(bytes);
-    let options =
-        erofs::Options { time: stored.time, base: followed.as_ref(), salt: verity::salt(&config.os) };
+    let options = erofs::Options {
+        time: stored.time,
+        release: &format!("{} {}", config.os, order.version),
+        base: followed.as_ref(),
+        salt: verity::salt(&config.os),
+    };
     let written = erofs::write(&stored.tree, stored.store.objects(), &options, &out, &reached)
         .map_err(failure::image)?;
     out.sync_all().map_err(Error::file("sync", &path))?;
