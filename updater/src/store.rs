@@ -44,7 +44,7 @@ pub enum StoreError {
     },
     /// The file's content is not what was written.
     #[error(
-        "{path} is damaged ({reason}); `upright reset-state` keeps a copy of it and starts from what the boot loader says"
+        "{path} is damaged ({reason}); `upright reset-state` keeps a copy of it and starts from what boot loader and slots say"
     )]
     Damaged {
         /// The file.

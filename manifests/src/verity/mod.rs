@@ -70,7 +70,7 @@ impl VerityParams {
         Self {
             root_hash,
             salt,
-            uuid: Uuid::derive("verity", root_hash.as_bytes()).to_string(),
+            uuid: uuid(&root_hash).to_string(),
             data_blocks: geometry.data_blocks(),
             hash_size: geometry.hash_size(),
         }
@@ -91,6 +91,11 @@ impl VerityParams {
         let uuid = self.uuid.parse().map_err(|_| VerityError::Uuid(self.uuid.clone()))?;
         Ok(Superblock { uuid, data_blocks: self.data_blocks, salt: self.salt })
     }
+}
+
+/// The UUID in the superblock of the tree with this root hash.
+pub fn uuid(root_hash: &Digest) -> Uuid {
+    Uuid::derive("verity", root_hash.as_bytes())
 }
 
 /// The salt of every release of an OS.

@@ -249,12 +249,17 @@ fn keep(
     Ok(())
 }
 
-/// Salt and size of the tree on a verity partition.
-pub(super) fn tree_on(verity: &dyn BlockDevice) -> std::io::Result<VerityParams> {
+/// What a verity partition says of itself.
+pub(super) fn superblock_on(verity: &dyn BlockDevice) -> std::io::Result<Superblock> {
     let mut block = vec![0; upright_manifests::verity::BLOCK];
     verity.read_at(&mut block, 0)?;
     let bytes = block.first_chunk::<SUPERBLOCK_SIZE>().ok_or(std::io::ErrorKind::InvalidData)?;
-    let superblock = Superblock::parse(bytes).map_err(std::io::Error::other)?;
+    Superblock::parse(bytes).map_err(std::io::Error::other)
+}
+
+/// Salt and size of the tree on a verity partition.
+pub(super) fn tree_on(verity: &dyn BlockDevice) -> std::io::Result<VerityParams> {
+    let superblock = superblock_on(verity)?;
     let geometry = Geometry::new(superblock.data_blocks).map_err(std::io::Error::other)?;
     Ok(VerityParams::new([0; 32].into(), superblock.salt, &geometry))
 }

@@ -14,15 +14,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use upright_manifests::name::Slot;
+use upright_manifests::verity::uuid as verity_uuid;
 use upright_manifests::version::Version;
 
 use crate::apply::ApplyError;
 use crate::boot::{Entry, Trust};
 use crate::config::Config;
 use crate::fetch::FetchError;
-use crate::host::{Booted, BootedError, Host};
-use crate::machine::{Event, Observation, Record, StepError, Target, step};
+use crate::host::{Access, Booted, BootedError, Host, Part};
+use crate::machine::{Beside, Event, Installed, Observation, Record, StepError, Target, step};
 use crate::store::{RecordFile, StoreError};
+
+use install::superblock_on;
 
 pub use check::Offer;
 pub use install::UpdatePlan;
@@ -174,7 +177,29 @@ impl<'h> Agent<'h> {
             Some(beside) => self.is_gone(&self.entry(&beside.target(), slot.other()))?,
             None => false,
         };
-        Ok(Observation { slot, version, root_hash, boot_id, on_trial, still_tried, other_gone })
+        let beside = if self.record.slots.is_empty() { self.beside()? } else { None };
+        Ok(Observation { slot, version, root_hash, boot_id, on_trial, still_tried, other_gone, beside })
+    }
+
+    /// The release in the other slot, as partition and boot loader tell it. That all of it is there is looked at by those who
+    /// want to go there.
+    fn beside(&self) -> Result<Option<Beside>, AgentError> {
+        let slot = self.booted.slot.other();
+        let verity = self.host.slots().open(slot, Part::Verity, Access::Read);
+        let Ok(superblock) = verity.and_then(|verity| superblock_on(verity.as_ref())) else { return Ok(None) };
+        let lines = self.host.boot().command_lines();
+        for line in lines.map_err(AgentError::system("read the boot loader's state"))? {
+            let Ok(Booted { os, version, root_hash, .. }) = Booted::parse(&line, slot) else { continue };
+            if os != self.booted.os || superblock.uuid != verity_uuid(&root_hash) {
+                continue;
+            }
+            let target = Target { version, root_hash, manifest: None };
+            let Some(trust) = self.trust(&self.entry(&target, slot))? else { continue };
+            tracing::warn!(%slot, version = %target.version, ?trust, "a release that is not remembered was found");
+            let release = Installed { proven: trust == Trust::Good, ..Installed::unproven(&target) };
+            return Ok(Some(Beside { release, tried: matches!(trust, Trust::Trial { left: 1.., .. }) }));
+        }
+        Ok(None)
     }
 
     /// Whether a release that was staged or switched to has no boot entry any more.

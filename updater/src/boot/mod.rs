@@ -51,6 +51,9 @@ pub trait BootLoader {
     /// What is recorded about an entry; `None` if there is none.
     fn trust(&self, entry: &Entry) -> io::Result<Option<Trust>>;
 
+    /// The kernel command lines of all entries that were switched to at some time, whoever made them.
+    fn command_lines(&self) -> io::Result<Vec<String>>;
+
     /// Removes every entry but `keep` and all staged content. Afterwards the next boot takes `keep`.
     fn remove_others(&self, keep: &Entry) -> io::Result<()>;
 

@@ -171,6 +171,12 @@ impl BootLoader for SystemdBoot {
         })
     }
 
+    fn command_lines(&self) -> io::Result<Vec<String>> {
+        let files = self.folder.list()?;
+        let was_in_force = files.iter().filter(|file| file.size > 0 && was_in_force(file));
+        Ok(was_in_force.filter_map(|file| self.folder.command_line(&file.file)).collect())
+    }
+
     fn remove_others(&self, keep: &Entry) -> io::Result<()> {
         self.removable(&name_of(keep))?.iter().try_for_each(|file| self.folder.remove(file))
     }

@@ -12,7 +12,7 @@ use crate::agent::{Agent, AgentError, trust_folder};
 use crate::fetch::check_stored;
 use crate::store::{RecordFile, StoreError, set_aside};
 
-/// Set a damaged state file aside and start from what the boot loader says
+/// Set a damaged state file aside and start from what boot loader and slots say
 ///
 /// What is lost with it: the history and which releases were rolled back here. Slots and boot entries are not touched.
 #[derive(Debug, Args)]

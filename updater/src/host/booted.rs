@@ -40,19 +40,21 @@ pub enum BootedError {
     },
 }
 
-/// The OS, version and root hash on a kernel command line; the last of each word counts, as in the kernel.
-pub(super) fn parse(command_line: &str, slot: Slot) -> Result<Booted, BootedError> {
-    let word = |key: &'static str| {
-        let value = |word: &'_ str| Some(word.strip_prefix(key)?.strip_prefix('=')?.to_owned());
-        command_line.split_whitespace().rev().find_map(value).ok_or(BootedError::Word(key))
-    };
-    let invalid = |key| move |_| BootedError::Word(key);
-    Ok(Booted {
-        slot,
-        os: word("upright.os")?.parse().map_err(|_| BootedError::Word("upright.os"))?,
-        version: word("upright.version")?.parse().map_err(|_| BootedError::Word("upright.version"))?,
-        root_hash: word("roothash")?.parse().map_err(invalid("roothash"))?,
-    })
+impl Booted {
+    /// The OS, version and root hash on a kernel command line; the last of each word counts, as in the kernel.
+    pub fn parse(command_line: &str, slot: Slot) -> Result<Self, BootedError> {
+        let word = |key: &'static str| {
+            let value = |word: &'_ str| Some(word.strip_prefix(key)?.strip_prefix('=')?.to_owned());
+            command_line.split_whitespace().rev().find_map(value).ok_or(BootedError::Word(key))
+        };
+        let invalid = |key| move |_| BootedError::Word(key);
+        Ok(Self {
+            slot,
+            os: word("upright.os")?.parse().map_err(|_| BootedError::Word("upright.os"))?,
+            version: word("upright.version")?.parse().map_err(|_| BootedError::Word("upright.version"))?,
+            root_hash: word("roothash")?.parse().map_err(invalid("roothash"))?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -63,13 +65,13 @@ mod tests {
     fn the_command_line_says_what_runs() {
         let hash = Digest::of(b"root");
         let line = format!("ro roothash={hash} upright.os=acme upright.version=1.2.0 quiet\n");
-        let booted = parse(&line, Slot::B).unwrap();
+        let booted = Booted::parse(&line, Slot::B).unwrap();
         assert_eq!((booted.os.as_str(), booted.version.as_str(), booted.root_hash), ("acme", "1.2.0", hash));
     }
 
     #[test]
     fn another_systems_command_line_is_told_apart() {
-        let error = parse("root=/dev/sda1 upright.os=acme upright.version=1", Slot::A).unwrap_err();
+        let error = Booted::parse("root=/dev/sda1 upright.os=acme upright.version=1", Slot::A).unwrap_err();
         assert!(error.to_string().contains("no valid roothash="), "{error}");
     }
 }

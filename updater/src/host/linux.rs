@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 
-use super::booted::{Booted, BootedError, parse};
+use super::booted::{Booted, BootedError};
 use super::clock::SystemClock;
 use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc, secure_boot};
 use crate::boot::BootLoader;
@@ -134,7 +134,7 @@ impl Machine for LinuxMachine {
     }
 
     fn booted(&self) -> Result<Booted, BootedError> {
-        parse(&read("/proc/cmdline")?, booted_slot()?)
+        Booted::parse(&read("/proc/cmdline")?, booted_slot()?)
     }
 
     fn image_time(&self) -> Option<Timestamp> {

@@ -31,7 +31,7 @@ pub use simulated::SimulatedHost;
 /// Whether a kernel's command line says what runs, for the fuzz targets.
 #[cfg(fuzzing)]
 pub(crate) fn is_ours(command_line: &str) -> bool {
-    booted::parse(command_line, Slot::A).is_ok()
+    Booted::parse(command_line, Slot::A).is_ok()
 }
 
 /// Everything outside of the agent.

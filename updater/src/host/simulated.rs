@@ -27,7 +27,7 @@ use upright_manifests::name::Slot;
 
 use clock::SimulatedClock;
 
-use super::booted::{Booted, BootedError, parse};
+use super::booted::{Booted, BootedError};
 use super::linux::{HostError, label};
 use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc, secure_boot};
 use crate::boot::BootLoader;
@@ -123,7 +123,7 @@ impl Machine for Files {
         };
         let text = read("slot")?;
         let slot = text.trim().parse().map_err(|_| BootedError::Slot(text.trim().to_owned()))?;
-        parse(&read("cmdline")?, slot)
+        Booted::parse(&read("cmdline")?, slot)
     }
 
     fn image_time(&self) -> Option<Timestamp> {

@@ -6,7 +6,7 @@ use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 use upright_manifests::version::Version;
 
-use super::record::{Progress, Target};
+use super::record::{Installed, Progress, Target};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,17 @@ pub struct Observation {
     pub still_tried: bool,
     /// Whether the boot loader has nothing any more to start the release with that the other slot holds.
     pub other_gone: bool,
+    /// What boot loader and partitions say of the other slot; looked at only where the record says nothing of any slot.
+    pub beside: Option<Beside>,
+}
+
+/// A release in the other slot that no record tells of, as after a lost state disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside {
+    /// The release; proven if its boots are not counted.
+    pub release: Installed,
+    /// Whether the boot loader would try it.
+    pub tried: bool,
 }
 
 /// How a release came.

@@ -10,7 +10,7 @@ mod history;
 mod record;
 mod step;
 
-pub use event::{CheckResult, Event, HealthReport, Observation, Verdict, WayTaken};
+pub use event::{Beside, CheckResult, Event, HealthReport, Observation, Verdict, WayTaken};
 pub use history::{HistoryEntry, Outcome};
 pub use record::{BadRelease, Cause, Installed, Progress, Record, State, Target};
 pub use step::{Effect, StepError, step};

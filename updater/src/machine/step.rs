@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use upright_manifests::name::Slot;
 
-use super::event::{Event, HealthReport, Observation, Verdict, WayTaken};
+use super::event::{Beside, Event, HealthReport, Observation, Verdict, WayTaken};
 use super::history::Outcome;
 use super::record::{BadRelease, Cause, Installed, Progress, Record, State, Target};
 
@@ -198,7 +198,7 @@ fn roll_back(
         State::Switched { target, slot, .. } => {
             Ok(State::RollingBack { from: target, slot, cause, report: None, boots: None, boot_id })
         }
-        State::Trial { target, slot, boots, .. } => {
+        State::Trial { target, slot, boots, .. } if record.slots.contains_key(&slot.other()) => {
             Ok(State::RollingBack { from: target, slot, cause, report: None, boots: Some(boots), boot_id })
         }
         State::RollingBack { .. } => Ok(state),
@@ -209,7 +209,7 @@ fn roll_back(
                 seen.slot.other()
             ))
         }
-        State::Idle | State::Committing { .. } => {
+        State::Idle | State::Committing { .. } | State::Trial { .. } => {
             let Some(other) = record.slots.get(&seen.slot.other()).cloned() else {
                 return nothing(format!(
                     "slot {} holds no complete release; `upright history` says what happened to it",
@@ -242,6 +242,10 @@ fn running(seen: &Observation) -> Target {
 
 /// Brings what was persisted in line with what runs.
 fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp) -> State {
+    let state = match &seen.beside {
+        Some(beside) => found(record, state, beside, seen),
+        None => state,
+    };
     let known = record.slots.get(&seen.slot).is_some_and(|slot| slot.root_hash == seen.root_hash);
     if !known {
         let proven = !seen.on_trial;
@@ -301,6 +305,18 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
         State::Committing { target, .. } if !runs(&target) => State::Idle,
         // The slot that was being written cannot be the one that runs, unless disks were swapped.
         State::Applying { slot, .. } | State::Applied { slot, .. } if slot == seen.slot => State::Idle,
+        state => state,
+    }
+}
+
+/// Nobody remembers what is in the other slot, and there is a release: it is the way back, or what the next boot tries.
+fn found(record: &mut Record, state: State, beside: &Beside, seen: &Observation) -> State {
+    let slot = seen.slot.other();
+    record.slots.insert(slot, beside.release.clone());
+    match state {
+        State::Idle if beside.tried && !seen.on_trial => {
+            State::Switched { target: beside.release.target(), slot, boot_id: seen.boot_id.clone() }
+        }
         state => state,
     }
 }

@@ -20,7 +20,8 @@ fn target(version: &str) -> Target {
 fn seen(slot: Slot, version: &str, boot: u32) -> Observation {
     let Target { version, root_hash, .. } = target(version);
     let boot_id = boot.to_string();
-    Observation { slot, version, root_hash, boot_id, on_trial: false, still_tried: false, other_gone: false }
+    let [on_trial, still_tried, other_gone] = [false; 3];
+    Observation { slot, version, root_hash, boot_id, on_trial, still_tried, other_gone, beside: None }
 }
 
 fn way() -> WayTaken {

@@ -438,6 +438,9 @@ impl BootLoader for FakeBoot {
     fn trust(&self, _: &Entry) -> io::Result<Option<Trust>> {
         Ok(None)
     }
+    fn command_lines(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
     fn remove_others(&self, _: &Entry) -> io::Result<()> {
         Ok(())
     }

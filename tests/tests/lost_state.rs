@@ -1,0 +1,94 @@
+//! A host whose agent remembers nothing: boot loader and partitions say what is there.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use upright_tests::fixture::Fixture;
+use upright_tests::programs::upright;
+
+/// Runs a command that must succeed.
+fn done(host: &Path, arguments: &[&str]) -> Result<()> {
+    let ran = upright(host, arguments)?;
+    assert_eq!(ran.status, 0, "upright {arguments:?}: {ran:?}");
+    Ok(())
+}
+
+/// A host that runs 1.0.0 and was told to take `version`.
+fn host_after(fixture: &Fixture, version: &str, update: &[&str]) -> Result<std::path::PathBuf> {
+    let host = fixture.host("host")?;
+    fixture.build(&["publish", version])?;
+    done(&host, update)?;
+    Ok(host)
+}
+
+/// Makes the record unreadable and sets it aside, as the message says.
+fn reset(host: &Path) -> Result<()> {
+    fs::write(host.join("var/lib/upright/state.json"), "x")?;
+    let refused = upright(host, &["status"])?;
+    assert!(refused.stderr.contains("`upright reset-state`"), "{refused:?}");
+    done(host, &["reset-state"])
+}
+
+/// Version and verdict of the slot that runs and of the other, and the state.
+fn told(host: &Path) -> Result<[String; 5]> {
+    let status = upright(host, &["status", "--json"])?.json()?;
+    let slots = status["slots"].as_array().context("no slots")?;
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let find = |booted: bool| slots.iter().find(|slot| slot["booted"] == booted).cloned().unwrap_or_default();
+    let (runs, other) = (find(true), find(false));
+    let [a, b, c, d] = [&runs["version"], &runs["verdict"], &other["version"], &other["verdict"]].map(text);
+    Ok([a, b, c, d, text(&status["state"]["state"])])
+}
+
+#[test]
+fn a_release_on_trial_is_left_for_the_one_that_nobody_remembers() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host_after(&fixture, "1.2.0", &["update", "--reboot"])?;
+    fs::remove_file(host.join("var/lib/upright/state.json"))?;
+    assert_eq!(told(host)?, ["1.2.0", "trial", "1.0.0", "proven", "trial"]);
+    // It fails its checks.
+    upright(host, &["health"])?;
+    assert_eq!(told(host)?, ["1.0.0", "proven", "1.2.0", "bad", "idle"]);
+    Ok(())
+}
+
+#[test]
+fn an_operator_can_go_back_to_a_release_that_nobody_remembers() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host_after(&fixture, "1.1.0", &["update", "--reboot"])?;
+    done(host, &["health"])?;
+    reset(host)?;
+    assert_eq!(told(host)?, ["1.1.0", "proven", "1.0.0", "proven", "idle"]);
+    done(host, &["rollback"])?;
+    assert_eq!(told(host)?[0], "1.0.0");
+    Ok(())
+}
+
+#[test]
+fn a_release_that_the_next_boot_tries_has_to_prove_itself_though_nobody_remembers_it() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host_after(&fixture, "1.1.0", &["update"])?;
+    reset(host)?;
+    let [runs, _, other, verdict, state] = told(host)?;
+    assert_eq!([runs, other, verdict, state], ["1.0.0", "1.1.0", "trial", "switched"]);
+    done(host, &["update", "--reboot"])?;
+    assert_eq!(told(host)?[4], "trial");
+    done(host, &["health"])?;
+    assert_eq!(told(host)?, ["1.1.0", "proven", "1.0.0", "proven", "idle"]);
+    Ok(())
+}
+
+#[test]
+fn a_slot_that_was_being_written_is_no_release() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host_after(&fixture, "1.1.0", &["update", "--reboot"])?;
+    done(host, &["health"])?;
+    // The tree's first block is what goes first and comes last.
+    let tree = fs::File::options().write(true).open(host.join("dev/root-a-verity"))?;
+    std::os::unix::fs::FileExt::write_all_at(&tree, &[0; 4096], 0)?;
+    reset(host)?;
+    assert_eq!(told(host)?[2..4], ["-", "empty"]);
+    Ok(())
+}
