@@ -95,6 +95,22 @@ fn payloads_that_are_not_what_they_should_be_lead_nowhere_but_to_the_next_way() 
 }
 
 #[test]
+fn one_file_that_the_server_cannot_give_does_not_keep_a_host_from_updating() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let impatient = "[limits]\npatience = \"2s\"\n";
+    for (name, fault) in [("a", Fault::Status(500)), ("b", Fault::Cut(20))] {
+        let host = &fixture.host_with(name, impatient, Sizes::default())?;
+        fixture.server.spoil("deltas/", fault);
+        fails(host, 5, &["by delta"])?;
+        let taken = upright(host, &["update"])?;
+        assert_eq!(taken.status, 0, "{taken:?}");
+        fixture.server.mend();
+    }
+    Ok(())
+}
+
+#[test]
 fn a_file_for_the_uki_that_is_not_what_it_should_be_is_no_fault_of_the_disk() -> Result<()> {
     let fixture = Fixture::new()?;
     fixture.build(&["publish", "1.1.0"])?;

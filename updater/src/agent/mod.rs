@@ -186,7 +186,9 @@ impl<'h> Agent<'h> {
     fn beside(&self) -> Result<Option<Beside>, AgentError> {
         let slot = self.booted.slot.other();
         let verity = self.host.slots().open(slot, Part::Verity, Access::Read);
-        let Ok(superblock) = verity.and_then(|verity| superblock_on(verity.as_ref())) else { return Ok(None) };
+        let Ok(superblock) = verity.and_then(|verity| superblock_on(verity.as_ref())) else {
+            return Ok(None);
+        };
         let lines = self.host.boot().command_lines();
         for line in lines.map_err(AgentError::system("read the boot loader's state"))? {
             let Ok(Booted { os, version, root_hash, .. }) = Booted::parse(&line, slot) else { continue };

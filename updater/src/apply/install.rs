@@ -66,7 +66,8 @@ pub fn install(
     reporter: &mut dyn Reporter,
 ) -> Result<WayTaken, ApplyError> {
     let plan = ways(job.release, &job.base_hash, job.allowance);
-    let next = plan.ways.iter().position(|(way, _)| way.name() == progress.way).unwrap_or(0);
+    let (last, reached) = (progress.way.clone(), progress.place());
+    let next = plan.ways.iter().position(|(way, _)| way.name() == last).unwrap_or(0);
     let resumed = progress.durable > 0 || progress.segments.is_some();
     let first = First::conceal(job.target, resumed, &job.release.root.verity)
         .map_err(|source| ApplyError::Device { what: "clear the slot's superblocks".to_owned(), source })?;
@@ -87,13 +88,20 @@ pub fn install(
             Ok(()) => return work.finish(),
             Err(error) => {
                 tracing::warn!(way = way.name(), "{error}");
-                let all = error.concerns_all_ways();
+                // A server that gave the release's manifest a moment ago, and twice nothing of this way, has only that to hide.
+                let is_stuck = error.is_temporary() && way.name() == last && work.progress.place() == reached;
+                let ends = error.concerns_all_ways() && !is_stuck;
                 failed.push((way.name().to_owned(), error));
-                if all {
+                if ends {
                     break;
                 }
             }
         }
+    }
+    if failed.len() > 1 && failed.last().is_some_and(|(_, error)| error.is_temporary()) {
+        // Another run begins with the best way again.
+        last.clone_into(&mut work.progress.way);
+        (work.keep)(&work.progress)?;
     }
     let (slot, version) = (job.target.slot, job.release.version.clone());
     match failed.pop() {

@@ -222,6 +222,13 @@ pub enum State {
     },
 }
 
+impl Progress {
+    /// Where another run would go on.
+    pub fn place(&self) -> (u64, Option<(Digest, u64)>) {
+        (self.durable, self.segments)
+    }
+}
+
 impl Installed {
     /// What a slot holds once `target` has been written to it.
     pub fn unproven(target: &Target) -> Self {
