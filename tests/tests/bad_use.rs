@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use upright_tests::fixture::Fixture;
 use upright_tests::programs::{build, folder, run, upright};
-use upright_tests::refusal::{files, line_of};
+use upright_tests::refusal::{Until, files, host_refuses, line_of};
 use upright_tests::server::Fault;
 use upright_tests::simulated::Sizes;
 
@@ -335,6 +335,22 @@ fn a_release_that_its_slot_holds_is_taken_again_without_a_download() -> Result<(
     let history = upright(host, &["history"])?.stdout;
     let last = history.lines().last().context("a line")?;
     ensure!(last.ends_with("1.2.0  its slot held it already; nothing was fetched or written"), "{history}");
+    Ok(())
+}
+
+#[test]
+fn nothing_is_taken_while_a_release_has_to_prove_itself() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let host = &fixture.host("host")?;
+    assert_eq!(upright(host, &["update", "--reboot"])?.status, 0);
+    fixture.build(&["publish", "1.2.0"])?;
+    for command in [&["update"][..], &["update", "--dry-run"]] {
+        let says = ["1.1.0 runs on trial", "`upright status`", "`upright rollback`"];
+        host_refuses(host, command, 3, &says, Until::Decision)?;
+    }
+    assert_eq!(upright(host, &["health"])?.status, 0);
+    assert_eq!(upright(host, &["update"])?.status, 0);
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use ostree::{MutableTree, TransactionGuard, gio, glib};
 use upright_manifests::digest::{Digest, Digester};
 
 use super::beside::Beside;
+use super::check::MAX_XATTR_VALUE;
 use super::path::split;
 use super::store::{Store, StoreError};
 use super::{Attributes, Content, Inode, Kind, Tree, TreePath, variant};
@@ -82,6 +83,11 @@ impl<'a> Batch<'a> {
         size: u64,
         content: &mut dyn Read,
     ) -> Result<Content, WriteError> {
+        let too_long = attributes.xattrs.iter().find(|(_, value)| value.len() > MAX_XATTR_VALUE);
+        if let Some((name, value)) = too_long {
+            let name = String::from_utf8_lossy(name).into_owned();
+            return Err(WriteError::Store(StoreError::Xattr { name, bytes: value.len() }));
+        }
         let store_error = |source| WriteError::Store(self.file_error(attributes, source));
         let writer = self
             .store

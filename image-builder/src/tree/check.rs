@@ -6,7 +6,7 @@ use super::path::{MAX_NAME, MAX_PATH, MAX_TARGET, display, split};
 use super::{Device, Inode, Kind, Tree, TreePath};
 
 /// Most bytes of an extended attribute's value (Linux `XATTR_SIZE_MAX`).
-const MAX_XATTR_VALUE: usize = 65536;
+pub(super) const MAX_XATTR_VALUE: usize = 65536;
 
 /// Most bytes of an extended attribute's name (Linux `XATTR_NAME_MAX`).
 const MAX_XATTR_NAME: usize = 255;

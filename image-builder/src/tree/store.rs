@@ -42,6 +42,14 @@ pub enum StoreError {
         /// Why not.
         source: glib::Error,
     },
+    /// No Linux holds such an extended attribute.
+    #[error("its extended attribute {name} has {bytes} bytes, and Linux holds 65536 at most; leave it out")]
+    Xattr {
+        /// The attribute's name.
+        name: String,
+        /// The length of its value.
+        bytes: usize,
+    },
     /// The file system refused.
     #[error("cannot {action} in the tree store {}", store.display())]
     Io {

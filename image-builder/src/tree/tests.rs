@@ -143,6 +143,13 @@ fn attributes_that_no_object_holds_are_refused_in_words() {
              put the store on a file system that holds them, such as xfs or btrfs"
         )
     );
+    let xattrs = [(b"user.x".to_vec(), vec![0; 65537])].into();
+    let long = Attributes { mode: 0o644, xattrs, ..Attributes::default() };
+    let error = batch.write_file(&long, 0, &mut &b""[..]).expect_err("refused").to_string();
+    assert_eq!(
+        error,
+        "its extended attribute user.x has 65537 bytes, and Linux holds 65536 at most; leave it out"
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::config::Limits;
 use crate::fetch::{Fetcher, Patience};
 use crate::flow::GentleDevice;
 use crate::host::{Access, BlockDevice, Clock, Part};
-use crate::machine::{Effect, Event, Progress, State, Target};
+use crate::machine::{Effect, Event, Progress, State, Target, step};
 use crate::store::RecordFile;
 
 /// What an update would do.
@@ -79,6 +79,7 @@ impl<'a> Opened<'a> {
 impl Agent<'_> {
     /// What [`Self::install`] would do with the offer.
     pub fn plan_update(&self, offer: &Offer) -> Result<UpdatePlan, AgentError> {
+        step(self.record.clone(), Event::Chosen { target: offer.target(), retry: false }, self.now())?;
         let release = &offer.release;
         let (from, to, slot) =
             (self.booted.version.clone(), release.version.clone(), self.booted.slot.other());

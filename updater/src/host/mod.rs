@@ -76,7 +76,7 @@ pub trait Remote: Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// The server says that there is no such file (404, 403, 410): final for this file.
-    #[error("{url} does not exist on the server ({status})")]
+    #[error("{url} {} ({status})", if *.status == 403 { "is withheld by the server" } else { "does not exist on the server" })]
     NotFound {
         /// The file's address.
         url: String,

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use upright_manifests::name::Slot;
+use upright_manifests::version::Version;
 
 use super::event::{Beside, Event, HealthReport, Observation, Verdict, WayTaken};
 use super::history::Outcome;
@@ -55,6 +56,12 @@ pub enum StepError {
         /// The event.
         event: &'static str,
     },
+    /// Another release cannot be taken while this one has to prove itself: the other slot is the way back.
+    #[error(
+        "{0} runs on trial and the other slot is its way back, so nothing is written: wait until its health checks have ended \
+         (`upright status`), or leave it with `upright rollback`"
+    )]
+    OnTrial(Version),
     /// There is nothing to go back to.
     #[error("cannot roll back: {0}")]
     NoWayBack(String),
@@ -77,6 +84,12 @@ pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, 
             Some(same) if same.root_hash == target.root_hash => state,
             _ => chosen(&mut record, target, retry, now),
         },
+        (
+            State::Trial { target, .. }
+            | State::Committing { target, .. }
+            | State::RollingBack { from: target, .. },
+            Event::Chosen { .. },
+        ) => return Err(StepError::OnTrial(target.version)),
         (State::Fetching { target, since }, Event::Accepted { slot }) => {
             record.slots.remove(&slot);
             State::Applying { target, slot, since, progress: Progress::default() }

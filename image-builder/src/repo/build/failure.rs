@@ -17,6 +17,10 @@ pub(super) fn store(error: StoreError) -> Error {
 /// An input that cannot be read is refused, unless the store is what failed.
 pub(super) fn read(error: ReadError) -> Error {
     match error.reason {
+        InputError::File { source: StoreError::Xattr { .. }, .. } => Error::Refused(chain(&error)),
+        InputError::Build(_) | InputError::Format(_) => {
+            Error::Refused(format!("{}; nothing was built: mend the input or leave that out", chain(&error)))
+        }
         InputError::Store(_) | InputError::File { .. } => Error::Failed(chain(&error)),
         InputError::NotSigned(_) => Error::Unverified(format!(
             "{}; see who made it, or give the key of who did with --verify-key",

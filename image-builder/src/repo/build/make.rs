@@ -156,6 +156,8 @@ fn import(
     let store = Store::open_or_create(&workspace.trees()).map_err(failure::store)?;
     let batch = store.begin().map_err(failure::store)?.watched(&reached);
     let imported = input::read(&order.source, config.arch, &batch).map_err(failure::read)?;
+    // What cannot boot is not kept.
+    uki::find_kernel(&imported.tree, order.kernel.as_deref()).map_err(failure::uki)?;
     let time = match order.time {
         Some(time) => time,
         None => time_of(imported.newest, order.now, progress)?,
