@@ -98,8 +98,8 @@ pub fn install(
             }
         }
     }
-    if failed.len() > 1 && failed.last().is_some_and(|(_, error)| error.is_temporary()) {
-        // Another run begins with the best way again.
+    if failed.len() > 1 && failed.first().is_some_and(|(_, error)| error.concerns_all_ways()) {
+        // It was the server after all: another run begins with the best way again.
         last.clone_into(&mut work.progress.way);
         (work.keep)(&work.progress)?;
     }
