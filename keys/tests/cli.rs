@@ -63,6 +63,27 @@ fn we_read_the_key_files_that_openssl_makes() {
     assert!(refused(folder, &["show", "s.pem"]).contains("is encrypted; name its passphrase"));
 }
 
+#[cfg(feature = "rsa")]
+#[test]
+fn what_openssl_signs_with_rsa_counts_unless_the_key_is_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("bytes"), "some bytes").unwrap();
+    for (bits, counts) in [("2048", true), ("1024", false)] {
+        openssl(folder, &["genrsa", "-out", "rsa.pem", bits]);
+        let public = String::from_utf8(openssl(folder, &["pkey", "-in", "rsa.pem", "-pubout"])).unwrap();
+        let pss = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32"];
+        let sign = [&["dgst", "-sha256", "-sign", "rsa.pem"][..], &pss, &["bytes"]].concat();
+        let signature = upright_keys::hex::encode(&openssl(folder, &sign));
+        let key = serde_json::json!({
+            "keytype": "rsa", "scheme": "rsassa-pss-sha256", "keyval": {"public": public},
+        });
+        let key: upright_keys::TufKey = serde_json::from_value(key).unwrap();
+        assert_eq!(key.verify(b"some bytes", &signature).is_ok(), counts, "{bits}");
+        assert!(key.verify(b"other bytes", &signature).is_err(), "{bits}");
+    }
+}
+
 #[test]
 fn a_passphrase_comes_from_a_descriptor_a_file_or_the_environment() {
     let folder = tempfile::tempdir().unwrap();
@@ -126,6 +147,18 @@ fn a_ceremony_gathers_signatures_from_several_machines() {
         .unwrap();
     let error = refused(folder, &["combine", "one.json", "other.json", "--output", "x.json"]);
     assert!(error.contains("one.json and other.json: the documents do not sign the same body"), "{error}");
+}
+
+#[test]
+fn a_file_is_signed_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    done(folder, &["new", "key.pem", "--unencrypted"]);
+    for (length, signed) in [(16 << 20, true), ((16 << 20) + 1, false)] {
+        fs::File::create(folder.join("long")).unwrap().set_len(length).unwrap();
+        let output = keys(folder, &["sign", "long", "--raw", "--key", "key.pem"]);
+        assert_eq!((output.status.success(), !output.stdout.is_empty()), (signed, signed), "{length}");
+    }
 }
 
 #[test]
@@ -215,6 +248,32 @@ fn a_new_root_is_signed_by_the_old_keys_and_its_own_and_comes_next() {
 }
 
 #[test]
+fn a_damaged_signature_is_told_and_the_good_one_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for name in ["old.pem", "new.pem"] {
+        done(folder, &["new", name, "--unencrypted"]);
+    }
+    fs::write(folder.join("1.json"), root(folder, 1, &["old.pem"])).unwrap();
+    fs::write(folder.join("2.json"), root(folder, 2, &["new.pem"])).unwrap();
+    done(folder, &["sign", "2.json", "--key", "old.pem", "--key", "new.pem", "--output", "good.json"]);
+    let mut bad: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.join("good.json")).unwrap()).unwrap();
+    for signature in bad["signatures"].as_array_mut().unwrap() {
+        signature["sig"] = "00".repeat(64).into();
+    }
+    fs::write(folder.join("bad.json"), bad.to_string()).unwrap();
+    // The old key is in the given root alone, the new one in the document.
+    let combine = ["combine", "bad.json", "good.json", "--root", "1.json", "--output", "both.json"];
+    let output = keys(folder, &combine);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("WARNING: good.json has another signature of ").count(), 2, "{said}");
+    assert_eq!(said.matches("the valid one is kept").count(), 2, "{said}");
+    assert_eq!(fs::read(folder.join("both.json")).unwrap(), fs::read(folder.join("good.json")).unwrap());
+}
+
+#[test]
 fn nobody_signs_a_key_under_the_id_of_another() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -224,11 +283,17 @@ fn nobody_signs_a_key_under_the_id_of_another() {
     let public = |name: &str| done(folder, &["show", name, "--format", "hex"]).trim().to_owned();
     let swapped = root(folder, 2, &["trusted.pem"]).replace(&public("trusted.pem"), &public("other.pem"));
     fs::write(folder.join("2.json"), &swapped).unwrap();
-    let error = refused(folder, &["sign", "2.json", "--key", "trusted.pem"]);
-    assert!(
-        error.contains("the document has another key under the id ") && error.lines().count() == 1,
-        "{error}"
-    );
+    for arguments in [
+        &["sign", "2.json", "--key", "trusted.pem"][..],
+        &["sign-request", "2.json", "--output", "x.json"],
+        &["combine", "2.json", "--output", "x.json"],
+    ] {
+        let error = refused(folder, arguments);
+        assert!(
+            error.contains("the document has another key under the id ") && error.lines().count() == 1,
+            "{arguments:?}: {error}"
+        );
+    }
     assert_eq!(fs::read_to_string(folder.join("2.json")).unwrap(), swapped);
 }
 
