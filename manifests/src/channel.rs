@@ -208,12 +208,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_neither_written_nor_read() {
-        let spoilers: [fn(&mut Channel); 6] = [
+        let spoilers: [fn(&mut Channel); 9] = [
             |c| c.waves[0].share = 0,
             |c| c.waves.push(c.waves[0].clone()),
             |c| c.history.push(c.version.clone()),
             |c| c.history.push(c.history[0].clone()),
+            |c| c.waves = (1..=65).map(|share| Wave { share, from: Timestamp::UNIX_EPOCH }).collect(),
             |c| c.windows[0].start = 1440,
+            |c| c.windows[0].minutes = 0,
+            |c| c.windows[0].minutes = 1441,
             |c| c.history = (0..65).map(|i| format!("0.{i}").parse().unwrap()).collect(),
         ];
         for (i, spoil) in spoilers.iter().enumerate() {
@@ -223,6 +226,15 @@ mod tests {
             let bytes = serde_json::to_vec(&channel).unwrap();
             assert!(Channel::parse(&bytes).is_err(), "{i}");
         }
+    }
+
+    #[test]
+    fn what_is_beyond_the_limit_is_not_read() {
+        let mut long = channel().to_bytes().unwrap();
+        long.resize(MAX_BYTES as usize, b' ');
+        Channel::parse(&long).unwrap();
+        long.push(b' ');
+        assert_eq!(Channel::parse(&long), Err(ChannelError::TooLarge(MAX_BYTES + 1)));
     }
 
     #[test]

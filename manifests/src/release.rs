@@ -202,3 +202,7 @@ impl PartedBlob {
         self.head_size > 0 && self.head_size <= self.size
     }
 }
+
+#[cfg(test)]
+#[path = "release_tests.rs"]
+mod tests;

@@ -309,6 +309,18 @@ fn a_head_round_trips_and_says_what_it_does_not_know() {
     assert_eq!(changed(24, 8), Err(HeadError::Impossible("target size")));
     assert_eq!(changed(64, 1), Err(HeadError::Impossible("source")));
     assert!((0..bytes.len()).all(|length| Head::parse(&bytes[..length]).is_err()));
+    let changes: [(fn(&mut Segment), _); 4] = [
+        (|segment| segment.packed = 0, "segment length"),
+        (|segment| segment.packed = MAX_SEGMENT_PACKED + 1, "segment length"),
+        (|segment| segment.length = 0, "segment target"),
+        (|segment| segment.length = MAX_SEGMENT_TARGET + 1, "segment target"),
+    ];
+    for (change, what) in changes {
+        let mut head = head.clone();
+        change(&mut head.segments[0]);
+        head.target_size = head.segments[0].length.into();
+        assert_eq!(Head::parse(&head.to_bytes()), Err(HeadError::Impossible(what)));
+    }
 }
 
 proptest! {

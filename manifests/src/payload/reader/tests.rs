@@ -71,11 +71,16 @@ fn heads_that_cannot_be_are_refused() {
         Head::parse(&head.to_bytes())
     };
     assert!(matches!(broken(|head| head.blocks = 5), Err(HeadError::Impossible { what: "end", .. })));
-    assert!(broken(|head| head.blocks = MAX_BLOCKS + 1).is_err());
-    assert!(broken(|head| head.frames[0].blocks = 0).is_err());
-    assert!(broken(|head| head.frames[0].blocks = MAX_FRAME_BLOCKS + 1).is_err());
-    assert!(broken(|head| head.frames[0].packed = 0).is_err());
-    assert!(broken(|head| head.frames[0].packed = u32::MAX).is_err());
+    let impossible: [(fn(&mut Head), _); 5] = [
+        (|head| head.blocks = MAX_BLOCKS + 1, "image size"),
+        (|head| head.frames[0].blocks = 0, "number of blocks"),
+        (|head| head.frames[0].blocks = MAX_FRAME_BLOCKS + 1, "number of blocks"),
+        (|head| head.frames[0].packed = 0, "compressed length"),
+        (|head| head.frames[0].packed = u32::MAX, "compressed length"),
+    ];
+    for (change, what) in impossible {
+        assert_eq!(broken(change), Err(HeadError::Impossible { what, frame: 0 }));
+    }
     let wrong: [fn(&mut Prefix); 4] = [
         |prefix| prefix.near = 4,
         |prefix| prefix.far = 2,

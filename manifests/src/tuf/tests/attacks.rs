@@ -242,6 +242,17 @@ fn without_signed_hashes_the_version_still_has_to_be_the_announced_one() {
 }
 
 #[test]
+fn without_signed_hashes_the_length_still_has_to_be_the_announced_one() {
+    let mut repository = Repository::new();
+    let found = repository.served["1.snapshot.json"].len() as u64;
+    let longer = MetaFile { version: 1, length: Some(found + 1), hashes: None, extra: Extra::new() };
+    repository.timestamp.meta.insert("snapshot.json".into(), longer);
+    repository.serve_timestamp();
+    let error = Host::default().refresh(&repository).unwrap_err();
+    assert_eq!(error.problem, Problem::Length { expected: found + 1, found });
+}
+
+#[test]
 fn a_changed_document_at_an_unchanged_version_is_not_looked_at() {
     let mut repository = Repository::new();
     let mut host = Host::following(&repository);

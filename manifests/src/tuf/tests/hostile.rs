@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::repository::*;
-use crate::tuf::schema::{HashError, Hashes, Root, Snapshot, Targets, Timestamp};
+use crate::digest::Digest;
+use crate::tuf::schema::{DelegatedRole, HashError, Hashes, Root, Snapshot, Targets, Timestamp};
 use crate::tuf::{Document, Kind, Problem, Summary};
 
 const NAMES: [&str; 4] = ["1.root.json", "timestamp.json", "1.snapshot.json", "1.targets.json"];
@@ -55,6 +56,23 @@ fn a_hash_of_an_unknown_algorithm_vouches_for_nothing() {
 }
 
 #[test]
+fn each_hash_of_a_known_algorithm_is_compared() {
+    let good = Repository::new().served["1.snapshot.json"].clone();
+    let sha256 = || ("sha256".to_owned(), Digest::of(&good).to_string());
+    for (hashes, differs) in [
+        ([sha256(), ("sha512".to_owned(), "00".repeat(64))].into(), "sha512"),
+        ([("sha512".to_owned(), "00".repeat(64))].into(), "sha512"),
+        ([("sha256".to_owned(), "00".repeat(32))].into(), "sha256"),
+    ] {
+        let mut repository = Repository::new();
+        repository.timestamp.meta.get_mut("snapshot.json").unwrap().hashes = Some(Hashes(hashes));
+        repository.serve_timestamp();
+        let error = Host::default().refresh(&repository).unwrap_err();
+        assert_eq!(error.problem, Problem::Hash(HashError::Differs(differs)));
+    }
+}
+
+#[test]
 fn a_role_that_needs_no_signature_or_lists_a_key_twice_is_refused() {
     for (seeds, threshold) in [(&[4][..], 0), (&[4, 4], 1)] {
         let mut repository = Repository::new();
@@ -73,6 +91,26 @@ fn a_role_that_needs_no_signature_or_lists_a_key_twice_is_refused() {
         repository.publish();
         let error = host.refresh(&repository).unwrap_err();
         assert_eq!((error.document.as_str(), error.kind()), ("2.targets.json", Kind::Malformed), "{error}");
+    }
+}
+
+#[test]
+fn a_delegation_that_could_be_read_in_two_ways_is_refused() {
+    let changes: [fn(&mut [DelegatedRole]); 3] = [
+        |roles| roles[1].name = "one".into(),
+        |roles| roles[0].path_hash_prefixes = Some(vec!["0f".into()]),
+        |roles| roles[0].paths = None,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut repository = Repository::new();
+        let mut host = Host::following(&repository);
+        repository.delegate("targets", "one", &["*"], false, 9);
+        repository.delegate("targets", "other", &["*"], false, 10);
+        let delegations = repository.targets.get_mut("targets").unwrap().delegations.as_mut().unwrap();
+        change(&mut delegations.roles);
+        repository.publish();
+        let error = host.refresh(&repository).unwrap_err();
+        assert_eq!((error.document.as_str(), error.kind()), ("2.targets.json", Kind::Malformed), "{number}");
     }
 }
 
