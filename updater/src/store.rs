@@ -235,6 +235,43 @@ mod tests {
     }
 
     #[test]
+    fn a_record_beyond_the_limit_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RecordFile::in_folder(folder.path());
+        let mut long = RecordFile::to_bytes(&Record::default()).unwrap();
+        long.resize(MAX_RECORD as usize, b' ');
+        for read in [true, false] {
+            fs::write(file.path(), &long).unwrap();
+            assert_eq!(file.load().is_ok(), read, "{} bytes", long.len());
+            long.push(b' ');
+        }
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_record_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RecordFile::in_folder(folder.path());
+        file.save(&Record::default()).unwrap();
+        let older = folder.path().join("older");
+        fs::rename(file.path(), &older).unwrap();
+        for target in [older, folder.path().join("nothing")] {
+            std::os::unix::fs::symlink(&target, file.path()).unwrap();
+            assert!(matches!(file.load(), Err(StoreError::Read { .. })), "{}", target.display());
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_the_record_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let folder = tempfile::tempdir().unwrap();
+        let file = RecordFile::in_folder(folder.path());
+        mknodat(CWD, file.path(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let error = file.load().unwrap_err().to_string();
+        assert!(error.ends_with("not a regular file"), "{error}");
+    }
+
+    #[test]
     fn what_a_newer_agent_added_does_not_lock_out_the_older_one_it_is_rolled_back_to() {
         let folder = tempfile::tempdir().unwrap();
         let file = RecordFile::in_folder(folder.path());

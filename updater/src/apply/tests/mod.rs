@@ -2,6 +2,7 @@
 //! signed, or an error says why not, and nobody can find half a release.
 
 use proptest::prelude::*;
+use upright_manifests::release::Release;
 
 use super::*;
 use crate::fetch::fake::Trouble;
@@ -342,6 +343,22 @@ fn a_delta_for_something_else_is_not_applied() {
     world.release.deltas[0].delta = world.release.root.full.clone();
     assert_eq!(world.install().0.unwrap().way, "chunks");
     world.assert_never_mended();
+}
+
+#[test]
+fn a_payload_or_a_uki_whose_head_says_that_it_is_another_is_not_taken() {
+    let changes: [fn(&mut Release); 4] = [
+        |release| release.root.full.size += 1,
+        |release| release.root.size += 4096,
+        |release| release.uki.size += 1,
+        |release| release.uki.compose.size += 1,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut world = World::new().without(&["delta", "chunks"]);
+        change(&mut world.release);
+        let error = world.install().0.unwrap_err().to_string();
+        assert!(error.contains("made for another "), "{number}: {error}");
+    }
 }
 
 #[test]
