@@ -1,5 +1,7 @@
 //! Manifests that were signed correctly and are wrong all the same: a publisher's mistake, or a publisher's stolen keys.
 
+use std::fs;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use upright_manifests::digest::Digest;
@@ -10,9 +12,14 @@ use upright_tests::refusal::{Until, host_refuses};
 
 /// Publishes 1.1.0 with its manifest changed, and all signatures as they should be.
 fn publish(fixture: &Fixture, change: impl FnOnce(&mut Value)) -> Result<()> {
+    publish_in(fixture, "stable", change)
+}
+
+/// The same for the release that another channel offers.
+fn publish_in(fixture: &Fixture, channel: &str, change: impl FnOnce(&mut Value)) -> Result<()> {
     let forger = Forger::new(&fixture.workspace());
     let [targets, snapshot, timestamp] = ["targets", "snapshot", "timestamp"].map(|role| forger.stolen(role));
-    forger.release([&targets?, &snapshot?, &timestamp?], "stable", change)
+    forger.release([&targets?, &snapshot?, &timestamp?], channel, change)
 }
 
 #[test]
@@ -29,6 +36,28 @@ fn a_manifest_of_something_else_is_refused_although_it_is_signed() -> Result<()>
         }
         publish(&fixture, |manifest| manifest[field] = good)?;
         assert_eq!(upright(host, &["update"])?.status, 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_release_of_the_future_is_refused_although_it_is_signed() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let settings = fixture.workspace().join("upright.toml");
+    fs::write(&settings, fs::read_to_string(&settings)?.replace("[\"stable\"]", "[\"stable\", \"beta\"]"))?;
+    fixture.build(&["publish", "1.1.0", "--channel", "beta"])?;
+    fixture.build(&["publish", "1.2.0", "--floor", "1.1.0"])?;
+    let host = &fixture.host("host")?;
+    // From the moment on at which the timestamp expires, first what must be taken on the way, then the release itself.
+    let timestamp = fs::read(fixture.workspace().join("repository/metadata/timestamp.json"))?;
+    let until = &serde_json::from_slice::<Value>(&timestamp)?["signed"]["expires"];
+    for (channel, version) in [("beta", "1.1.0"), ("stable", "1.2.0")] {
+        publish_in(&fixture, channel, |manifest| manifest["time"] = until.clone())?;
+        let refused = format!("{version} is refused: it is of ");
+        let says = [&refused[..], "a host that ran it would take every update for expired", "--time"];
+        for arguments in [&["update"][..], &["update", "--now", "--retry", "--allow-downgrade"]] {
+            host_refuses(host, arguments, 3, &says, Until::Decision)?;
+        }
     }
     Ok(())
 }

@@ -113,6 +113,13 @@ fn a_timestamp_that_has_expired() -> Result<()> {
     Ok(())
 }
 
+/// Signs a timestamp that is good for one day.
+fn refresh_for_a_day(fixture: &Fixture) -> Result<()> {
+    let settings = fixture.workspace().join("upright.toml");
+    fs::write(&settings, fs::read_to_string(&settings)?.replace("days = 7", "days = 1"))?;
+    fixture.build(&["refresh"])
+}
+
 #[test]
 fn a_clock_in_1970_does_not_keep_a_host_from_updates() -> Result<()> {
     let fixture = Fixture::new()?;
@@ -130,9 +137,7 @@ fn a_clock_in_1970_does_not_make_the_expired_good() -> Result<()> {
     let fixture = Fixture::new()?;
     // An image from when the timestamp has expired: whoever runs it knows that it is later. None may be from later than
     // tomorrow, so the timestamp lasts a day.
-    let settings = fixture.workspace().join("upright.toml");
-    fs::write(&settings, fs::read_to_string(&settings)?.replace("days = 7", "days = 1"))?;
-    fixture.build(&["refresh"])?;
+    refresh_for_a_day(&fixture)?;
     let timestamp: serde_json::Value = serde_json::from_slice(&served(&fixture, "timestamp.json")?)?;
     let late = timestamp["signed"]["expires"].as_str().context("a time")?;
     let tree = fixture.workspace().with_file_name("1.0.0").display().to_string();
@@ -142,6 +147,40 @@ fn a_clock_in_1970_does_not_make_the_expired_good() -> Result<()> {
     for clock in [Timestamp::UNIX_EPOCH, Timestamp::now()] {
         set_clock(host, clock)?;
         host_refuses(host, &["update"], 4, &["timestamp.json: expired at "], Until::Decision)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_clock_that_jumps_back_does_not_make_the_expired_good() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    set_clock(host, Timestamp::now() + days(6))?;
+    assert_eq!(upright(host, &["check"])?.status, 0);
+    // It has expired for whoever knows that it was six days later already.
+    refresh_for_a_day(&fixture)?;
+    set_clock(host, Timestamp::now())?;
+    host_refuses(host, &["update"], 4, &["timestamp.json: expired at "], Until::Decision).map(drop)
+}
+
+#[test]
+fn status_tells_that_metadata_has_expired_and_that_the_clock_may_be_why() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    let warning = "warning: by this host's clock the last contact was years ago";
+    let told = |freshness: &str, line: &str, warned: bool| -> Result<()> {
+        let ran = upright(host, &["status"])?;
+        assert!(ran.stdout.contains(line), "{line} is not told: {ran:?}");
+        assert_eq!(ran.stdout.contains(warning), warned, "{ran:?}");
+        assert_eq!(upright(host, &["status", "--json"])?.json()?["freshness"], freshness);
+        Ok(())
+    };
+    told("unknown", "last contact with the server: never", false)?;
+    assert_eq!(upright(host, &["check"])?.status, 0);
+    told("good", "metadata good until: ", false)?;
+    for (days_later, freshness, warned) in [(8, "expired", false), (4000, "clock-suspect", true)] {
+        set_clock(host, Timestamp::now() + days(days_later))?;
+        told(freshness, "metadata expired since: ", warned)?;
     }
     Ok(())
 }

@@ -352,3 +352,27 @@ fn a_delegation_as_wide_as_everything_has_no_say_in_stable() -> Result<()> {
     shop.fixture.build(&["publish", "1.1.0"])?;
     updates(&host)
 }
+
+#[test]
+fn what_a_team_hands_on_is_looked_for_nowhere_else() -> Result<()> {
+    let shop = Custody::with_team()?;
+    let host = shop.host("on-beta", "beta")?;
+    follows(&host)?;
+    // Its releases are those of a role that hosts cannot have, while stable lists the same.
+    let keys = ["beta", "snapshot", "timestamp"].map(|role| shop.pair(role));
+    let [of_beta, of_snapshot, of_timestamp] = keys;
+    let of_beta = of_beta?;
+    let key = of_beta.public().tuf_id();
+    shop.forger().role(&full_name("beta"), [&of_beta, &of_snapshot?, &of_timestamp?], |document| {
+        if let Some(targets) = document["targets"].as_object_mut() {
+            targets.retain(|path, _| !path.starts_with("releases/"));
+        }
+        let role = json!({ "name": "gone", "keyids": [key], "threshold": 1, "terminating": false,
+                           "paths": ["releases/*/*/*/*"] });
+        document["delegations"] =
+            json!({ "keys": { (key.as_str()): of_beta.public().to_tuf() }, "roles": [role] });
+    })?;
+    let ran = upright(&host, &["check"])?;
+    assert!(ran.status == 5 && ran.stderr.contains("gone.json: not listed in the snapshot"), "{ran:?}");
+    Ok(())
+}
