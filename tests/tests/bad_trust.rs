@@ -202,20 +202,24 @@ fn a_host_that_was_shown_something_newer_does_not_go_back() -> Result<()> {
 fn a_server_that_answers_too_slowly_or_not_at_all_is_given_up() -> Result<()> {
     let fixture = Fixture::new()?;
     let hasty = "[limits]\nstall = \"300ms\"\npatience = \"1s\"\n";
-    let host = &fixture.host_with("host", hasty, Sizes::default())?;
+    let hosts = ["a", "b"].map(|name| fixture.host_with(name, hasty, Sizes::default()));
+    let [first, second] = hosts;
+    let (first, second) = (&first?, &second?);
     fixture.build(&["publish", "1.1.0"])?;
     let advice = "check the network, the server, and `url` in the configuration, or try again later";
-    for (path, fault, until) in [
-        ("timestamp.json", Fault::Stall(0), Until::Decision),
-        ("timestamp.json", Fault::Stall(100), Until::Decision),
-        ("timestamp.json", Fault::Trickle(5), Until::Decision),
-        ("deltas/", Fault::Stall(1000), Until::Writing),
-        ("deltas/", Fault::Trickle(5), Until::Writing),
+    for (host, path, fault, until) in [
+        (first, "timestamp.json", Fault::Stall(0), Until::Decision),
+        (first, "timestamp.json", Fault::Stall(100), Until::Decision),
+        (first, "timestamp.json", Fault::Trickle(5), Until::Decision),
+        (first, "deltas/", Fault::Stall(1000), Until::Writing),
+        (second, "deltas/", Fault::Trickle(5), Until::Writing),
     ] {
         fixture.server.spoil(path, fault.clone());
         host_refuses(host, &["update"], 5, &[path, advice], until).with_context(|| format!("{fault:?}"))?;
         fixture.server.mend();
     }
-    assert_eq!(upright(host, &["update"])?.status, 0);
+    for host in [first, second] {
+        assert_eq!(upright(host, &["update"])?.status, 0);
+    }
     Ok(())
 }
