@@ -3,7 +3,7 @@
 TARGET := x86_64-unknown-linux-gnu
 AGENT := target/$(TARGET)/agent/upright
 
-.PHONY: help requirements programs agent demo demo-secure demo-virtual test test-power-cut lint deny unit bench fuzz fuzz-smoke install
+.PHONY: help requirements programs agent demo demo-secure demo-virtual test test-bootloaders test-power-cut lint deny unit bench fuzz fuzz-smoke install
 
 help:
 	@echo 'make demo          a real Debian in QEMU: boot, update, rollback, a release that fails and is left'
@@ -11,6 +11,7 @@ help:
 	@echo 'make demo-secure   Secure Boot and dm-verity in QEMU: what is not signed does not start, a flipped bit is not read'
 	@echo 'make test          everything that guards the project'
 	@echo 'make test-power-cut  power goes at every instant of an update, a commit and a rollback in QEMU: half an hour or more'
+	@echo 'make test-bootloaders  the demo with GRUB, and without a boot loader, instead of systemd-boot; U-Boot on an Arm machine'
 	@echo 'make bench         builds, installs and updates measured beside those of others, on real Debian trees'
 	@echo 'make fuzz          each fuzz target for ten minutes, or SECONDS=N'
 	@echo 'make lint, unit, fuzz-smoke, deny   parts of it, and more'
@@ -48,6 +49,14 @@ SEED := 1
 test-power-cut: programs agent
 	cargo build --release -p upright-tests --bin power-cut
 	UPRIGHT_PROGRAMS=target/debug target/release/power-cut --agent $(AGENT) --work target/power-cut --seed $(SEED)
+
+# Beside `make test`, whose in-process tests hold every back end to the same behaviour: the real boot loaders, one after the other.
+test-bootloaders: programs agent
+	@tests/install-requirements bootloaders
+	target/debug/demo --counting grub --work target/counting-grub
+	target/debug/demo --counting u-boot --work target/counting-u-boot
+	target/debug/demo --boot-loader grub --agent $(AGENT) --work target/demo-grub
+	target/debug/demo --boot-loader efi --agent $(AGENT) --work target/demo-efi
 
 lint: requirements
 	cargo fmt --check

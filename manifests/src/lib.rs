@@ -4,6 +4,7 @@
 //! arguments. What comes from outside is bounded before it is allocated and never panics.
 
 pub mod bls;
+pub mod boot;
 pub mod bytes;
 pub mod channel;
 pub mod chunks;

@@ -55,6 +55,17 @@ fn cases(good: &str) -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
             with(&format!("{check}units = \"a\"\n")),
             vec!["unknown field `units`, expected one of `name`"],
         ),
+        (
+            "boot loader",
+            with("[boot]\nloader = \"lilo\"\n"),
+            vec!["unknown variant `lilo`", "`systemd-boot`"],
+        ),
+        (
+            "boot timeout",
+            with("[boot]\ntimeout = \"0s\"\n"),
+            vec!["timeout in [boot] must be longer than 0s"],
+        ),
+        ("slot names", with("[boot]\nslots = [\"A\", \"A\"]\n"), vec!["are not two different names"]),
         ("stall", with("[limits]\nstall = \"0s\"\n"), vec!["stall must be longer than 0s"]),
         (
             "not UTF-8",

@@ -16,6 +16,7 @@ pub use check::{Check, Probe};
 pub use read::ConfigError;
 pub use time::{Time, TimeOfDay};
 
+use crate::boot::{Loader, SlotNames};
 use crate::policy::RebootPolicy;
 
 /// What a host is told by its administrator.
@@ -153,15 +154,42 @@ impl Default for Health {
 }
 
 /// The boot loader.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Boot {
+    /// Which it is; found out if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loader: Option<Loader>,
     /// Where the ESP is mounted; looked for at `/efi`, `/boot/efi` and `/boot` if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub esp: Option<PathBuf>,
+    /// GRUB's environment block, or the file that says where U-Boot's environment is; looked for in the usual places if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<PathBuf>,
+    /// What the variables of GRUB and U-Boot, and a custom program, call slots a and b; `A` and `B` if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots: Option<SlotNames>,
+    /// The program, with its first arguments, that knows a custom boot loader.
+    pub command: Vec<String>,
+    /// How long that program may take for a verb.
+    pub timeout: Time,
     /// Whether to take a release although its signer's certificate is not in the firmware's database, as with one that is issued
     /// by an authority that is.
     pub any_signer: bool,
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Self {
+            loader: None,
+            esp: None,
+            environment: None,
+            slots: None,
+            command: Vec::new(),
+            timeout: Time(Duration::from_secs(30)),
+            any_signer: false,
+        }
+    }
 }
 
 /// Bounds on what an update may use.

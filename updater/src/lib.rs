@@ -5,6 +5,7 @@ pub mod apply;
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod fetch;
 pub mod flow;
 #[cfg(fuzzing)]
@@ -14,5 +15,6 @@ pub mod host;
 pub mod machine;
 pub mod memory;
 pub mod policy;
+mod program;
 pub mod slot;
 pub mod store;

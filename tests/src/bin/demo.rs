@@ -6,7 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use upright_tests::story::{Place, Summary, Teller, on_a_machine, on_a_simulated_host, under_secure_boot};
+use upright_tests::story::{
+    Loader, Place, Summary, Teller, grub_counts, on_a_machine, on_a_simulated_host, uboot_counts,
+    under_secure_boot,
+};
 
 /// Build three releases of an OS, and have a host live through them
 #[derive(Debug, Parser)]
@@ -19,6 +22,14 @@ struct Demo {
     #[arg(long, conflicts_with = "simulated")]
     secure_boot: bool,
 
+    /// The machine's boot loader
+    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["simulated", "secure_boot"])]
+    boot_loader: Loader,
+
+    /// How this boot loader counts, on systems that only say which they are, instead of the main job
+    #[arg(long, value_enum, conflicts_with_all = ["simulated", "secure_boot"])]
+    counting: Option<Counting>,
+
     /// The static agent that goes onto the machine
     #[arg(long, default_value = "target/x86_64-unknown-linux-gnu/agent/upright")]
     agent: PathBuf,
@@ -26,6 +37,13 @@ struct Demo {
     /// Where logs, images and summary.json go; emptied first
     #[arg(long, default_value = "target/demo")]
     work: PathBuf,
+}
+
+/// Boot loaders that count.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Counting {
+    Grub,
+    UBoot,
 }
 
 fn main() -> ExitCode {
@@ -64,7 +82,12 @@ impl Demo {
                 under_secure_boot(&place, teller)?;
                 return Ok(None);
             }
-            on_a_machine(&place, teller)?
+            match self.counting {
+                None => {}
+                Some(Counting::Grub) => return grub_counts(&place, teller).map(|()| None),
+                Some(Counting::UBoot) => return uboot_counts(&place, teller).map(|()| None),
+            }
+            on_a_machine(&place, self.boot_loader, teller)?
         };
         let json = serde_json::to_string_pretty(&summary)? + "\n";
         fs::write(work.join("summary.json"), json).context("writing summary.json")?;

@@ -9,14 +9,14 @@ use super::debian::{self, SERVICE, Settings};
 use super::guest::Guest;
 use super::publisher::Publisher;
 use super::table::{Row, Summary};
-use super::{Place, Teller};
+use super::{Loader, Place, Teller, loader};
 use crate::vm::{Accelerator, BOOT_TIME, Machine};
 
 /// The exit code of what policy speaks against.
 const REFUSED: i32 = 3;
 
-/// Tells it in `place`.
-pub fn on_a_machine(place: &Place, teller: Teller) -> Result<Summary> {
+/// Tells it in `place`, of a machine with that boot loader.
+pub fn on_a_machine(place: &Place, boot_loader: Loader, teller: Teller) -> Result<Summary> {
     let publisher = Publisher::new(&place.work)?;
     let settings = Settings { url: publisher.url_for_guests(), root_json: publisher.root_json() };
     teller.say(
@@ -25,6 +25,8 @@ pub fn on_a_machine(place: &Place, teller: Teller) -> Result<Summary> {
     let full_bytes = build_all(place, &publisher, &settings, teller)?;
     let disk = place.work.join("disk.img");
     publisher.disk("1.0.0", &disk).context("writing the disk image")?;
+    loader::install(boot_loader, place, &disk, "EFI/Linux/demo_1.0.0.efi")
+        .context("replacing the boot loader")?;
 
     let accelerator = Accelerator::detect();
     let machine = Machine {

@@ -1,8 +1,11 @@
 //! The main job told step by step, on a real Debian in a machine and on a simulated host; every step is asserted.
 
+mod counting;
 mod debian;
 mod guest;
+mod loader;
 mod machine;
+mod payload;
 mod publisher;
 mod recorded;
 mod secure;
@@ -13,6 +16,8 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::time::Instant;
 
+pub use counting::{grub_counts, uboot_counts};
+pub use loader::Loader;
 pub use machine::on_a_machine;
 pub use recorded::{KEPT, RELEASES, Recording, Recovered, copy_sparse};
 pub use secure::under_secure_boot;

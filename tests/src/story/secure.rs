@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::debian::{self, DATA_BYTES, Settings};
 use super::guest::Guest;
+use super::loader::ESP_AT;
 use super::publisher::Publisher;
 use super::{Place, Teller};
 use crate::fixture::noise;
@@ -16,9 +17,6 @@ use crate::vm::{Accelerator, Machine, secure_boot_key};
 
 /// How long the firmware and the boot loader may take to refuse something.
 const REFUSAL_TIME: Duration = Duration::from_secs(180);
-
-/// Where `upright-build disk` puts the ESP, in bytes.
-const ESP_AT: u64 = 1 << 20;
 
 /// Tells it in `place`.
 pub fn under_secure_boot(place: &Place, teller: Teller) -> Result<()> {

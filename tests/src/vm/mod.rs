@@ -1,6 +1,7 @@
 //! Virtual machines: QEMU with UEFI firmware, driven over the serial line.
 
 mod accelerator;
+mod arm;
 mod console;
 mod firmware;
 mod shell;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 
 pub use accelerator::Accelerator;
+pub use arm::start_arm;
 pub use console::Console;
 pub use shell::{BOOT_TIME, Output};
 

@@ -104,6 +104,7 @@ impl<'h> Agent<'h> {
     pub fn open(host: &'h dyn Host, config: &'h Config, folder: &Path) -> Result<Self, AgentError> {
         let mut agent = Self::load(host, config, folder)?;
         agent.reconcile()?;
+        agent.report_up();
         Ok(agent)
     }
 
@@ -235,6 +236,7 @@ impl<'h> Agent<'h> {
             }
             self.record = next;
         }
+        self.end_trial_note();
         Ok(())
     }
 

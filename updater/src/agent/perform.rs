@@ -1,10 +1,15 @@
 //! Effects on the boot loader and the machine.
 
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
 use upright_manifests::name::Slot;
 
 use super::{Agent, AgentError};
 use crate::boot::Entry;
 use crate::machine::{Event, State, Target};
+use crate::store;
 
 /// Told what the agent does while it does it.
 pub trait Reporter {
@@ -48,12 +53,51 @@ impl Agent<'_> {
     pub(super) fn switch(&mut self, target: &Target, slot: Slot) -> Result<(), AgentError> {
         let entry = self.entry(target, slot);
         let boot_id = self.host.machine().boot_id().map_err(AgentError::system("read this boot's id"))?;
+        // Before it may boot: how strict its boot is depends on it.
+        store::replace(&self.trial_note(), target.root_hash.to_string().as_bytes())?;
         self.host
             .boot()
             .switch(&entry, self.config.health.tries)
             .map_err(AgentError::system(format!("make {} what the next boot takes", entry.version)))?;
         tracing::info!(version = %entry.version, slot = %entry.slot, "the next boot takes it");
         self.take(Event::Switched { boot_id })
+    }
+
+    /// Where the root hash of a release that is, or is about to be, on trial stands for upright-trial-generator, on hosts whose boot
+    /// loader does not say that it counts a boot.
+    fn trial_note(&self) -> PathBuf {
+        self.folder.join("trial")
+    }
+
+    /// Removes the note once there is a verdict, and before the boot loader is told: a proven release is not to be restarted.
+    pub(super) fn end_trial_note(&self) {
+        let under_way = matches!(
+            self.record.state,
+            State::Applied { .. } | State::Switched { .. } | State::Trial { .. } | State::RollingBack { .. }
+        );
+        if under_way {
+            return;
+        }
+        match fs::remove_file(self.trial_note()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!("cannot remove {}: {error}", self.trial_note().display());
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells a boot loader that counts every boot that this one came up; that of a trial is counted until the verdict.
+    pub(super) fn report_up(&self) {
+        if matches!(
+            self.record.state,
+            State::Trial { .. } | State::Committing { .. } | State::RollingBack { .. }
+        ) {
+            return;
+        }
+        // It is said again before the boots are used up, and nothing else depends on it.
+        if let Err(error) = self.host.boot().came_up(&self.running_entry()) {
+            tracing::warn!("cannot tell the boot loader that this boot came up: {error}");
+        }
     }
 
     /// Restarts the machine.

@@ -36,10 +36,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Runs the health checks if a release is on trial, and acts on the verdict.
 ///
 /// The lock is held before and after the checks, not during them, so that an operator can ask for a rollback meanwhile.
-/// On a boot that is no trial it is not taken at all: an update may be under way, and is no reason to fail.
+/// On a boot that is no trial it is not waited for: an update may be under way, and is no reason to fail.
 pub fn run_trial(host: &dyn Host, config: &Config, folder: &Path) -> Result<TrialOutcome, TrialError> {
     let state = Agent::peek(host, config, folder)?.state;
     if !matches!(state, State::Trial { .. } | State::Committing { .. } | State::RollingBack { .. }) {
+        // Whoever else holds the lock has opened an agent, which tells the boot loader that this boot came up.
+        if let Ok(_lock) = Lock::take(folder)
+            && let Err(error) = Agent::open(host, config, folder)
+        {
+            tracing::warn!("cannot tell the boot loader that this boot came up: {error}");
+        }
         return Ok(TrialOutcome::NoTrial);
     }
     let before = {

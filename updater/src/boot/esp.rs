@@ -20,11 +20,12 @@
 //! * `syncfs` sends no flush on vfat; `fsync` on a file and on a folder does.
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use upright_manifests::bls::EntryName;
 use upright_manifests::pe::{self, Headers};
 
+use super::fuse::Fuse;
 use super::medium::{Medium, Mounted};
 
 /// What a sealed entry starts with in place of [`pe::MAGIC`].
@@ -39,11 +40,10 @@ const PLACES: usize = 48;
 /// How many bytes are copied at once.
 const BUFFER: usize = 1 << 20;
 
-/// The folder that systemd-boot looks for unified kernel images in.
+/// A folder of unified kernel images that a boot loader looks for.
 pub(super) struct EntryFolder {
     medium: Box<dyn Medium>,
-    #[cfg(test)]
-    pub(super) fuse: std::cell::Cell<Option<u32>>,
+    pub(super) fuse: Fuse,
 }
 
 /// A file in the folder.
@@ -63,16 +63,22 @@ pub(super) struct EntryFile {
 impl EntryFolder {
     /// The folder on the ESP that is mounted at `esp`.
     pub(super) fn new(esp: &Path) -> Self {
-        Self::on(Box::new(Mounted(esp.join("EFI/Linux"))))
+        Self::at(esp.join("EFI/Linux"), Fuse::default())
+    }
+
+    /// Another folder on the ESP; `fuse` burns for all that a back end changes.
+    pub(super) fn at(path: PathBuf, fuse: Fuse) -> Self {
+        Self { medium: Box::new(Mounted(path)), fuse }
     }
 
     /// A folder of another kind.
     pub(super) fn on(medium: Box<dyn Medium>) -> Self {
-        Self {
-            medium,
-            #[cfg(test)]
-            fuse: std::cell::Cell::new(None),
-        }
+        Self { medium, fuse: Fuse::default() }
+    }
+
+    /// Where a file of that name is.
+    pub(super) fn path(&self, file: &str) -> PathBuf {
+        self.medium.path().join(file)
     }
 
     /// All files that the boot loader may take for entries, sorted by name.
@@ -95,7 +101,7 @@ impl EntryFolder {
     pub(super) fn create_sealed(&self, file: &str, content: &mut dyn Read) -> io::Result<()> {
         self.medium.make().map_err(|error| self.in_folder("cannot create", &error))?;
         self.make_places()?;
-        self.step()?;
+        self.fuse.step()?;
         self.medium.create(file).map_err(|error| self.in_file("cannot create", file, &error))?;
         let written = self.fill_sealed(file, content);
         written.map_err(|error| {
@@ -114,7 +120,7 @@ impl EntryFolder {
             self.medium.create(&name).map_err(|error| failed(&name, &error))?;
         }
         self.sync()?;
-        self.step()?;
+        self.fuse.step()?;
         for name in names {
             self.medium.remove(&name).map_err(|error| self.in_file("cannot remove", &name, &error))?;
         }
@@ -125,7 +131,7 @@ impl EntryFolder {
         self.medium.write_at(file, &[0; SECTOR], 0)?;
         self.medium.sync_file(file)?;
         self.sync()?;
-        self.step()?;
+        self.fuse.step()?;
         let mut magic = SEAL;
         content.read_exact(&mut magic)?;
         if magic != pe::MAGIC {
@@ -144,7 +150,7 @@ impl EntryFolder {
             }
         }
         self.medium.set_length(file, length)?;
-        self.step()?;
+        self.fuse.step()?;
         self.medium.sync_file(file)?;
         self.sync()
     }
@@ -197,7 +203,7 @@ impl EntryFolder {
             }
             // Leaves no dirty sector whose age could make the kernel write it in between.
             self.sync()?;
-            self.step()?;
+            self.fuse.step()?;
             self.medium.rename(from, to)?;
             self.medium.sync_file(to)?;
             self.sync()
@@ -210,7 +216,7 @@ impl EntryFolder {
         if entry.visible {
             self.seal(&entry.file)?;
         }
-        self.step()?;
+        self.fuse.step()?;
         self.medium
             .remove(&entry.file)
             .map_err(|error| self.in_file("cannot remove", &entry.file, &error))?;
@@ -234,7 +240,7 @@ impl EntryFolder {
     }
 
     /// An entry's headers, sealed or not.
-    fn headers(&self, file: &str) -> Option<Headers> {
+    pub(super) fn headers(&self, file: &str) -> Option<Headers> {
         let mut start = vec![0; pe::MAX_HEADERS];
         let length = self.medium.read_at(file, &mut start, 0).ok()?;
         start.truncate(length);
@@ -266,14 +272,15 @@ impl EntryFolder {
 
     fn put_magic(&self, file: &str, magic: [u8; 2]) -> io::Result<()> {
         let put = || {
-            self.step()?;
+            self.fuse.step()?;
             self.medium.write_at(file, &magic, 0)?;
             self.medium.sync_file(file)
         };
         put().map_err(|error| self.in_file("cannot write", file, &error))
     }
 
-    fn sync(&self) -> io::Result<()> {
+    /// Makes the names in the folder durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
         self.medium.sync().map_err(|error| self.in_folder("cannot sync", &error))
     }
 
@@ -284,26 +291,8 @@ impl EntryFolder {
     fn in_folder(&self, action: &str, error: &io::Error) -> io::Error {
         in_path(action, &self.medium.path(), error)
     }
-
-    /// A place where a test cuts the power.
-    #[cfg(test)]
-    fn step(&self) -> io::Result<()> {
-        match self.fuse.get() {
-            Some(0) => Err(io::Error::other("power cut")),
-            left => {
-                self.fuse.set(left.map(|left| left - 1));
-                Ok(())
-            }
-        }
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "the test's counterpart fails")]
-    fn step(&self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
-fn in_path(action: &str, path: &Path, error: &io::Error) -> io::Error {
+pub(super) fn in_path(action: &str, path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{action} {}: {error}", path.display()))
 }

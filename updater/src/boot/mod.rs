@@ -3,16 +3,32 @@
 //! A back end holds, for each slot, at most one entry, and says which of them the next boot takes. It knows
 //! nothing of releases being good or bad beyond what the boot loader itself records.
 
+mod choice;
+#[cfg(test)]
+mod conformance;
+mod custom;
+mod detect;
+mod efi;
 mod esp;
+mod fuse;
+mod grub;
 mod medium;
+mod names;
+mod open;
+mod per_slot;
+mod sectors;
 pub mod systemd_boot;
+mod uboot;
 
 use std::io::{self, Read};
 
 use upright_manifests::name::{OsName, Slot};
 use upright_manifests::version::Version;
 
+pub use detect::Loader;
 pub use medium::Medium;
+pub use names::SlotNames;
+pub use open::{OpenError, open};
 
 /// What a boot loader starts: a release in a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +55,15 @@ pub enum Trust {
     },
     /// Passed over while there is any other entry.
     Bad,
+}
+
+/// Something that works, and could be safer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concern {
+    /// What it is, in one line.
+    pub says: String,
+    /// The way to mend it.
+    pub mend: String,
 }
 
 /// One boot loader's state, on disk or in firmware.
@@ -75,4 +100,22 @@ pub trait BootLoader {
 
     /// The next boot takes the other entry; `entry` is kept but passed over.
     fn mark_bad(&self, entry: &Entry) -> io::Result<()>;
+
+    /// How many bytes the UKI of an entry has; `None` if there is none.
+    fn size(&self, entry: &Entry) -> io::Result<Option<u64>>;
+
+    /// What about this boot loader's state is weaker than it could be.
+    fn concerns(&self) -> io::Result<Vec<Concern>> {
+        Ok(Vec::new())
+    }
+
+    /// The slot that the boot loader says it has started, where it says so.
+    fn started(&self) -> io::Result<Option<Slot>> {
+        Ok(None)
+    }
+
+    /// `entry`, which is proven, runs. Said at each boot, for boot loaders that count those of a proven release too.
+    fn came_up(&self, _entry: &Entry) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -29,7 +29,11 @@ pub struct SystemdBoot {
 impl SystemdBoot {
     /// The entries on the ESP (or XBOOTLDR partition) that is mounted at `esp`.
     pub fn new(esp: &Path) -> Self {
-        Self { folder: EntryFolder::new(esp) }
+        Self::in_folder(EntryFolder::new(esp))
+    }
+
+    pub(super) fn in_folder(folder: EntryFolder) -> Self {
+        Self { folder }
     }
 
     /// The entries in a folder of another kind than one that is mounted.
@@ -187,6 +191,10 @@ impl BootLoader for SystemdBoot {
         Ok(room_after(free, cluster, &removable))
     }
 
+    fn size(&self, entry: &Entry) -> io::Result<Option<u64>> {
+        Ok(self.files_of(&name_of(entry))?.first().map(|file| file.size))
+    }
+
     fn stage(&self, entry: &Entry, uki: &mut dyn Read) -> io::Result<()> {
         let release = name_of(entry);
         for file in self.folder.list()?.iter().filter(|file| is_of(file, &release)) {
@@ -243,8 +251,13 @@ impl BootLoader for SystemdBoot {
 
     fn mark_bad(&self, entry: &Entry) -> io::Result<()> {
         let release = name_of(entry);
-        if !self.files_of(&release)?.iter().any(was_in_force) {
+        let files = self.files_of(&release)?;
+        if files.is_empty() {
             return Err(missing(&release, "it cannot be marked bad"));
+        }
+        if !files.iter().any(was_in_force) {
+            // Sealed with all its tries: staged, or a demotion that was cut off. Either way it is passed over.
+            return Ok(());
         }
         let rivals = self.rivals(&release)?;
         let demoted = EntryName { counter: Some(Counter { left: 0, done: 0 }), ..release.clone() };

@@ -64,6 +64,11 @@ impl Failure {
         Self { exit, line: line.into() }
     }
 
+    /// The line.
+    pub(super) fn line(&self) -> &str {
+        &self.line
+    }
+
     /// Prints the line and gives the code.
     pub(super) fn report(&self, json: bool) -> Exit {
         let told = serde_json::json!({ "error": self.line, "exit": self.exit as u8 });

@@ -2,6 +2,7 @@
 
 mod channel;
 mod check;
+mod doctor;
 mod exit;
 mod health;
 mod history;
@@ -59,6 +60,7 @@ pub struct Cli {
 enum Command {
     Status(status::Status),
     Check(check::Check),
+    Doctor(doctor::Doctor),
     Update(update::Update),
     Verify(verify::Verify),
     Rollback(rollback::Rollback),
@@ -99,6 +101,9 @@ impl Cli {
             Command::Completions(command) => return command.run(),
             _ => {}
         }
+        if let Command::Doctor(command) = &self.command {
+            return command.run(self.root.as_deref(), self.config.as_deref(), self.json);
+        }
         let context = Context::new(self.root.as_deref(), self.config.as_deref(), self.json)?;
         match self.command {
             Command::Status(command) => command.run(&context),
@@ -113,6 +118,7 @@ impl Cli {
             Command::Health(command) => command.run(&context),
             Command::ResetState(command) => command.run(&context),
             Command::ResetTrust(command) => command.run(&context),
+            Command::Doctor(_) => Ok(Exit::Done),
             #[cfg(feature = "manual")]
             Command::Man(_) | Command::Completions(_) => Ok(Exit::Done),
         }
@@ -134,10 +140,15 @@ impl Context {
         Lock::wait(&self.folder, self.host.clock(), Duration::from_secs(5))
     }
 
+    /// Where the configuration is.
+    fn configuration(root: Option<&Path>, config: Option<&Path>) -> PathBuf {
+        let below = root.unwrap_or(Path::new("/"));
+        config.map_or_else(|| below.join("etc/upright/upright.toml"), Path::to_owned)
+    }
+
     fn new(root: Option<&Path>, config: Option<&Path>, json: bool) -> Result<Self, Failure> {
         let below = root.unwrap_or(Path::new("/"));
-        let path = config.map_or_else(|| below.join("etc/upright/upright.toml"), Path::to_owned);
-        let mut config = Config::load(&path)?;
+        let mut config = Config::load(&Self::configuration(root, config))?;
         let folder = below.join("var/lib/upright");
         let host: Box<dyn Host> = match root {
             None => Box::new(LinuxHost::new(&config, &folder)?),

@@ -80,6 +80,9 @@ impl Config {
         if !(1..=99).contains(&self.health.tries) {
             return Err(("tries", "tries must be 1 to 99".to_owned()));
         }
+        if self.boot.timeout.0.is_zero() {
+            return Err(("timeout", "timeout in [boot] must be longer than 0s".to_owned()));
+        }
         if self.limits.stall.0.is_zero() {
             return Err(("stall", "stall must be longer than 0s".to_owned()));
         }

@@ -39,4 +39,4 @@ pub struct Probed {
 }
 
 /// How many bytes of a check's output are kept.
-pub const MAX_OUTPUT: usize = 4096;
+pub const MAX_OUTPUT: usize = 2 * crate::program::MAX_OUTPUT;

@@ -1,19 +1,11 @@
 //! Looking at the real system: commands, systemd units, HTTP addresses.
 
-use std::io::Read;
-use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
-
-use super::{MAX_OUTPUT, Probed, Prober};
+use super::{Probed, Prober};
 use crate::config::Probe;
 use crate::host::Remote;
-use crate::memory;
+use crate::program;
 
 /// The system this program runs on.
 pub struct SystemProber<'a> {
@@ -89,106 +81,23 @@ fn parse_unit(unit: &str, output: &str) -> Probed {
     }
 }
 
-/// Runs a program in a process group of its own, which is killed when the time is over.
+/// Runs a program for at most `timeout`.
 fn command(words: &[String], timeout: Duration) -> Probed {
-    let failed = |message| Probed { message, ..Probed::default() };
-    let Some((program, arguments)) = words.split_first() else {
-        return failed("no program to run".to_owned());
+    let program = words.first().map(String::as_str).unwrap_or_default();
+    let ran = match program::run(words, timeout) {
+        Ok(ran) => ran,
+        Err(message) => return Probed { message, ..Probed::default() },
     };
-    let spawned = Command::new(program)
-        .args(arguments)
-        .env_remove(memory::TUNABLES)
-        .env_remove(memory::STARTED)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn();
-    let mut child = match spawned {
-        Ok(child) => child,
-        Err(error) => return failed(format!("{program} cannot be run: {error}")),
-    };
-    let output = collect(&mut child);
-    let status = wait(&mut child, timeout);
-    // A grandchild that left the group may hold the pipe open for ever; what came so far is enough then.
-    let output =
-        output.into_iter().flat_map(|pipe| pipe.recv_timeout(Duration::from_secs(1))).collect::<Vec<_>>();
-    let output = output.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect::<String>();
-    match status {
-        Ok(Some(status)) if status.success() => {
-            Probed { passed: true, message: format!("{program} exited with 0"), output, restarts: None }
-        }
-        Ok(Some(status)) => Probed { message: ended(program, status, &output), output, ..Probed::default() },
-        Ok(None) => {
-            let message = format!("{program} did not end within {} s and was killed", timeout.as_secs());
-            Probed { message, output, ..Probed::default() }
-        }
-        Err(error) => failed(format!("{program} cannot be waited for: {error}")),
+    let output = format!("{}{}", ran.stdout, ran.stderr);
+    match ran.status.is_some_and(|status| status.success()) {
+        true => Probed { passed: true, message: format!("{program} exited with 0"), output, restarts: None },
+        false => Probed { message: format!("{program} {}", ran.ended(timeout)), output, ..Probed::default() },
     }
-}
-
-fn ended(program: &str, status: ExitStatus, output: &str) -> String {
-    let last = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let status = match status.code() {
-        Some(code) => format!("exited with {code}"),
-        None => status.to_string(),
-    };
-    match last.is_empty() {
-        true => format!("{program} {status}"),
-        false => format!("{program} {status}: {}", last.trim().chars().take(200).collect::<String>()),
-    }
-}
-
-/// Reads both pipes in threads and keeps the end of each.
-fn collect(child: &mut Child) -> Vec<mpsc::Receiver<Vec<u8>>> {
-    let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
-    let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
-    [stdout, stderr].into_iter().flatten().map(tail).collect()
-}
-
-fn tail(mut pipe: Box<dyn Read + Send>) -> mpsc::Receiver<Vec<u8>> {
-    let (send, receive) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut kept = Vec::new();
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-            kept.extend_from_slice(&buffer[..count]);
-            let excess = kept.len().saturating_sub(MAX_OUTPUT);
-            kept.drain(..excess);
-        }
-        // The receiver is gone if the wait for the output was given up.
-        let _ = send.send(kept);
-    });
-    receive
-}
-
-/// Waits for the child; `None` if it had to be killed. The group is killed either way, so that nothing stays behind.
-fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let Some(pid) = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)) else {
-        return child.wait().map(Some);
-    };
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    let until = Instant::now() + timeout;
-    let mut ended = false;
-    while !ended {
-        let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(std::io::Error::other)?;
-        let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
-        match poll(&mut fds, Some(&left)) {
-            Ok(0) => break,
-            Ok(_) => ended = true,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    // ESRCH: all of the group has ended.
-    let _ = kill_process_group(pid, Signal::KILL);
-    let status = child.wait()?;
-    Ok(ended.then_some(status))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_OUTPUT;
     use super::*;
 
     fn sh(script: &str, seconds: u64) -> Probed {

@@ -1,4 +1,4 @@
-//! A Linux machine: partitions by label, systemd-boot on the ESP, `/proc` and `/sys`.
+//! A Linux machine: partitions by label, its boot loader, `/proc` and `/sys`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,8 +15,7 @@ use upright_manifests::name::Slot;
 use super::booted::{Booted, BootedError};
 use super::clock::SystemClock;
 use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc, secure_boot};
-use crate::boot::BootLoader;
-use crate::boot::systemd_boot::SystemdBoot;
+use crate::boot::{self, BootLoader};
 use crate::config::{Config, Probe};
 use crate::fetch::{AddressError, HttpRemote};
 use crate::health::{Probed, Prober, SystemProber};
@@ -30,7 +29,7 @@ pub struct LinuxHost {
     clock: SystemClock,
     remote: HttpRemote,
     slots: Partitions,
-    boot: SystemdBoot,
+    boot: Box<dyn BootLoader>,
     machine: LinuxMachine,
 }
 
@@ -40,6 +39,9 @@ pub enum HostError {
     /// No ESP is mounted.
     #[error("no EFI system partition is mounted at {}; mount it or set `esp` in [boot]", ESP_PLACES.join(", "))]
     NoEsp,
+    /// The boot loader cannot be worked with.
+    #[error(transparent)]
+    Boot(#[from] boot::OpenError),
     /// The repository's address cannot be used.
     #[error(transparent)]
     Remote(#[from] AddressError),
@@ -65,7 +67,7 @@ impl LinuxHost {
             clock: SystemClock::default(),
             remote,
             slots: Partitions,
-            boot: SystemdBoot::new(&esp),
+            boot: boot::open(&config.boot, Path::new("/"), &esp)?,
             machine: LinuxMachine { state: state.to_owned() },
         })
     }
@@ -86,7 +88,7 @@ impl Host for LinuxHost {
         &self.slots
     }
     fn boot(&self) -> &dyn BootLoader {
-        &self.boot
+        self.boot.as_ref()
     }
     fn machine(&self) -> &dyn Machine {
         &self.machine
@@ -117,7 +119,7 @@ impl Slots for Partitions {
 }
 
 /// A partition's label, and its file's name on a simulated host.
-pub(super) fn label(slot: Slot, part: Part) -> String {
+pub(crate) fn label(slot: Slot, part: Part) -> String {
     match part {
         Part::Root => format!("root-{slot}"),
         Part::Verity => format!("root-{slot}-verity"),

@@ -25,8 +25,11 @@ mod simulated;
 
 pub use booted::{Booted, BootedError};
 pub use etc::carry as carry_configuration;
+pub(crate) use linux::label;
 pub use linux::{HostError, LinuxHost};
 pub use simulated::SimulatedHost;
+#[cfg(test)]
+pub(crate) use simulated::take_entry as take_simulated_entry;
 
 /// Whether a kernel's command line says what runs, for the fuzz targets.
 #[cfg(fuzzing)]

@@ -41,6 +41,9 @@ mod clock;
 mod firmware;
 mod units;
 
+#[cfg(test)]
+pub(crate) use firmware::take_entry;
+
 /// A host made of the files below a folder.
 pub struct SimulatedHost {
     clock: SimulatedClock,

@@ -447,6 +447,9 @@ impl BootLoader for FakeBoot {
     fn room(&self, _: &Entry) -> io::Result<u64> {
         Ok(1 << 30)
     }
+    fn size(&self, _: &Entry) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
     fn stage(&self, _: &Entry, uki: &mut dyn Read) -> io::Result<()> {
         let mut bytes = Vec::new();
         uki.read_to_end(&mut bytes)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use upright_manifests::bls::{Counter, EntryName};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
-use upright_manifests::pe::{Headers, MAX_HEADERS, MAX_TEXT, argument};
+use upright_manifests::pe::{Headers, MAGIC, MAX_HEADERS, MAX_TEXT, argument};
 use upright_manifests::verity::{BLOCK, Geometry, SUPERBLOCK_SIZE, Superblock, VerityParams};
 
 use crate::apply::root_hash_of;
@@ -56,11 +56,17 @@ fn start(root: &Path) -> io::Result<Option<(Slot, String)>> {
 }
 
 /// The entry that systemd-boot would take, with a try taken off its name.
-fn take_entry(folder: &Path) -> io::Result<String> {
+pub(crate) fn take_entry(folder: &Path) -> io::Result<String> {
     let mut best: Option<(EntryName, String)> = None;
     for entry in fs::read_dir(folder)? {
         let Ok(file) = entry?.file_name().into_string() else { continue };
         let Ok(name) = file.parse::<EntryName>() else { continue };
+        // What is no EFI program, such as an entry that is sealed, is passed over.
+        let mut magic = Vec::new();
+        File::open(folder.join(&file))?.take(MAGIC.len() as u64).read_to_end(&mut magic)?;
+        if magic != MAGIC {
+            continue;
+        }
         if best.as_ref().is_none_or(|(other, _)| name.precedes(other)) {
             best = Some((name, file));
         }

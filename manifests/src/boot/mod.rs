@@ -1,0 +1,7 @@
+//! What boot loaders keep their choice of a system in.
+//!
+//! systemd-boot's is in file names: [`crate::bls`].
+
+pub mod grub_env;
+pub mod load_option;
+pub mod uboot_env;

@@ -1,0 +1,423 @@
+//! One behaviour for all boot loaders: every back end goes through the same tests.
+//!
+//! Beside each back end stands a small model of its boot loader, written from the boot loader's source or from the script in
+//! `dist/`, apart from the back end: it reads what the back end wrote and chooses, counts and falls back as the boot loader would. A
+//! model that is given a release that is not complete fails the test.
+
+mod benches;
+mod loaders;
+mod random;
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use upright_manifests::name::Slot;
+use upright_manifests::pe;
+
+use super::fuse::Fuse;
+use super::{BootLoader, Entry, Trust};
+
+const OS: &str = "acme";
+
+/// A machine's disk and firmware in a folder.
+struct Bench {
+    root: tempfile::TempDir,
+    boot: Box<dyn BootLoader>,
+    fuse: Fuse,
+    /// Starts what the boot loader in the folder would start, and changes its state as it would; gives the version.
+    start: fn(&Path) -> String,
+}
+
+type Make = fn() -> Bench;
+
+impl Bench {
+    /// The machine is switched on.
+    fn start(&self) -> String {
+        (self.start)(self.root.path())
+    }
+
+    /// It is, and what comes up is proven, which the agent says at each boot.
+    fn come_up(&self, slot: Slot) -> String {
+        let version = self.start();
+        self.boot.came_up(&entry(slot, &version)).unwrap();
+        version
+    }
+
+    /// What would be started, without starting it.
+    fn next(&self) -> String {
+        let copy = folder();
+        copy_folder(self.root.path(), copy.path());
+        (self.start)(copy.path())
+    }
+
+    fn trust(&self, entry: &Entry) -> Option<Trust> {
+        self.boot.trust(entry).unwrap()
+    }
+
+    fn stage(&self, new: &Entry) -> io::Result<()> {
+        self.boot.stage(new, &mut &uki(new.version.as_str())[..])
+    }
+
+    /// As far as an update goes before the switch.
+    fn prepare(&self, running: &Entry, new: &Entry) -> io::Result<()> {
+        self.boot.remove_others(running)?;
+        self.stage(new)
+    }
+
+    /// 1.0.0 in slot a, proven, runs; 1.1.0 is switched to in slot b.
+    fn updated(make: Make) -> Self {
+        let bench = make();
+        bench.prepare(&old(), &new()).unwrap();
+        bench.boot.switch(&new(), 3).unwrap();
+        bench
+    }
+
+    /// 1.1.0 has proven itself, too.
+    fn proven(make: Make) -> Self {
+        let bench = Self::updated(make);
+        assert_eq!(bench.start(), "1.1.0");
+        bench.boot.mark_good(&new()).unwrap();
+        bench
+    }
+}
+
+/// The suite for one back end.
+macro_rules! conforms {
+    ($($name:ident),* $(,)?) => { $(mod $name {
+        use super::benches;
+
+        #[test]
+        fn what_is_staged_is_read_back_and_not_booted() {
+            super::what_is_staged_is_read_back_and_not_booted(benches::$name);
+        }
+        #[test]
+        fn a_trial_that_is_never_proven_falls_back() {
+            super::a_trial_that_is_never_proven_falls_back(benches::$name);
+        }
+        #[test]
+        fn a_proven_release_stays_and_so_does_the_way_back() {
+            super::a_proven_release_stays_and_so_does_the_way_back(benches::$name);
+        }
+        #[test]
+        fn an_operator_goes_back_and_forward() {
+            super::an_operator_goes_back_and_forward(benches::$name);
+        }
+        #[test]
+        fn removing_leaves_the_one_that_is_kept_whatever_was_known_of_it() {
+            super::removing_leaves_the_one_that_is_kept_whatever_was_known_of_it(benches::$name);
+        }
+        #[test]
+        fn what_cannot_be_is_refused_and_changes_nothing() {
+            super::what_cannot_be_is_refused_and_changes_nothing(benches::$name);
+        }
+        #[test]
+        fn a_change_that_is_cut_off_anywhere_leaves_something_to_boot() {
+            super::a_change_that_is_cut_off_anywhere_leaves_something_to_boot(benches::$name);
+        }
+        #[test]
+        fn what_is_in_force_says_what_it_would_start() {
+            super::what_is_in_force_says_what_it_would_start(benches::$name);
+        }
+        #[test]
+        fn the_switch_is_one_step() {
+            super::the_switch_is_one_step(benches::$name);
+        }
+        #[test]
+        fn any_sequence_of_changes_boots_and_power_cuts_leaves_something_to_boot() {
+            super::random::check(benches::$name);
+        }
+    })* };
+}
+
+conforms!(
+    systemd_boot,
+    simulated,
+    grub,
+    grub_with_another_updaters_script,
+    uboot_file,
+    uboot_redundant_files,
+    uboot_redundant_region,
+    uboot_with_another_updaters_script,
+    efi,
+    custom,
+);
+
+fn what_is_staged_is_read_back_and_not_booted(make: Make) {
+    let bench = make();
+    bench.prepare(&old(), &new()).unwrap();
+    assert_eq!((bench.trust(&old()), bench.trust(&new())), (Some(Trust::Good), None));
+    let mut back = Vec::new();
+    bench.boot.staged(&new()).unwrap().read_to_end(&mut back).unwrap();
+    assert!(back == uki("1.1.0"), "not what was staged");
+    // Staged again, it is replaced.
+    bench.stage(&new()).unwrap();
+    for _ in 0..5 {
+        assert_eq!(bench.come_up(Slot::A), "1.0.0");
+    }
+    // What another release left there is no release of this name.
+    assert!(bench.boot.staged(&entry(Slot::B, "1.2.0")).is_err());
+}
+
+fn a_trial_that_is_never_proven_falls_back(make: Make) {
+    let bench = Bench::updated(make);
+    assert!(matches!(bench.trust(&new()), Some(Trust::Trial { left: 1..=3, done: 0 })));
+    let mut boots = 0;
+    while bench.next() == "1.1.0" {
+        boots += 1;
+        assert!(boots <= 3, "more boots than tries");
+        let Some(Trust::Trial { left, done }) = bench.trust(&new()) else { panic!("no trial") };
+        assert_eq!((bench.start().as_str(), done), ("1.1.0", boots - 1));
+        match bench.trust(&new()) {
+            Some(Trust::Trial { left: now, .. }) => assert_eq!(now, left - 1),
+            other => assert_eq!((other, left), (Some(Trust::Bad), 1)),
+        }
+    }
+    assert!(boots > 0);
+    for _ in 0..5 {
+        assert_eq!(bench.come_up(Slot::A), "1.0.0");
+    }
+    assert_eq!((bench.trust(&old()), bench.trust(&new())), (Some(Trust::Good), Some(Trust::Bad)));
+    // An operator may insist.
+    bench.boot.switch(&new(), 1).unwrap();
+    assert_eq!((bench.start(), bench.start()), ("1.1.0".to_owned(), "1.0.0".to_owned()));
+}
+
+fn a_proven_release_stays_and_so_does_the_way_back(make: Make) {
+    let bench = Bench::proven(make);
+    bench.boot.mark_good(&new()).unwrap();
+    assert_eq!((bench.trust(&old()), bench.trust(&new())), (Some(Trust::Good), Some(Trust::Good)));
+    for _ in 0..10 {
+        assert_eq!(bench.come_up(Slot::B), "1.1.0");
+    }
+    // The other way round, into the slot with the older release.
+    let newest = entry(Slot::A, "1.2.0");
+    bench.prepare(&new(), &newest).unwrap();
+    assert_eq!(bench.trust(&old()), None);
+    assert_eq!(bench.come_up(Slot::B), "1.1.0");
+    bench.boot.switch(&newest, 3).unwrap();
+    assert_eq!(bench.start(), "1.2.0");
+    bench.boot.mark_good(&newest).unwrap();
+    assert_eq!(bench.come_up(Slot::A), "1.2.0");
+    assert_eq!(bench.trust(&new()), Some(Trust::Good));
+}
+
+fn an_operator_goes_back_and_forward(make: Make) {
+    let bench = Bench::proven(make);
+    bench.boot.mark_bad(&new()).unwrap();
+    bench.boot.mark_bad(&new()).unwrap();
+    for _ in 0..5 {
+        assert_eq!(bench.come_up(Slot::A), "1.0.0");
+    }
+    assert_eq!((bench.trust(&old()), bench.trust(&new())), (Some(Trust::Good), Some(Trust::Bad)));
+    bench.boot.switch(&new(), 1).unwrap();
+    assert_eq!(bench.start(), "1.1.0");
+    assert_eq!(bench.come_up(Slot::A), "1.0.0", "the second trial was not counted");
+    bench.boot.switch(&new(), 3).unwrap();
+    assert_eq!(bench.start(), "1.1.0");
+    bench.boot.mark_good(&new()).unwrap();
+    assert_eq!(bench.come_up(Slot::B), "1.1.0");
+    // A switch that is called off before anything was booted.
+    bench.boot.mark_bad(&new()).unwrap();
+    assert_eq!(bench.come_up(Slot::A), "1.0.0");
+    bench.boot.switch(&new(), 3).unwrap();
+    bench.boot.mark_bad(&new()).unwrap();
+    assert_eq!(bench.come_up(Slot::A), "1.0.0");
+}
+
+fn removing_leaves_the_one_that_is_kept_whatever_was_known_of_it(make: Make) {
+    // It ran its last trial boot, or was to be left for another one.
+    let tried = Bench::updated(make);
+    tried.boot.switch(&new(), 1).unwrap();
+    assert_eq!(tried.start(), "1.1.0");
+    let left = Bench::proven(make);
+    left.boot.mark_bad(&new()).unwrap();
+    for bench in [tried, left] {
+        for _ in 0..2 {
+            bench.boot.remove_others(&new()).unwrap();
+            assert_eq!(bench.trust(&old()), None);
+        }
+        for _ in 0..5 {
+            assert_eq!(bench.come_up(Slot::B), "1.1.0");
+        }
+        assert!(bench.boot.room(&new()).unwrap() > 0);
+    }
+}
+
+fn what_cannot_be_is_refused_and_changes_nothing(make: Make) {
+    let bench = make();
+    let other = entry(Slot::B, "1.1.0");
+    let kind = |result: io::Result<()>| result.unwrap_err().kind();
+    assert_eq!(kind(bench.boot.remove_others(&other)), io::ErrorKind::NotFound);
+    assert_eq!(kind(bench.boot.switch(&other, 3)), io::ErrorKind::NotFound);
+    assert_eq!(kind(bench.boot.mark_good(&other)), io::ErrorKind::NotFound);
+    assert_eq!(kind(bench.boot.mark_bad(&other)), io::ErrorKind::NotFound);
+    assert_eq!(kind(bench.boot.mark_bad(&old())), io::ErrorKind::NotFound, "the only entry was left");
+    assert_eq!(kind(bench.boot.switch(&old(), 0)), io::ErrorKind::InvalidInput);
+    assert_eq!(kind(bench.stage(&old())), io::ErrorKind::AlreadyExists);
+    assert!(bench.boot.room(&other).is_err() && bench.boot.staged(&other).is_err());
+    for bad in [&b""[..], b"M", b"ZM and more"] {
+        assert!(bench.boot.stage(&other, &mut &bad[..]).is_err());
+        assert!(bench.boot.staged(&other).is_err());
+    }
+    for _ in 0..3 {
+        assert_eq!(bench.come_up(Slot::A), "1.0.0");
+    }
+    assert_eq!(bench.trust(&old()), Some(Trust::Good));
+}
+
+/// A machine to begin with, a change, and what may be booted while it is under way; the last of them afterwards.
+type Case = (fn(Make) -> Bench, fn(&Bench) -> io::Result<()>, &'static [&'static str]);
+
+fn a_change_that_is_cut_off_anywhere_leaves_something_to_boot(make: Make) {
+    let updated: fn(Make) -> Bench = Bench::updated;
+    let on_trial = |make: Make| {
+        let bench = Bench::updated(make);
+        assert_eq!(bench.start(), "1.1.0");
+        bench
+    };
+    let rolled_back = |make: Make| {
+        let bench = Bench::proven(make);
+        bench.boot.mark_bad(&new()).unwrap();
+        bench
+    };
+    let fresh = |make: Make| make();
+    let cases: [Case; 9] = [
+        (fresh, |bench| bench.prepare(&old(), &new()), &["1.0.0"]),
+        (fresh, update, &["1.0.0", "1.1.0"]),
+        (updated, |bench| bench.boot.mark_bad(&new()), &["1.1.0", "1.0.0"]),
+        (updated, |bench| bench.prepare(&old(), &entry(Slot::B, "1.2.0")), &["1.1.0", "1.0.0"]),
+        (on_trial, |bench| bench.boot.mark_good(&new()), &["1.1.0", "1.0.0", "1.1.0"]),
+        (on_trial, |bench| bench.boot.mark_bad(&new()), &["1.1.0", "1.0.0"]),
+        (Bench::proven, |bench| bench.boot.mark_bad(&new()), &["1.1.0", "1.0.0"]),
+        (Bench::proven, |bench| bench.prepare(&new(), &entry(Slot::A, "1.2.0")), &["1.1.0"]),
+        (rolled_back, |bench| bench.boot.switch(&new(), 3), &["1.0.0", "1.1.0"]),
+    ];
+    for (number, case) in cases.into_iter().enumerate() {
+        cut_everywhere(make, case, number);
+    }
+}
+
+/// As an agent that starts again would: what is staged is not staged again.
+fn update(bench: &Bench) -> io::Result<()> {
+    if bench.boot.trust(&new())?.is_none() {
+        bench.prepare(&old(), &new())?;
+    }
+    bench.boot.switch(&new(), 3)
+}
+
+fn cut_everywhere(make: Make, (before, change, allowed): Case, number: usize) {
+    for steps in 0..64 {
+        let bench = before(make);
+        bench.fuse.set(Some(steps));
+        let done = change(&bench).is_ok();
+        bench.fuse.set(None);
+        let next = bench.next();
+        assert!(allowed.contains(&next.as_str()), "change {number} after {steps} steps: {next} boots");
+        change(&bench).unwrap();
+        assert_eq!(Some(&bench.next().as_str()), allowed.last(), "change {number} again after {steps} steps");
+        if done {
+            return;
+        }
+    }
+    panic!("change {number} never ended");
+}
+
+/// From the first of its steps on that changes what is booted, it stays so.
+fn what_is_in_force_says_what_it_would_start(make: Make) {
+    let bench = make();
+    let said = || {
+        let lines = bench.boot.command_lines().unwrap();
+        let version = |line: &String| pe::argument(line, "upright.version").unwrap_or_default().to_owned();
+        lines.iter().map(version).collect::<std::collections::BTreeSet<_>>()
+    };
+    let versions = |versions: &[&str]| versions.iter().map(|version| (*version).to_owned()).collect();
+    bench.prepare(&old(), &new()).unwrap();
+    assert_eq!(said(), versions(&["1.0.0"]), "what is staged is not in force");
+    bench.boot.switch(&new(), 3).unwrap();
+    assert_eq!(said(), versions(&["1.0.0", "1.1.0"]));
+}
+
+fn the_switch_is_one_step(make: Make) {
+    let changes = Cell::new(0);
+    let mut last = "1.0.0".to_owned();
+    for steps in 0..64 {
+        let bench = make();
+        bench.prepare(&old(), &new()).unwrap();
+        bench.fuse.set(Some(steps));
+        let done = bench.boot.switch(&new(), 3).is_ok();
+        bench.fuse.set(None);
+        let next = bench.next();
+        changes.set(changes.get() + u32::from(next != last));
+        last = next;
+        if done {
+            break;
+        }
+    }
+    assert_eq!((last.as_str(), changes.get()), ("1.1.0", 1));
+}
+
+fn entry(slot: Slot, version: &str) -> Entry {
+    Entry { slot, os: OS.parse().unwrap(), version: version.parse().unwrap() }
+}
+
+fn old() -> Entry {
+    entry(Slot::A, "1.0.0")
+}
+
+fn new() -> Entry {
+    entry(Slot::B, "1.1.0")
+}
+
+/// A release's UKI.
+fn uki(version: &str) -> Vec<u8> {
+    let line = format!("upright.os={OS} upright.version={version} roothash=00");
+    let body = version.as_bytes().repeat(3000);
+    uki_with(&[(".cmdline", line.as_bytes()), (".linux", &body), (".initrd", &body[..700])])
+}
+
+/// A UKI of those sections.
+pub(super) fn uki_with(sections: &[(&str, &[u8])]) -> Vec<u8> {
+    const SECTOR: usize = 512;
+    let mut bytes = vec![0; 2 * SECTOR];
+    let put = |bytes: &mut Vec<u8>, at: usize, field: &[u8]| {
+        bytes[at..at + field.len()].copy_from_slice(field);
+    };
+    put(&mut bytes, 0, b"MZ");
+    put(&mut bytes, 0x3c, &[0x80]);
+    put(&mut bytes, 0x80, b"PE\0\0");
+    put(&mut bytes, 0x86, &[sections.len() as u8]);
+    put(&mut bytes, 0x94, &[0xf0]);
+    put(&mut bytes, 0x98, &0x20bu16.to_le_bytes());
+    for (number, (name, content)) in sections.iter().enumerate() {
+        let header = 0x80 + 24 + 0xf0 + number * 40;
+        let (size, padded) = (content.len(), content.len().next_multiple_of(SECTOR));
+        let at = bytes.len();
+        put(&mut bytes, header, name.as_bytes());
+        for (offset, value) in [(8, size), (16, padded), (20, at)] {
+            put(&mut bytes, header + offset, &(value as u32).to_le_bytes());
+        }
+        bytes.extend_from_slice(content);
+        bytes.resize(at + padded, 0);
+    }
+    bytes
+}
+
+/// A folder in memory where there is one: thousands of syncs need no disk.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        let target = to.join(file.file_name());
+        if file.file_type().unwrap().is_dir() {
+            fs::create_dir_all(&target).unwrap();
+            copy_folder(&file.path(), &target);
+        } else {
+            fs::copy(file.path(), target).unwrap();
+        }
+    }
+}

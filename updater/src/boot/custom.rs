@@ -1,0 +1,209 @@
+//! Any other boot loader, by a program with five verbs.
+//!
+//! ```text
+//! get-primary             prints the name of the slot that is looked at first
+//! set-primary NAME TRIES  the switch, in one atomic step: NAME is first, and has TRIES boots to prove itself
+//! get-state NAME          prints `good`, `bad`, or `trial LEFT DONE` where boots are counted
+//! set-state NAME good     NAME has proven itself: its boots are not counted
+//! set-state NAME bad      NAME is passed over while there is another
+//! get-current             prints the name of the slot that the boot loader has started
+//! ```
+//!
+//! Exit status 0 says that it is done, and durable. The program may be asked the same again after a crash. These are the verbs that
+//! another updater's custom back ends have, so a program written for that one does, if it does not mind one argument more.
+//!
+//! The boot loader starts `EFI/upright/<slot>.efi`, or what the program makes of it in `set-primary`.
+
+use std::io;
+use std::time::Duration;
+
+use upright_manifests::name::Slot;
+
+use super::Trust;
+use super::choice::Choice;
+use super::fuse::Fuse;
+use super::names::SlotNames;
+use super::per_slot::Register;
+use crate::program;
+
+/// The most tries that are asked for.
+const MOST_TRIES: u32 = 99;
+
+/// A program that knows the boot loader.
+#[derive(Debug)]
+pub(super) struct Custom {
+    command: Vec<String>,
+    time: Duration,
+    names: SlotNames,
+    fuse: Fuse,
+}
+
+impl Custom {
+    /// The program and its first arguments, and how long a verb may take.
+    pub(super) fn new(command: Vec<String>, time: Duration, names: SlotNames, fuse: Fuse) -> Self {
+        Self { command, time, names, fuse }
+    }
+
+    fn slot(&self, verb: &[&str]) -> io::Result<Slot> {
+        let said = self.ask(verb)?;
+        self.names.slot(&said).ok_or_else(|| self.wrong(verb, &said, "the name of a slot"))
+    }
+
+    fn state(&self, slot: Slot) -> io::Result<Trust> {
+        let verb = ["get-state", self.names.of(slot)];
+        let said = self.ask(&verb)?;
+        parse_state(&said).ok_or_else(|| self.wrong(&verb, &said, "good, bad, or trial LEFT DONE"))
+    }
+
+    fn set_state(&self, slot: Slot, state: &str) -> io::Result<()> {
+        self.tell(&["set-state", self.names.of(slot), state])
+    }
+
+    /// A verb that prints one line.
+    fn ask(&self, verb: &[&str]) -> io::Result<String> {
+        let said = self.run(verb)?;
+        let line = said.strip_suffix('\n').unwrap_or(&said);
+        match line.contains('\n') {
+            true => Err(self.wrong(verb, line, "one line")),
+            false => Ok(line.to_owned()),
+        }
+    }
+
+    /// A verb that changes something.
+    fn tell(&self, verb: &[&str]) -> io::Result<()> {
+        self.fuse.step()?;
+        self.run(verb).map(drop)
+    }
+
+    fn run(&self, verb: &[&str]) -> io::Result<String> {
+        let words: Vec<String> =
+            self.command.iter().cloned().chain(verb.iter().map(ToString::to_string)).collect();
+        let ran = program::run(&words, self.time).map_err(io::Error::other)?;
+        match ran.status.is_some_and(|status| status.success()) {
+            true => Ok(ran.stdout),
+            false => Err(io::Error::other(format!("{}: {}", words.join(" "), ran.ended(self.time)))),
+        }
+    }
+
+    fn wrong(&self, verb: &[&str], said: &str, expected: &str) -> io::Error {
+        let said: String = said.chars().take(80).collect();
+        let command = self.command.join(" ");
+        io::Error::other(format!("{command} {} printed {said:?}, expected {expected}", verb.join(" ")))
+    }
+}
+
+impl Register for Custom {
+    fn name(&self) -> &'static str {
+        "custom"
+    }
+
+    fn load(&self) -> io::Result<Choice> {
+        let first = self.slot(&["get-primary"])?;
+        Ok(Choice { first, a: self.state(Slot::A)?, b: self.state(Slot::B)? })
+    }
+
+    /// What is not first is made ready before, so that the verb that changes the next boot is the last or the only one.
+    fn store(&self, choice: &Choice) -> io::Result<()> {
+        let now = self.load()?;
+        let (first, other) = (choice.first, choice.first.other());
+        let is_trial = |trust| matches!(trust, Trust::Trial { .. });
+        if choice.trust(other) == Trust::Good && now.trust(other) != Trust::Good {
+            self.set_state(other, "good")?;
+        }
+        if is_trial(choice.trust(first)) {
+            return self.tell(&[
+                "set-primary",
+                self.names.of(first),
+                &tries(choice.trust(first)).to_string(),
+            ]);
+        }
+        if choice.trust(first) == Trust::Good && now.trust(first) != Trust::Good {
+            self.set_state(first, "good")?;
+        }
+        if choice.trust(other) == Trust::Bad {
+            // With the other one passed over, which of them is first plays no part.
+            return if now.trust(other) == Trust::Bad { Ok(()) } else { self.set_state(other, "bad") };
+        }
+        if now.first != first {
+            self.tell(&["set-primary", self.names.of(first), "1"])?;
+            self.set_state(first, "good")?;
+        }
+        Ok(())
+    }
+
+    fn most_tries(&self) -> io::Result<u32> {
+        Ok(MOST_TRIES)
+    }
+
+    fn started(&self) -> io::Result<Option<Slot>> {
+        self.slot(&["get-current"]).map(Some)
+    }
+
+    /// Said at each boot, since it is not known whether the boot loader counts.
+    fn came_up(&self, slot: Slot) -> io::Result<()> {
+        match self.state(slot)? {
+            Trust::Bad => Ok(()),
+            _ => self.set_state(slot, "good"),
+        }
+    }
+}
+
+fn tries(trust: Trust) -> u32 {
+    match trust {
+        Trust::Trial { left, .. } => left,
+        Trust::Good | Trust::Bad => 1,
+    }
+}
+
+fn parse_state(said: &str) -> Option<Trust> {
+    let count = |text: &str| {
+        let digits = (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse().ok().filter(|_| digits)
+    };
+    match said.split(' ').collect::<Vec<_>>().as_slice() {
+        ["good"] => Some(Trust::Good),
+        ["bad"] => Some(Trust::Bad),
+        ["trial", left, done] => match (count(left)?, count(done)?) {
+            (0, _) => Some(Trust::Bad),
+            (left, done) => Some(Trust::Trial { left, done }),
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn custom(script: &str, time: Duration) -> Custom {
+        let command = ["sh", "-c", script, "boot"].map(str::to_owned).to_vec();
+        Custom::new(command, time, SlotNames::default(), Fuse::default())
+    }
+
+    #[test]
+    fn answers_are_taken_to_the_letter() {
+        assert_eq!(parse_state("trial 2 1"), Some(Trust::Trial { left: 2, done: 1 }));
+        assert_eq!(parse_state("trial 0 3"), Some(Trust::Bad));
+        for bad in
+            ["", "Good", "good ", " bad", "trial", "trial 1", "trial +1 0", "trial 1 0 0", "trial 99999 0"]
+        {
+            assert_eq!(parse_state(bad), None, "{bad:?}");
+        }
+        let time = Duration::from_secs(60);
+        assert_eq!(custom("echo B; echo noise >&2", time).started().unwrap(), Some(Slot::B));
+        for (script, expected) in [
+            ("echo C", "get-current printed \"C\", expected the name of a slot"),
+            ("echo A; echo B", "printed \"A\\nB\", expected one line"),
+            ("echo A; echo no flash >&2; exit 4", "get-current: exited with 4: no flash"),
+        ] {
+            let error = custom(script, time).started().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_never_ends_is_killed() {
+        let error = custom("sleep 1000", Duration::from_secs(1)).started().unwrap_err().to_string();
+        assert!(error.contains("did not end within 1 s and was killed"), "{error}");
+    }
+}

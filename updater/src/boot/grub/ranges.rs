@@ -1,0 +1,100 @@
+//! Where kernel and initrd are inside of a UKI, for a GRUB that cannot start EFI programs (BIOS).
+//!
+//! GRUB takes a file for a disk (`loopback`) and a range of sectors for a file (`(disk)FIRST+COUNT`), and a UKI's sections start at
+//! sectors. So the UKI that is there boots on BIOS as well, with three lines beside it in `EFI/upright/<slot>.cfg`:
+//!
+//! ```text
+//! linux (uki)16+20480 'console=ttyS0' ...
+//! initrd (uki)20496+40960
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use upright_manifests::name::Slot;
+use upright_manifests::pe::Headers;
+
+use crate::boot::esp::{EntryFolder, in_path};
+use crate::boot::fuse::Fuse;
+
+const SECTOR: u64 = 512;
+
+/// Writes the lines for the UKI in `file`. One that has no kernel in it gets none.
+pub(super) fn write(slot: Slot, ukis: &EntryFolder, file: &str, fuse: &Fuse) -> io::Result<()> {
+    let command_line = ukis.command_line(file).unwrap_or_default();
+    let Some(headers) = ukis.headers(file) else { return Ok(()) };
+    let Some(lines) = lines(&headers, &command_line) else { return Ok(()) };
+    let path = place(slot, ukis);
+    if fs::read_to_string(&path).is_ok_and(|there| there == lines) {
+        return Ok(());
+    }
+    let write = || {
+        fuse.step()?;
+        let mut out = File::create(&path)?;
+        out.write_all(lines.as_bytes())?;
+        out.sync_all()?;
+        ukis.sync()
+    };
+    write().map_err(|error: io::Error| in_path("cannot write", &path, &error))
+}
+
+/// Removes the lines.
+pub(super) fn remove(slot: Slot, ukis: &EntryFolder, fuse: &Fuse) -> io::Result<()> {
+    let path = place(slot, ukis);
+    if !path.exists() {
+        return Ok(());
+    }
+    fuse.step()?;
+    fs::remove_file(&path).map_err(|error| in_path("cannot remove", &path, &error))?;
+    ukis.sync()
+}
+
+fn place(slot: Slot, ukis: &EntryFolder) -> PathBuf {
+    ukis.path(&format!("{slot}.cfg"))
+}
+
+fn lines(headers: &Headers, command_line: &str) -> Option<String> {
+    let range = |name| {
+        let (offset, length) = headers.section(name)?.content();
+        (offset % SECTOR == 0).then(|| format!("(uki){}+{}", offset / SECTOR, length.div_ceil(SECTOR)))
+    };
+    let words = command_line.trim_end_matches('\0').split_whitespace().map(quoted);
+    let words = words.map(|word| format!(" {word}")).collect::<String>();
+    Some(format!("linux {}{words}\ninitrd {}\n", range(".linux")?, range(".initrd")?))
+}
+
+/// A word that GRUB's shell takes as it stands: nothing is special between single quotes but the quote that ends them.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::conformance::uki_with;
+
+    #[test]
+    fn the_lines_name_sectors_and_a_quoted_command_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let ukis = EntryFolder::at(folder.path().to_owned(), Fuse::default());
+        let uki = uki_with(&[(".cmdline", b"a=1  it's $x"), (".linux", &[1; 600]), (".initrd", &[2; 512])]);
+        fs::write(ukis.path("a.efi"), &uki).unwrap();
+        write(Slot::A, &ukis, "a.efi", &Fuse::default()).unwrap();
+        let lines = fs::read_to_string(ukis.path("a.cfg")).unwrap();
+        assert_eq!(lines, "linux (uki)3+2 'a=1' 'it'\\''s' '$x'\ninitrd (uki)5+1\n");
+        assert_eq!((uki[3 * 512], uki[5 * 512]), (1, 2));
+        remove(Slot::A, &ukis, &Fuse::default()).unwrap();
+        remove(Slot::A, &ukis, &Fuse::default()).unwrap();
+        assert!(!ukis.path("a.cfg").exists());
+    }
+
+    #[test]
+    fn a_uki_without_a_kernel_gets_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let ukis = EntryFolder::at(folder.path().to_owned(), Fuse::default());
+        fs::write(ukis.path("a.efi"), uki_with(&[(".cmdline", b"quiet")])).unwrap();
+        write(Slot::A, &ukis, "a.efi", &Fuse::default()).unwrap();
+        assert!(!ukis.path("a.cfg").exists());
+    }
+}

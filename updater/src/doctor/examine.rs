@@ -1,0 +1,248 @@
+//! Findings from facts. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use upright_manifests::bytes::human;
+use upright_manifests::name::Slot;
+
+use super::{BootFacts, Facts, Finding, HostFacts, Level, RecordFacts, Watchdog};
+use crate::boot::{Concern, Trust};
+use crate::host::Booted;
+
+/// With less room for state than this, in bytes, metadata and the record may not fit.
+const MIN_STATE: u64 = 16 << 20;
+
+/// How long before its end metadata that people sign by hand is worth a word.
+const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// Roles whose metadata is signed by hand.
+const SIGNED_BY_HAND: [&str; 2] = ["root", "targets"];
+
+/// What follows from the facts, one finding at the least for each thing that was looked at.
+pub fn examine(facts: &Facts) -> Vec<Finding> {
+    let mut found = vec![match &facts.configuration {
+        Ok(path) => fine("configuration", path.clone()),
+        Err(error) => wrong(
+            "configuration",
+            error,
+            "edit it; /usr/share/doc/upright/upright.toml has every key with its default",
+        ),
+    }];
+    match &facts.host {
+        Ok(host) => found.extend(of_host(host)),
+        Err(error) => found.push(wrong("host", error, "nothing else can be looked at before that is mended")),
+    }
+    found
+}
+
+fn of_host(host: &HostFacts) -> Vec<Finding> {
+    let booted = host.booted.as_ref();
+    let at_rest = host.record.as_ref().is_ok_and(|record| record.at_rest);
+    let mut found = vec![running(booted)];
+    found.extend(partitions(host));
+    found.extend(boot(&host.boot, booted.ok(), at_rest));
+    found.push(esp(&host.boot));
+    found.push(state(host));
+    found.extend(host.watchdog.map(watchdog));
+    found.push(clock(host));
+    found.extend(trust(host));
+    found
+}
+
+fn running(booted: Result<&Booted, &String>) -> Finding {
+    match booted {
+        Ok(Booted { slot, os, version, .. }) => {
+            fine("running system", format!("{os} {version} in slot {slot}"))
+        }
+        Err(error) => wrong(
+            "running system",
+            error,
+            "install the disk image that `upright-build disk` makes, or start the UKI that `upright-build build` made",
+        ),
+    }
+}
+
+fn partitions(host: &HostFacts) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
+    for (label, size) in &host.partitions {
+        if let Err(error) = size {
+            let mend = format!("give the partition that label (`sgdisk -c N:{label}`), or make it");
+            found.push(wrong("partitions", &format!("{label} cannot be used: {error}"), &mend));
+        }
+    }
+    let size = |wanted: &str| {
+        host.partitions.iter().find_map(|(label, size)| (label == wanted).then(|| size.clone().ok())?)
+    };
+    for part in ["", "-verity"] {
+        let (a, b) = (size(&format!("root-a{part}")), size(&format!("root-b{part}")));
+        if let (Some(a), Some(b)) = (a, b)
+            && a != b
+        {
+            let says = format!("root-a{part} has {} and root-b{part} {}", human(a), human(b));
+            found.push(weak("partitions", says, "releases must fit the smaller one; make both as large"));
+        }
+    }
+    if found.is_empty() {
+        found.push(fine("partitions", "both slots are there".to_owned()));
+    }
+    found
+}
+
+fn boot(boot: &BootFacts, booted: Option<&Booted>, at_rest: bool) -> Vec<Finding> {
+    const SUBJECT: &str = "boot loader";
+    let setup = format!("set it up as the section \"{}\" of docs/bootloaders.md says", boot.name);
+    let mut found = Vec::new();
+    let entry = match &boot.entry {
+        Err(error) => wrong(SUBJECT, &format!("{} cannot be read: {error}", boot.name), &setup),
+        Ok(None) => wrong(SUBJECT, &format!("{} has no entry for what runs", boot.name), &setup),
+        Ok(Some(Trust::Bad)) if at_rest => weak(
+            SUBJECT,
+            format!("{} passes over what runs as long as there is anything else", boot.name),
+            "`upright history` says why it was left; update to a release that is healthy",
+        ),
+        Ok(Some(_)) => fine(SUBJECT, format!("{} has an entry for what runs", boot.name)),
+    };
+    found.push(entry);
+    match (&boot.started, booted) {
+        (Err(error), _) => found.push(wrong(SUBJECT, error, &setup)),
+        (Ok(Some(started)), Some(booted)) if *started != booted.slot => {
+            let (says, mend) = other_slot(*started, booted.slot);
+            found.push(wrong(SUBJECT, &says, mend));
+        }
+        _ => {}
+    }
+    match &boot.concerns {
+        // Whatever made the entry unreadable was told above.
+        Err(error) if boot.entry.is_ok() => found.push(wrong(SUBJECT, error, &setup)),
+        Err(_) => {}
+        Ok(concerns) => {
+            let concern = |Concern { says, mend }: &Concern| weak("boot loader's state", says.clone(), mend);
+            found.extend(concerns.iter().map(concern));
+        }
+    }
+    found
+}
+
+fn other_slot(started: Slot, runs: Slot) -> (String, &'static str) {
+    let says = format!("it says that it started slot {started}, and the root file system is slot {runs}'s");
+    (
+        says,
+        "see to it that each slot's entry starts that slot, and that `slots` in [boot] has the names in the right order",
+    )
+}
+
+fn esp(boot: &BootFacts) -> Finding {
+    match &boot.room {
+        Err(error) => wrong(
+            "ESP",
+            error,
+            "mount it and see that it is writable; a FAT that is damaged is mended by fsck.fat",
+        ),
+        Ok((Some(uki), room)) if room < uki => wrong(
+            "ESP",
+            &format!("there are {} for the next UKI, the one that runs has {}", human(*room), human(*uki)),
+            "remove from the ESP what is not needed to boot, or make it larger",
+        ),
+        Ok((_, room)) => fine("ESP", format!("{} for the next UKI", human(*room))),
+    }
+}
+
+fn state(host: &HostFacts) -> Finding {
+    match (&host.record, &host.state_room) {
+        (Err(error), _) => {
+            wrong("state", error, "`upright reset-state` starts from what the boot loader says")
+        }
+        (_, Err(error)) => wrong("state", error, "mount the state partition (`var`) at /var"),
+        (_, Ok(room)) if *room < MIN_STATE => wrong(
+            "state",
+            &format!("{} are free where the agent keeps its state", human(*room)),
+            &format!("free {} at the least below /var", human(MIN_STATE)),
+        ),
+        (_, Ok(room)) => fine("state", format!("{} are free", human(*room))),
+    }
+}
+
+fn watchdog(watchdog: Watchdog) -> Finding {
+    const HANGS: &str = "so a release that hangs stays until somebody switches the machine off and on";
+    match watchdog {
+        Watchdog::Active(time) => fine(
+            "watchdog",
+            format!("restarts the machine after {} s without a sign of life", time.as_secs()),
+        ),
+        Watchdog::Idle => weak(
+            "watchdog",
+            format!("there is one and nobody has switched it on, {HANGS}"),
+            "set RuntimeWatchdogSec=60s in /etc/systemd/system.conf.d/, as dist/systemd/system.conf.d does",
+        ),
+        Watchdog::Missing => weak(
+            "watchdog",
+            format!("there is none, {HANGS}"),
+            "switch it on in the firmware and put its kernel module into the image; `softdog` is better than nothing",
+        ),
+    }
+}
+
+fn clock(host: &HostFacts) -> Finding {
+    let contact = host.record.as_ref().ok().and_then(|record| record.last_contact);
+    match host.image_time.into_iter().chain(contact).max() {
+        Some(known) if known > host.now => wrong(
+            "clock",
+            &format!("it says {:.0}, and it was {known:.0} already", host.now),
+            "let systemd-timesyncd or chrony set it, and replace the battery of the hardware's clock",
+        ),
+        _ => fine("clock", format!("{:.0}", host.now)),
+    }
+}
+
+fn trust(host: &HostFacts) -> Vec<Finding> {
+    const SUBJECT: &str = "trust";
+    if let Err(error) = &host.trust {
+        let mend = "`repository.root` must name the root.json of the publisher's workspace; `upright reset-trust` starts again from it";
+        return vec![wrong(SUBJECT, error, mend)];
+    }
+    let record = host.record.clone().unwrap_or_default();
+    let expiry = expiry(&record, host.now);
+    match (expiry.is_empty(), record.last_contact) {
+        (false, _) => expiry,
+        (true, Some(time)) => vec![fine(SUBJECT, format!("metadata is whole; the server was last reached at {time:.0}"))],
+        (true, None) => vec![weak(
+            SUBJECT,
+            "the server was never reached, so it is not known whether this host's root.json is the publisher's".to_owned(),
+            "`upright check`",
+        )],
+    }
+}
+
+fn expiry(record: &RecordFacts, now: Timestamp) -> Vec<Finding> {
+    let finding = |(role, until): &(String, Timestamp)| {
+        let by_hand = SIGNED_BY_HAND.contains(&role.as_str());
+        if *until <= now {
+            let says = format!("the {role} metadata of the last contact expired at {until:.0}");
+            let mend = format!(
+                "`upright check`; if it stays so, the publisher must sign again: `upright-build refresh --role {role}`"
+            );
+            Some(wrong("trust", &says, &mend))
+        } else if by_hand && until.duration_since(now) < SOON {
+            let mend = format!("the publisher should sign again: `upright-build refresh --role {role}`");
+            Some(weak("trust", format!("the {role} metadata expires at {until:.0}"), &mend))
+        } else {
+            None
+        }
+    };
+    record.good_until.iter().filter_map(finding).collect()
+}
+
+fn fine(subject: &'static str, says: String) -> Finding {
+    Finding { subject, level: Level::Fine, says, mend: None }
+}
+
+fn weak(subject: &'static str, says: String, mend: &str) -> Finding {
+    Finding { subject, level: Level::Weak, says, mend: Some(mend.to_owned()) }
+}
+
+fn wrong(subject: &'static str, says: &str, mend: &str) -> Finding {
+    Finding { subject, level: Level::Wrong, says: says.to_owned(), mend: Some(mend.to_owned()) }
+}
+
+#[cfg(test)]
+#[path = "examine_tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+//! What is missing on a host, before an update needs it.
+//!
+//! [`gather()`] looks at the host and judges nothing; [`examine`] judges and looks at nothing.
+
+mod examine;
+mod gather;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use upright_manifests::name::Slot;
+
+use crate::boot::{Concern, Trust};
+use crate::host::Booted;
+
+pub use examine::examine;
+pub use gather::gather;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// As it should be.
+    Fine,
+    /// It works, and could be safer.
+    Weak,
+    /// Updates do not work, or would not be safe.
+    Wrong,
+}
+
+/// What was found out about one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub subject: &'static str,
+    /// How bad it is.
+    pub level: Level,
+    /// What was found, in one line.
+    pub says: String,
+    /// The way to mend it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
+}
+
+/// What a host shows. An error is what whoever uses the thing would be told.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Where the configuration is, or what is wrong with it.
+    pub configuration: Result<String, String>,
+    /// What needs the configuration to be looked at, or why it cannot be.
+    pub host: Result<HostFacts, String>,
+}
+
+/// What is looked at with the help of the configuration.
+#[derive(Debug, Clone)]
+pub struct HostFacts {
+    /// What runs.
+    pub booted: Result<Booted, String>,
+    /// The sizes of both partitions of each slot, by their labels.
+    pub partitions: Vec<(String, Result<u64, String>)>,
+    /// The boot loader.
+    pub boot: BootFacts,
+    /// The agent's record: until when each role's metadata is good, or what is wrong with it.
+    pub record: Result<RecordFacts, String>,
+    /// Whether the trusted metadata, and the root that came with the image, can be used.
+    pub trust: Result<(), String>,
+    /// Free bytes where the agent keeps its state.
+    pub state_room: Result<u64, String>,
+    /// The hardware watchdog; `None` where there is no hardware.
+    pub watchdog: Option<Watchdog>,
+    /// What the clock says.
+    pub now: Timestamp,
+    /// When the image that runs was built.
+    pub image_time: Option<Timestamp>,
+}
+
+/// What there is to know of a boot loader.
+#[derive(Debug, Clone)]
+pub struct BootFacts {
+    /// The back end.
+    pub name: &'static str,
+    /// What it records about what runs.
+    pub entry: Result<Option<Trust>, String>,
+    /// The slot that it says it has started.
+    pub started: Result<Option<Slot>, String>,
+    /// What is weaker than it could be.
+    pub concerns: Result<Vec<Concern>, String>,
+    /// The bytes that the UKI of what runs has, and those there are for the next one.
+    pub room: Result<(Option<u64>, u64), String>,
+}
+
+/// What the agent's record says.
+#[derive(Debug, Clone, Default)]
+pub struct RecordFacts {
+    /// When the server was last reached.
+    pub last_contact: Option<Timestamp>,
+    /// Until when each role's metadata is good.
+    pub good_until: Vec<(String, Timestamp)>,
+    /// Whether a trial or a rollback is under way, when boot entries are not at rest.
+    pub at_rest: bool,
+}
+
+/// A hardware watchdog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watchdog {
+    /// There is none.
+    Missing,
+    /// Nobody has switched it on.
+    Idle,
+    /// It restarts the machine after that time without a sign of life.
+    Active(Duration),
+}
