@@ -122,7 +122,8 @@ fn rebuild(
         size: params.hash_size,
         start: 0,
         length: 0,
-        buffer: AlignedBuffer::new(BLOCK),
+        // Little, since it goes to another level now and then.
+        buffer: AlignedBuffer::new(16 * BLOCK),
     };
     let compare = |offset: u64, block: &[u8; BLOCK]| match above.block(offset)? == *block {
         true => Ok(()),
