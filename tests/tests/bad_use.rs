@@ -18,6 +18,13 @@ fn program(name: &str, arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
+/// The same, for [`interrupt`]: whoever runs the tests in the background ignores SIGINT, and so would the program.
+fn interruptible(name: &str, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(folder()?.join(name)).args(arguments).stdin(Stdio::null());
+    Ok(command)
+}
+
 /// A pipe that nobody reads.
 fn closed() -> Result<Stdio> {
     let (reader, writer) = std::io::pipe()?;
@@ -134,7 +141,7 @@ fn an_update_that_is_interrupted_is_taken_up_again() -> Result<()> {
     let before = files(host, &["var", "dev/root-b", "dev/root-b-verity"]).ok();
     fixture.server.spoil("payloads/", Fault::Stall(2_500_000));
     fixture.server.reset_counts();
-    let child = program("upright", &["--root", &host.display().to_string(), "update"])?
+    let child = interruptible("upright", &["--root", &host.display().to_string(), "update"])?
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()?;
@@ -162,7 +169,7 @@ fn a_build_that_is_interrupted_leaves_nothing_in_the_way() -> Result<()> {
     let served = files(&workspace.join("repository"), &[])?;
     let arguments = ["-C", &workspace.display().to_string(), "build", &tree, "--version", "2.0.0"];
     let mut child =
-        program("upright-build", &arguments)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        interruptible("upright-build", &arguments)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     // In the middle: the tree is stored, the image is being written.
     while !workspace.join("builds/.2.0.0").exists() && child.try_wait()?.is_none() {
         std::thread::yield_now();
