@@ -92,3 +92,16 @@ fn a_slot_that_was_being_written_is_no_release() -> Result<()> {
     assert_eq!(told(host)?[2..4], ["-", "empty"]);
     Ok(())
 }
+
+#[test]
+fn a_copy_of_what_runs_is_no_other_release() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    for part in ["root", "root-verity"] {
+        let name = |slot: &str| host.join("dev").join(part.replacen("root", &format!("root-{slot}"), 1));
+        let copy = fs::File::options().write(true).open(name("b"))?;
+        std::os::unix::fs::FileExt::write_all_at(&copy, &fs::read(name("a"))?, 0)?;
+    }
+    assert_eq!(told(host)?, ["1.0.0", "proven", "-", "empty", "idle"]);
+    Ok(())
+}

@@ -193,7 +193,11 @@ impl<'h> Agent<'h> {
         let lines = self.host.boot().command_lines();
         for line in lines.map_err(AgentError::system("read the boot loader's state"))? {
             let Ok(Booted { os, version, root_hash, .. }) = Booted::parse(&line, slot) else { continue };
-            if os != self.booted.os || superblock.uuid != verity_uuid(&root_hash) {
+            // A copy of what runs has no entry of its own.
+            if os != self.booted.os
+                || root_hash == self.booted.root_hash
+                || superblock.uuid != verity_uuid(&root_hash)
+            {
                 continue;
             }
             let target = Target { version, root_hash, manifest: None };
