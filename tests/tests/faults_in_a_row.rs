@@ -78,6 +78,17 @@ proptest! {
     }
 }
 
+#[test]
+fn a_release_that_fails_is_left_whatever_the_instant_of_one_power_cut() -> Result<()> {
+    for after in 1..240 {
+        for seed in 1..3 {
+            bad_release(1, &[(after, seed)])
+                .with_context(|| format!("power went after {after} writes and syncs, seed {seed}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Something goes wrong.
 fn trouble(life: &mut Life<'_>, random: &mut Random) -> Result<()> {
     let (kind, number) = (random.below(8), random.draw());

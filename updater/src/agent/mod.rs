@@ -166,7 +166,9 @@ impl<'h> Agent<'h> {
         let Booted { slot, version, root_hash, .. } = self.booted.clone();
         let trust = |target: &Target, slot| self.trust(&self.entry(target, slot));
         let running = Target { version: version.clone(), root_hash, manifest: None };
-        let on_trial = !matches!(trust(&running, slot)?, Some(Trust::Good) | None);
+        let of_running = trust(&running, slot)?;
+        let on_trial = !matches!(of_running, Some(Trust::Good) | None);
+        let passed_over = of_running == Some(Trust::Bad);
         let other = self.record.state.target().filter(|target| target.root_hash != root_hash);
         let still_tried = match other {
             Some(target) => {
@@ -179,7 +181,17 @@ impl<'h> Agent<'h> {
             None => false,
         };
         let beside = if self.record.slots.is_empty() { self.beside()? } else { None };
-        Ok(Observation { slot, version, root_hash, boot_id, on_trial, still_tried, other_gone, beside })
+        Ok(Observation {
+            slot,
+            version,
+            root_hash,
+            boot_id,
+            on_trial,
+            passed_over,
+            still_tried,
+            other_gone,
+            beside,
+        })
     }
 
     /// The release in the other slot, as partition and boot loader tell it. That all of it is there is looked at by those who

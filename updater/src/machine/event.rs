@@ -69,6 +69,8 @@ pub struct Observation {
     pub boot_id: String,
     /// Whether the boot loader counts this boot as one on trial.
     pub on_trial: bool,
+    /// Whether the boot loader would pass over what runs: it was told to, or this is the last try.
+    pub passed_over: bool,
     /// Whether the boot loader would still try the release that the state is about, if that is not the one that runs.
     pub still_tried: bool,
     /// Whether the boot loader has nothing any more to start the release with that the other slot holds.

@@ -305,6 +305,12 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
         {
             state
         }
+        // Power went before the boot loader was told.
+        State::RollingBack { from, slot, cause, report, boots, .. }
+            if runs(&from) && !seen.passed_over && !seen.other_gone =>
+        {
+            State::RollingBack { from, slot, cause, report, boots, boot_id }
+        }
         State::RollingBack { from, cause, .. } if runs(&from) => {
             record.remember(now, &from.version, Outcome::Stuck { cause });
             if let Some(other) = record.slots.get_mut(&seen.slot.other()) {

@@ -20,8 +20,9 @@ fn target(version: &str) -> Target {
 fn seen(slot: Slot, version: &str, boot: u32) -> Observation {
     let Target { version, root_hash, .. } = target(version);
     let boot_id = boot.to_string();
-    let [on_trial, still_tried, other_gone] = [false; 3];
-    Observation { slot, version, root_hash, boot_id, on_trial, still_tried, other_gone, beside: None }
+    let [on_trial, passed_over, still_tried, other_gone] = [false; 4];
+    let beside = None;
+    Observation { slot, version, root_hash, boot_id, on_trial, passed_over, still_tried, other_gone, beside }
 }
 
 fn way() -> WayTaken {
@@ -192,9 +193,19 @@ fn an_unhealthy_release_with_nothing_to_go_back_to_stays_up() {
 #[test]
 fn a_rollback_whose_other_slot_does_not_start_ends_instead_of_looping() {
     let record = run(updated(), [Event::RollbackAsked(seen(Slot::B, "1.1", 2))]);
-    let record = run(record, [Event::Started(seen(Slot::B, "1.1", 3))]);
+    let told = Observation { passed_over: true, ..seen(Slot::B, "1.1", 3) };
+    let record = run(record, [Event::Started(told)]);
     assert_eq!(record.state, State::Idle);
     assert!(matches!(record.history.last().unwrap().outcome, Outcome::Stuck { .. }));
+}
+
+#[test]
+fn a_rollback_that_power_kept_from_the_boot_loader_goes_on() {
+    let record = run(updated(), [Event::RollbackAsked(seen(Slot::B, "1.1", 2))]);
+    let record = run(record, [Event::Started(seen(Slot::B, "1.1", 3))]);
+    assert!(matches!(record.state.effect(), Effect::MarkBad(..)), "{:?}", record.state);
+    let record = run(record, [Event::Started(seen(Slot::A, "1.0", 4))]);
+    assert_eq!((record.state, record.bad.len()), (State::Idle, 1));
 }
 
 #[test]
@@ -239,9 +250,10 @@ fn every_state_survives_being_written_down() {
 fn any_event() -> impl Strategy<Value = Event> {
     let version = prop::sample::select(vec!["1.0", "1.1", "1.2"]);
     let slot = prop::sample::select(Slot::ALL.to_vec());
-    let look = (slot.clone(), version.clone(), 1..4_u32, any::<[bool; 3]>()).prop_map(
-        |(slot, version, boot, [on_trial, still_tried, other_gone])| Observation {
+    let look = (slot.clone(), version.clone(), 1..4_u32, any::<[bool; 4]>()).prop_map(
+        |(slot, version, boot, [on_trial, passed_over, still_tried, other_gone])| Observation {
             on_trial,
+            passed_over,
             still_tried,
             other_gone,
             ..seen(slot, version, boot)
