@@ -6,6 +6,7 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+mod efivars;
 pub mod fetch;
 pub mod flow;
 #[cfg(fuzzing)]

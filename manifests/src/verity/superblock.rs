@@ -10,8 +10,8 @@
 //! 68   hash block size  u32, 4096
 //! ```
 
-use super::VerityError;
 use super::geometry::Geometry;
+use super::{BLOCK, VerityError};
 use crate::BLOCK_SIZE;
 use crate::digest::Digest;
 use crate::uuid::Uuid;
@@ -53,6 +53,12 @@ impl Superblock {
         put(80, &SALT_SIZE.to_le_bytes());
         put(88, self.salt.as_bytes());
         bytes
+    }
+
+    /// Reads the superblock at the start of a block.
+    pub fn parse_block(block: &[u8; BLOCK]) -> Result<Self, VerityError> {
+        let bytes = block.first_chunk().ok_or(VerityError::Superblock("length"))?;
+        Self::parse(bytes)
     }
 
     /// Reads a superblock; an error unless it is of exactly the kind that [`Superblock::to_bytes`] makes.

@@ -8,7 +8,7 @@ use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 use upright_manifests::release::Release;
 use upright_manifests::size::Size;
-use upright_manifests::verity::{Geometry, SUPERBLOCK_SIZE, Superblock, VerityParams};
+use upright_manifests::verity::{BLOCK, Geometry, Superblock, VerityParams};
 use upright_manifests::version::Version;
 
 use super::perform::Reporter;
@@ -252,10 +252,9 @@ fn keep(
 
 /// What a verity partition says of itself.
 pub(super) fn superblock_on(verity: &dyn BlockDevice) -> std::io::Result<Superblock> {
-    let mut block = vec![0; upright_manifests::verity::BLOCK];
+    let mut block = [0; BLOCK];
     verity.read_at(&mut block, 0)?;
-    let bytes = block.first_chunk::<SUPERBLOCK_SIZE>().ok_or(std::io::ErrorKind::InvalidData)?;
-    Superblock::parse(bytes).map_err(std::io::Error::other)
+    Superblock::parse_block(&block).map_err(std::io::Error::other)
 }
 
 /// Salt and size of the tree on a verity partition.

@@ -108,7 +108,6 @@ impl Agent<'_> {
 
     /// The boot entry of what runs.
     pub(super) fn running_entry(&self) -> Entry {
-        let crate::host::Booted { slot, os, version, .. } = self.booted.clone();
-        Entry { slot, os, version }
+        self.booted.entry()
     }
 }

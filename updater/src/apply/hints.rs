@@ -7,7 +7,7 @@ use std::io;
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::chunks::Scan;
 use upright_manifests::digest::Digest;
-use upright_manifests::verity::{BLOCK, Geometry, SUPERBLOCK_SIZE, Superblock, VerityParams};
+use upright_manifests::verity::{BLOCK, Geometry, Superblock, VerityParams};
 
 use crate::host::BlockDevice;
 use crate::slot::{AlignedBuffer, IO_SIZE};
@@ -136,7 +136,6 @@ fn first_block(verity: &dyn BlockDevice) -> io::Result<Box<[u8; BLOCK]>> {
 }
 
 fn parse(block: &[u8; BLOCK]) -> Option<Hint> {
-    let superblock =
-        block.first_chunk::<SUPERBLOCK_SIZE>().and_then(|bytes| Superblock::parse(bytes).ok())?;
+    let superblock = Superblock::parse_block(block).ok()?;
     Some(Hint { salt: superblock.salt, blocks: superblock.data_blocks })
 }

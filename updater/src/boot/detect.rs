@@ -2,13 +2,13 @@
 //!
 //! [`Facts`] are looked up at the edge; [`detect`] decides.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use upright_manifests::name::Slot;
 
 use super::per_slot::{FOLDER, file_name};
+use crate::efivars;
 
 /// Where GRUB's environment block is looked for on the ESP, and then on the machine.
 const GRUB_BLOCKS: [&str; 4] =
@@ -20,6 +20,9 @@ pub(super) const FW_ENV_CONFIG: &str = "etc/fw_env.config";
 
 /// The variable in which boot loaders name themselves (systemd's Boot Loader Interface).
 const LOADER_INFO: &str = "LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+
+/// More than any boot loader's name has, in bytes.
+const MAX_INFO: usize = 4096;
 
 /// Boot loaders that an agent can work with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,10 +110,10 @@ pub(super) fn grub_block(root: &Path, esp: &Path) -> Option<PathBuf> {
     })
 }
 
-/// UTF-16 after four bytes of attributes.
+/// A variable that holds UTF-16.
 fn info(path: &Path) -> String {
-    let bytes = fs::read(path).unwrap_or_default();
-    let (units, _) = bytes.get(4..).unwrap_or_default().as_chunks();
+    let bytes = efivars::read(path, MAX_INFO).ok().flatten().unwrap_or_default();
+    let (units, _) = bytes.as_chunks();
     let units: Vec<u16> =
         units.iter().map(|unit| u16::from_le_bytes(*unit)).take_while(|unit| *unit != 0).collect();
     String::from_utf16_lossy(&units)
@@ -118,6 +121,8 @@ fn info(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -293,6 +293,13 @@ impl EntryFolder {
     }
 }
 
+/// The bytes that are free once `removable` is gone: a file takes whole clusters, and the folder may grow by one for a new name.
+pub(super) fn room_after(free: u64, cluster: u64, removable: &[EntryFile]) -> u64 {
+    let clusters = |file: &EntryFile| file.size.div_ceil(cluster).saturating_mul(cluster);
+    let freed = removable.iter().map(clusters).fold(0, u64::saturating_add);
+    free.saturating_add(freed).saturating_sub(cluster)
+}
+
 pub(super) fn in_path(action: &str, path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{action} {}: {error}", path.display()))
 }

@@ -17,7 +17,7 @@ use upright_manifests::bls::EntryName;
 use upright_manifests::name::Slot;
 
 use super::choice::Choice;
-use super::esp::{EntryFile, EntryFolder};
+use super::esp::{EntryFile, EntryFolder, room_after};
 use super::fuse::Fuse;
 use super::{BootLoader, Concern, Entry, Trust};
 
@@ -138,9 +138,8 @@ impl<R: Register> BootLoader for PerSlot<R> {
         self.in_force(keep, "it is not known what may be removed")?;
         let (free, cluster) = self.ukis.free()?;
         let removable = self.file(keep.slot.other())?;
-        let freed = removable.map_or(0, |file| file.size.div_ceil(cluster).saturating_mul(cluster));
-        // The folder may grow by one, and what the boot loader needs beside the UKI takes another.
-        Ok(free.saturating_add(freed).saturating_sub(cluster.saturating_mul(2)))
+        // What the boot loader needs beside the UKI takes another cluster.
+        Ok(room_after(free, cluster, removable.as_slice()).saturating_sub(cluster))
     }
 
     fn size(&self, entry: &Entry) -> io::Result<Option<u64>> {

@@ -15,7 +15,7 @@ use std::path::Path;
 use upright_manifests::bls::{Counter, EntryName};
 use upright_manifests::pe;
 
-use super::esp::{EntryFile, EntryFolder};
+use super::esp::{EntryFile, EntryFolder, room_after};
 use super::{BootLoader, Entry, Medium, Trust};
 
 /// The tries that a staged entry's name carries; a switch with as many needs no rename.
@@ -38,7 +38,7 @@ impl SystemdBoot {
 
     /// The entries in a folder of another kind than one that is mounted.
     pub fn on(medium: Box<dyn Medium>) -> Self {
-        Self { folder: EntryFolder::on(medium) }
+        Self::in_folder(EntryFolder::on(medium))
     }
 
     /// The kernel command line of an entry: what it would boot (`roothash=`, `upright.version=`).
@@ -271,13 +271,6 @@ impl BootLoader for SystemdBoot {
         }
         self.recount(&release, Change::Demote)
     }
-}
-
-/// A file takes whole clusters; the folder may grow by one for the new name.
-fn room_after(free: u64, cluster: u64, removable: &[EntryFile]) -> u64 {
-    let clusters = |file: &EntryFile| file.size.div_ceil(cluster).saturating_mul(cluster);
-    let freed = removable.iter().map(clusters).fold(0, u64::saturating_add);
-    free.saturating_add(freed).saturating_sub(cluster)
 }
 
 fn name_of(entry: &Entry) -> EntryName {

@@ -9,7 +9,7 @@ use upright_manifests::name::Slot;
 
 use super::{BootFacts, Facts, HostFacts, RecordFacts, Watchdog};
 use crate::agent::trust_folder;
-use crate::boot::{BootLoader, Entry};
+use crate::boot::BootLoader;
 use crate::config::Config;
 use crate::fetch::check_stored;
 use crate::host::{Access, Booted, Host, Part, label};
@@ -48,11 +48,7 @@ impl Facts {
 }
 
 fn look_at_boot(boot: &dyn BootLoader, booted: Option<&Booted>) -> BootFacts {
-    let entry = booted.map(|booted| Entry {
-        slot: booted.slot,
-        os: booted.os.clone(),
-        version: booted.version.clone(),
-    });
+    let entry = booted.map(Booted::entry);
     // Without knowing what runs, that is what has to be mended first.
     let text = |error: std::io::Error| error.to_string();
     let (trust, room) = match &entry {

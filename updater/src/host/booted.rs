@@ -6,6 +6,8 @@ use upright_manifests::digest::Digest;
 use upright_manifests::name::{OsName, Slot};
 use upright_manifests::version::Version;
 
+use crate::boot::Entry;
+
 /// The release that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Booted {
@@ -41,6 +43,11 @@ pub enum BootedError {
 }
 
 impl Booted {
+    /// What the boot loader starts it by.
+    pub fn entry(&self) -> Entry {
+        Entry { slot: self.slot, os: self.os.clone(), version: self.version.clone() }
+    }
+
     /// The OS, version and root hash on a kernel command line; the last of each word counts, as in the kernel.
     pub fn parse(command_line: &str, slot: Slot) -> Result<Self, BootedError> {
         let word = |key: &'static str| {

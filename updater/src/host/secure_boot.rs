@@ -1,14 +1,14 @@
 //! What the firmware demands of boot entries: whether Secure Boot is enforced, and whose signatures it takes.
 //!
 //! Source: UEFI specification 2.10, sections 3.3 ("Globally Defined Variables"), 32.4.1 ("Signature Database") and 32.6.1.
-//! A file of efivarfs is the variable's attributes, 4 bytes, and its value.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use upright_manifests::digest::Digest;
+
+use crate::efivars;
 
 /// Set to 1 while Secure Boot is enforced.
 const SECURE_BOOT: &str = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
@@ -21,25 +21,15 @@ const X509: [u8; 16] =
     [0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72];
 
 /// The largest variable that is read, in bytes.
-const MAX_VARIABLE: u64 = 1 << 20;
+const MAX_VARIABLE: usize = 1 << 20;
 
-/// The SHA-256 of each certificate (DER) that the firmware whose variables are in `efivars` takes; none if it takes everything.
-pub(super) fn accepted(efivars: &Path) -> io::Result<Option<BTreeSet<Digest>>> {
-    match variable(&efivars.join(SECURE_BOOT))?.as_deref() {
-        Some([1, ..]) => Ok(Some(certificates(&variable(&efivars.join(DB))?.unwrap_or_default()))),
+/// The SHA-256 of each certificate (DER) that the firmware whose variables are in `folder` takes; none if it takes everything.
+pub(super) fn accepted(folder: &Path) -> io::Result<Option<BTreeSet<Digest>>> {
+    let variable = |name| efivars::read(&folder.join(name), MAX_VARIABLE);
+    match variable(SECURE_BOOT)?.as_deref() {
+        Some([1, ..]) => Ok(Some(certificates(&variable(DB)?.unwrap_or_default()))),
         _ => Ok(None),
     }
-}
-
-fn variable(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_VARIABLE).read_to_end(&mut bytes)?;
-    Ok(Some(bytes.split_off(bytes.len().min(4))))
 }
 
 /// The certificates in a sequence of `EFI_SIGNATURE_LIST`s; what is cut off or makes no sense ends it.

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use upright_manifests::boot::load_option::MAX_OPTION;
 
 use crate::boot::esp::in_path;
-use crate::boot::sectors;
+use crate::efivars;
 
 /// `EFI_GLOBAL_VARIABLE`.
 const VENDOR: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 /// Kept without power, seen by boot loaders and by a running system.
-const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
+const ATTRIBUTES: [u8; efivars::ATTRIBUTES] = [7, 0, 0, 0];
 
 /// The global variables.
 pub(in crate::boot) trait Variables {
@@ -47,11 +47,9 @@ impl Efivarfs {
 
 impl Variables for Efivarfs {
     fn get(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match sectors::read(&self.path(name), ATTRIBUTES.len() + MAX_OPTION) {
-            Ok(mut bytes) => Ok(Some(bytes.split_off(bytes.len().min(ATTRIBUTES.len())))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let path = self.path(name);
+        efivars::read(&path, ATTRIBUTES.len() + MAX_OPTION)
+            .map_err(|error| in_path("cannot read", &path, &error))
     }
 
     fn set(&self, name: &str, value: &[u8]) -> io::Result<()> {

@@ -8,7 +8,7 @@ use upright_manifests::bls::{Counter, EntryName};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 use upright_manifests::pe::{Headers, MAGIC, MAX_HEADERS, MAX_TEXT, argument};
-use upright_manifests::verity::{BLOCK, Geometry, SUPERBLOCK_SIZE, Superblock, VerityParams};
+use upright_manifests::verity::{BLOCK, Geometry, Superblock, VerityParams};
 
 use crate::apply::root_hash_of;
 use crate::host::linux::label;
@@ -96,8 +96,7 @@ fn holds(root: &Path, slot: Slot, uuid: &str, root_hash: &Digest) -> io::Result<
     let open = |part| Partition::open(&root.join("dev").join(label(slot, part)), Access::Read);
     let mut block = [0; BLOCK];
     open(Part::Verity)?.read_at(&mut block, 0)?;
-    let Some(bytes) = block.first_chunk::<SUPERBLOCK_SIZE>() else { return Ok(false) };
-    let Ok(superblock) = Superblock::parse(bytes) else { return Ok(false) };
+    let Ok(superblock) = Superblock::parse_block(&block) else { return Ok(false) };
     if superblock.uuid.to_string() != uuid {
         return Ok(false);
     }
