@@ -39,6 +39,8 @@ pub(super) struct Measured {
     pub(super) apply: String,
     /// What to know when reading the numbers.
     pub(super) note: String,
+    /// Seconds of CPU time of applying it that reading the slot back takes, where that was measured.
+    pub(super) reading_cpu_s: Option<f64>,
 }
 
 impl DeltaRow {

@@ -64,7 +64,8 @@ impl Deltas<'_> {
         };
         let method = format!("upright-{}", way.name());
         let row = DeltaRow::new(pair, &method, arrival.fetched, made, arrival.cost, arrival.verified);
-        Ok(Measured { row, make, apply, note: note.to_owned() })
+        let (note, reading_cpu_s) = (note.to_owned(), Some(arrival.reading_cpu_s));
+        Ok(Measured { row, make, apply, note, reading_cpu_s })
     }
 
     /// The peers.

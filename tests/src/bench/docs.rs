@@ -10,6 +10,7 @@ use upright_manifests::bytes::{exact, human};
 use super::chart::{Bar, Scale, draw};
 use super::delta_row::{DeltaRow, Measured};
 use super::figures::{Figure, Figures, Limit, Sized, Unit};
+use super::host::READ;
 use super::pair::Pair;
 use super::peers::is_whole;
 
@@ -80,13 +81,16 @@ pub(super) fn tables(figures: &Figures, deltas: &[Measured]) -> String {
     text
 }
 
-/// What applying costs beside the hotfix is the read-back, which is of the whole image.
+/// What grows with the image when a hotfix is applied is the read-back, so it has a column of its own.
 fn sizes(sizes: &[Sized]) -> String {
-    let mut text = "| image | fetched | make: CPU | memory | apply: CPU | memory | written | verified |\n\
-                    |--:|--:|--:|--:|--:|--:|--:|---|\n"
-        .to_owned();
-    for Sized { image_bytes, row } in sizes {
-        let _ = writeln!(text, "| {} {}", human(*image_bytes), numbers(row));
+    let mut text = format!(
+        "The whole slot is read back and hashed in each update, before anything can boot from it; *reading* is `{READ}`, which does that \
+         alone.\n\n\
+         | image | reading: CPU | fetched | make: CPU | memory | apply: CPU | memory | written | verified |\n\
+         |--:|--:|--:|--:|--:|--:|--:|--:|---|\n"
+    );
+    for Sized { image_bytes, reading_cpu_s, row } in sizes {
+        let _ = writeln!(text, "| {} | {reading_cpu_s:.1} s {}", human(*image_bytes), numbers(row));
     }
     text
 }
@@ -161,7 +165,7 @@ fn sorted<'a>(rows: &[&'a DeltaRow]) -> Vec<&'a DeltaRow> {
 /// How each row of the updates came about.
 fn commands(figures: &Figures, deltas: &[Measured]) -> String {
     let mut text = String::new();
-    for Measured { row, make, apply, note } in deltas {
+    for Measured { row, make, apply, note, .. } in deltas {
         let note = if note.is_empty() { String::new() } else { format!(" {note}") };
         let _ = writeln!(
             text,

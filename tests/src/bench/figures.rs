@@ -69,6 +69,8 @@ impl Limit {
 pub struct Sized {
     /// Bytes of the new image.
     pub image_bytes: u64,
+    /// Seconds of CPU time that reading the new slot takes, with its hash tree.
+    pub reading_cpu_s: f64,
     /// What it takes.
     #[serde(flatten)]
     pub row: DeltaRow,

@@ -46,6 +46,7 @@ fn alone(part: &Deltas<'_>, catalogue: Catalogue, pair: Pair) -> Result<Sized> {
 }
 
 fn sized(publisher: &Publisher<'_>, pair: Pair, measured: Vec<Measured>) -> Result<Sized> {
-    let row = measured.into_iter().next().context("nothing was measured")?.row;
-    Ok(Sized { image_bytes: publisher.record(pair.new)?.root.size, row })
+    let Measured { row, reading_cpu_s, .. } = measured.into_iter().next().context("nothing was measured")?;
+    let reading_cpu_s = reading_cpu_s.context("no reading was measured")?;
+    Ok(Sized { image_bytes: publisher.record(pair.new)?.root.size, reading_cpu_s, row })
 }

@@ -19,6 +19,9 @@ use crate::simulated::{Sizes, install};
 /// The command line that is measured.
 pub(super) const UPDATE: &str = "upright --root host update";
 
+/// What reads the new slot alone.
+pub(super) const READ: &str = "upright --root host verify b";
+
 /// The slot's partitions, which take what [`super::publisher`] publishes.
 const SIZES: Sizes = Sizes { root: 6 << 30, verity: 64 << 20 };
 
@@ -80,6 +83,8 @@ pub(super) struct Arrival {
     pub(super) fetched: u64,
     /// What the agent took from the machine, as a whole process.
     pub(super) cost: Cost,
+    /// Seconds of CPU time for reading the new slot alone, with its hash tree, which is part of every update.
+    pub(super) reading_cpu_s: f64,
     /// Whether the slot and the ESP hold what was published, by SHA-256.
     pub(super) verified: bool,
 }
@@ -96,8 +101,9 @@ pub(super) fn travel(shell: &Shell, publisher: &Publisher<'_>, journey: &Journey
     let fetched = server.sent("");
     host.require_way(shell, journey)?;
     let verified = host.holds(&target)?;
+    let reading_cpu_s = shell.measure(READ)?.cpu_s;
     fs::remove_dir_all(&host.folder).with_context(|| format!("removing {}", host.folder.display()))?;
-    Ok(Arrival { fetched, cost, verified })
+    Ok(Arrival { fetched, cost, reading_cpu_s, verified })
 }
 
 /// The command line of a journey.

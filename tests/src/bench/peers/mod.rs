@@ -97,7 +97,7 @@ impl Peer {
         empty(&scratch)?;
         let row = DeltaRow::new(pair, self.name, bytes, made, applied, verified);
         ensure!(row.bytes > 0, "nothing was made");
-        Ok(Measured { row, make, apply, note: self.note.to_owned() })
+        Ok(Measured { row, make, apply, note: self.note.to_owned(), reading_cpu_s: None })
     }
 }
 
