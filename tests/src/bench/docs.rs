@@ -24,6 +24,7 @@ updated. Two further sets with and without the same OpenSSL are smaller and larg
 
 * CPU is user and system time of the whole process and its children, by the kernel's account; peak memory is that of the largest
   single process; written is what went to files. Time by the clock is left out: it says more about the machine.
+  What Upright updates is updated three times, and the middle one by CPU time is told; the peers are run once.
 * *Fetched* is, for Upright, every byte of every answer that the server sent: TUF metadata, channel, manifest, index, image and UKI. For
   the peers it is the image's update alone.
 * Every outcome is compared by its SHA-256 with what it should be. Upright's costs include the read-back of the slot, its hash tree, the

@@ -89,8 +89,20 @@ pub(super) struct Arrival {
     pub(super) verified: bool,
 }
 
-/// Installs a new host and lets it update itself.
+/// How often an update is made, each time on a new host: what the kernel does for other programs counts for whichever runs.
+const TIMES: usize = 3;
+
+/// Installs new hosts and lets each update itself; tells of the one that took neither least nor most CPU time.
 pub(super) fn travel(shell: &Shell, publisher: &Publisher<'_>, journey: &Journey) -> Result<Arrival> {
+    let arrivals = (0..TIMES).map(|_| travel_once(shell, publisher, journey));
+    let mut arrivals = arrivals.collect::<Result<Vec<_>>>()?;
+    arrivals.sort_by(|one, other| one.cost.cpu_s.total_cmp(&other.cost.cpu_s));
+    let verified = arrivals.iter().all(|arrival| arrival.verified);
+    let middle = arrivals.swap_remove(TIMES / 2);
+    Ok(Arrival { verified, ..middle })
+}
+
+fn travel_once(shell: &Shell, publisher: &Publisher<'_>, journey: &Journey) -> Result<Arrival> {
     let server = Server::start(&publisher.repository())?;
     let target = publisher.record(journey.takes)?;
     let host = Installed { folder: shell.at("host") };
