@@ -157,6 +157,7 @@ impl Board {
                 secure_boot: false,
                 accelerator: Accelerator::detect(),
                 recording: None,
+                warm_resets: false,
             }
             .start(),
         }

@@ -36,6 +36,7 @@ pub fn on_a_machine(place: &Place, boot_loader: Loader, teller: Teller) -> Resul
         secure_boot: false,
         accelerator,
         recording: None,
+        warm_resets: false,
     };
     let host = match accelerator {
         Accelerator::Kvm => "qemu with kvm",

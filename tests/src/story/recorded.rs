@@ -142,6 +142,7 @@ impl Recording {
             secure_boot: false,
             accelerator: self.accelerator,
             recording,
+            warm_resets: true,
         };
         Ok(Guest { vm: machine.start()?, teller: self.teller })
     }

@@ -42,6 +42,7 @@ pub fn under_secure_boot(place: &Place, teller: Teller) -> Result<()> {
         secure_boot: true,
         accelerator: Accelerator::detect(),
         recording: None,
+        warm_resets: false,
     };
     let about = || format!("the serial line's log is {}", machine.serial_log().display());
     let mut guest = Guest { vm: machine.start()?, teller };

@@ -33,6 +33,9 @@ pub struct Machine {
     pub accelerator: Accelerator,
     /// Where every write and flush of its disk is recorded, as `blklogwrites` does it.
     pub recording: Option<PathBuf>,
+    /// Whether a reset goes to the firmware directly and the machine can be switched off for good. Otherwise each reset is a cold
+    /// start: once in a while the firmware says nothing any more after a reset, and never after a cold start.
+    pub warm_resets: bool,
 }
 
 /// A machine that runs. It is stopped when this is dropped, and by the kernel when the thread that started it ends.
@@ -74,13 +77,11 @@ impl Machine {
         let mut command = Command::new("setpriv");
         // A driver that is killed must not leave a machine behind.
         command.args(["--pdeathsig", "KILL"]);
-        if self.secure_boot {
-            // Once in a while the firmware that uses system management mode says nothing any more after a reset, and never after
-            // a cold start. So this machine is switched off and on instead; it cannot be switched off for good.
+        if self.warm_resets {
+            command.arg("qemu-system-x86_64");
+        } else {
             let on_again = "while setpriv --pdeathsig KILL \"$@\"; do :; done";
             command.args(["sh", "-c", on_again, "sh", "qemu-system-x86_64", "-action", "reboot=shutdown"]);
-        } else {
-            command.arg("qemu-system-x86_64");
         }
         command.args(self.accelerator.arguments());
         // In system management mode the processors wait for each other; one has nobody to wait for.
