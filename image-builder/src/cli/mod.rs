@@ -8,9 +8,11 @@ mod check;
 mod diff;
 mod disk;
 mod exit;
+mod export;
 mod init;
 mod list;
 mod manual;
+mod mirror;
 mod output;
 mod publish;
 mod refresh;
@@ -80,6 +82,8 @@ enum Command {
     Diff(diff::Diff),
     Check(check::Check),
     Serve(serve::Serve),
+    Export(export::Export),
+    Mirror(mirror::Mirror),
     Refresh(refresh::Refresh),
     Rotate(rotate::Rotate),
     #[command(hide = true)]
@@ -119,6 +123,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Diff(command) => command.run(common),
         Command::Check(command) => command.run(common),
         Command::Serve(command) => command.run(common),
+        Command::Export(command) => command.run(common),
+        Command::Mirror(command) => command.run(common),
         Command::Refresh(command) => command.run(common),
         Command::Rotate(command) => command.run(common),
         Command::Man(command) => command.run(),
@@ -140,6 +146,8 @@ impl Command {
             Self::Diff(command) => command.json,
             Self::Check(command) => command.json,
             Self::Refresh(command) => command.json,
+            Self::Export(command) => command.json,
+            Self::Mirror(command) => command.json,
             Self::Rotate(command) => command.json,
             Self::Serve(_) | Self::Man(_) | Self::Completions(_) => false,
         }

@@ -8,6 +8,7 @@ pub mod ceremony;
 pub mod check;
 mod clock;
 pub mod config;
+pub mod copy;
 pub mod diff;
 pub mod error;
 pub mod expiry;

@@ -5,7 +5,7 @@
 
 mod objects;
 mod source;
-mod trust;
+pub(super) mod trust;
 
 use std::collections::BTreeSet;
 

@@ -1,26 +1,38 @@
-//! The repository that is audited: a folder, or a server.
+//! The repository that is read: a folder, an export file, or a server.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::PathBuf;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::blocking::Client;
-use reqwest::header::ACCEPT_ENCODING;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, RANGE};
 
+use upright_manifests::archive::{self, Contents};
 use upright_manifests::tuf::limits;
 
 use crate::repo::error::{Error, Result, chain};
 
-/// How long a server may take to connect, and to say something.
+/// How long a server may take to connect, and to say something, if nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What files are read as.
+const WHOLE: u64 = 0;
 
 /// A repository to read.
 #[derive(Debug)]
 pub enum Source {
     /// A folder on this machine.
     Folder(PathBuf),
+    /// What `upright-build export` wrote to a file.
+    Export {
+        /// Its name.
+        path: PathBuf,
+        /// Where the repository's files are in it.
+        contents: Contents,
+    },
     /// A server.
     Server {
         /// Its address, without a slash at the end.
@@ -33,21 +45,47 @@ pub enum Source {
 /// What is behind a path.
 pub(super) type Found = Option<Box<dyn Read>>;
 
+/// What is behind a path, from some byte on.
+pub(in crate::repo) struct Opened {
+    /// The bytes.
+    pub(in crate::repo) bytes: Box<dyn Read>,
+    /// Where they begin: where they were asked for, or zero where a server sends whole files only.
+    pub(in crate::repo) from: u64,
+}
+
 impl Source {
-    /// A folder, or an address with `http://` or `https://`.
+    /// A folder, an export file, or an address with `http://` or `https://`.
     pub fn new(text: &str) -> Result<Self> {
+        Self::patient(text, PATIENCE)
+    }
+
+    /// The same with a server that may say nothing for so long.
+    pub fn patient(text: &str, stall: Duration) -> Result<Self> {
         if !text.starts_with("http://") && !text.starts_with("https://") {
-            return Self::folder(PathBuf::from(text));
+            let path = PathBuf::from(text);
+            return if path.is_file() { Self::export(path) } else { Self::folder(path) };
         }
         // An error means that it is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .user_agent(concat!("upright-build/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(PATIENCE)
-            .timeout(None)
+            .connect_timeout(stall)
+            // In the blocking client: until the answer's head is there, and for each read of the body.
+            .timeout(stall)
             .build()
             .map_err(|error| Error::Failed(format!("cannot set up TLS: {}", chain(&error))))?;
         Ok(Self::Server { url: text.trim_end_matches('/').to_owned(), client })
+    }
+
+    fn export(path: PathBuf) -> Result<Self> {
+        let file = File::open(&path).map_err(Error::file("read", &path))?;
+        let length = file.metadata().map_err(Error::file("read", &path))?.len();
+        let contents = archive::read(length, &mut |buffer, at| file.read_exact_at(buffer, at));
+        let contents = contents.map_err(|error| match error {
+            archive::ArchiveError::Read(source) => Error::file("read", &path)(source),
+            error => Error::refused(format!("{} cannot be used: {error}", path.display())),
+        })?;
+        Ok(Self::Export { path, contents })
     }
 
     /// A folder, whatever its name.
@@ -71,24 +109,40 @@ impl Source {
 
     /// Opens a file; `None` if there is no such file.
     pub(super) fn open(&self, path: &str) -> Result<Found> {
+        Ok(self.open_from(path, WHOLE)?.map(|opened| opened.bytes))
+    }
+
+    /// Opens a file at a byte that it has; `None` if there is no such file.
+    pub(in crate::repo) fn open_from(&self, path: &str, from: u64) -> Result<Option<Opened>> {
         match self {
             // Signed does not mean harmless: a team may list any path.
             Self::Folder(_) if path.split('/').any(|part| matches!(part, "" | "." | "..")) => Ok(None),
-            Self::Folder(folder) => {
-                let path = folder.join(path);
-                match File::open(&path) {
-                    Ok(file) => Ok(Some(Box::new(file))),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                    Err(error) => Err(Error::file("read", &path)(error)),
+            Self::Folder(folder) => open_file(&folder.join(path), from, u64::MAX),
+            Self::Export { path: file, contents, .. } => match contents.find(path) {
+                Some(at) => {
+                    let start = at.start.saturating_add(from).min(at.end);
+                    let opened = open_file(file, start, at.end - start)?;
+                    Ok(opened.map(|opened| Opened { from, ..opened }))
                 }
-            }
+                None => Ok(None),
+            },
             Self::Server { url, client } => {
                 let url = format!("{url}/{path}");
                 let failed = |reason: String| Error::Failed(format!("cannot read {url}: {reason}"));
-                let request = client.get(&url).header(ACCEPT_ENCODING, "identity");
+                let mut request = client.get(&url).header(ACCEPT_ENCODING, "identity");
+                if from > 0 {
+                    request = request.header(RANGE, format!("bytes={from}-"));
+                }
                 let answer = request.send().map_err(|error| failed(chain(&error)))?;
                 match answer.status() {
-                    StatusCode::OK => Ok(Some(Box::new(answer))),
+                    StatusCode::OK => Ok(Some(Opened { bytes: Box::new(answer), from: 0 })),
+                    StatusCode::PARTIAL_CONTENT if from > 0 => {
+                        let range = answer.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+                        match range.is_some_and(|range| range.starts_with(&format!("bytes {from}-"))) {
+                            true => Ok(Some(Opened { bytes: Box::new(answer), from })),
+                            false => Err(failed("the server answered with another range".to_owned())),
+                        }
+                    }
                     // Buckets answer 403 for what is not there when listing is not allowed.
                     StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(None),
                     status => Err(failed(format!("the server answered {status}"))),
@@ -97,13 +151,35 @@ impl Source {
         }
     }
 
+    /// Where it is, for messages.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Folder(path) | Self::Export { path, .. } => path.display().to_string(),
+            Self::Server { url, .. } => url.clone(),
+        }
+    }
+
     /// Reads a file of at most `most` bytes, and one byte more if it is longer; `None` if there is no such file.
-    pub(super) fn read(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
+    pub(in crate::repo) fn read(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.open(path)? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(most.saturating_add(1))
             .read_to_end(&mut bytes)
             .map_err(|error| Error::Failed(format!("cannot read {path}: {error}")))?;
         Ok(Some(bytes))
+    }
+}
+
+/// At most `length` bytes of a file from `from` on.
+fn open_file(path: &Path, from: u64, length: u64) -> Result<Option<Opened>> {
+    let open = || -> io::Result<Opened> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        Ok(Opened { bytes: Box::new(file.take(length)), from })
+    };
+    match open() {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file("read", path)(error)),
     }
 }

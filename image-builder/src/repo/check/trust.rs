@@ -17,13 +17,24 @@ use crate::repo::expiry;
 const MAX_TARGET: u64 = 8 << 20;
 
 /// A file that the metadata vouches for.
-pub(super) struct Target {
+pub(in crate::repo) struct Target {
     /// The target path.
-    pub(super) path: String,
+    pub(in crate::repo) path: String,
     /// The role that lists it.
-    pub(super) role: String,
-    place: String,
+    pub(in crate::repo) role: String,
+    /// Where it is in the repository.
+    pub(in crate::repo) place: String,
     entry: TargetFile,
+}
+
+/// What the chain of trust leads to.
+pub(in crate::repo) struct Chain {
+    /// All that the roles list.
+    pub(in crate::repo) targets: Vec<Target>,
+    /// The documents that were read, by the names under which the repository serves them.
+    pub(in crate::repo) files: BTreeMap<String, Vec<u8>>,
+    /// How the top-level roles stand.
+    pub(in crate::repo) status: Vec<RoleStatus>,
 }
 
 /// Follows the chain and lists the targets; `None` where it breaks.
@@ -33,9 +44,10 @@ pub(super) fn follow(
     now: Timestamp,
     report: &mut Report,
 ) -> Result<Option<Vec<Target>>> {
-    let outcome = match refresh(source, &root, now)? {
+    let nothing = Stored { root, files: BTreeMap::new() };
+    let outcome = match refresh(source, &nothing, now)? {
         // What else has expired, or is wrong, is worth knowing too.
-        Err(error) if error.kind() == Kind::Expired => refresh(source, &root, Timestamp::MIN)?,
+        Err(error) if error.kind() == Kind::Expired => refresh(source, &nothing, Timestamp::MIN)?,
         other => other,
     };
     let status = match outcome {
@@ -51,8 +63,8 @@ pub(super) fn follow(
     };
     report.warnings.extend(expiry::warnings(&status, now));
     report.metadata = status;
-    match list(source, &root, now, report)? {
-        Ok(targets) => Ok(Some(targets)),
+    match list(source, &nothing, now, report)? {
+        Ok(chain) => Ok(Some(chain.targets)),
         Err(error) => {
             report.errors.push(format!("hosts refuse this repository: {error}"));
             Ok(None)
@@ -61,7 +73,11 @@ pub(super) fn follow(
 }
 
 /// Reads a target and compares it with what was signed; `None` where it differs.
-pub(super) fn target(source: &Source, target: &Target, report: &mut Report) -> Result<Option<Vec<u8>>> {
+pub(in crate::repo) fn target(
+    source: &Source,
+    target: &Target,
+    report: &mut Report,
+) -> Result<Option<Vec<u8>>> {
     let Target { path, place, entry, .. } = target;
     if entry.length > MAX_TARGET {
         report.errors.push(format!("{path} has {} bytes, more than a manifest may have", entry.length));
@@ -82,18 +98,17 @@ pub(super) fn target(source: &Source, target: &Target, report: &mut Report) -> R
     Ok(None)
 }
 
-fn refresh(source: &Source, root: &[u8], now: Timestamp) -> Result<Result<Vec<RoleStatus>, TufError>> {
-    let mut remote = Remote { source, targets: None };
-    let refreshed = client(root, now).and_then(|mut client| {
+fn refresh(source: &Source, stored: &Stored, now: Timestamp) -> Result<Result<Vec<RoleStatus>, TufError>> {
+    let mut remote = Remote::new(source);
+    let refreshed = client(stored, now).and_then(|mut client| {
         client.refresh(&mut remote)?;
         Ok(client.status())
     });
     settle(refreshed)
 }
 
-fn client(root: &[u8], now: Timestamp) -> Result<Client, Broken> {
-    let stored = Stored { root: root.to_vec(), files: BTreeMap::new() };
-    Ok(Client::new(stored, now)?)
+fn client(stored: &Stored, now: Timestamp) -> Result<Client, Broken> {
+    Ok(Client::new(stored.clone(), now)?)
 }
 
 fn settle<T>(outcome: Result<T, Broken>) -> Result<Result<T, TufError>> {
@@ -104,18 +119,19 @@ fn settle<T>(outcome: Result<T, Broken>) -> Result<Result<T, TufError>> {
     }
 }
 
-/// What all roles list, as far as hosts take their word on it; expiry is told, and not minded any further.
-fn list(
+/// What all roles list, as far as hosts that have `stored` take their word on it; expiry is told, and not minded any further.
+pub(in crate::repo) fn list(
     source: &Source,
-    root: &[u8],
+    stored: &Stored,
     now: Timestamp,
     report: &mut Report,
-) -> Result<Result<Vec<Target>, TufError>> {
-    let mut remote = Remote { source, targets: None };
-    settle(client(root, Timestamp::MIN).and_then(|mut client| {
+) -> Result<Result<Chain, TufError>> {
+    let mut remote = Remote::new(source);
+    settle(client(stored, Timestamp::MIN).and_then(|mut client| {
         let delegated = client.delegated(&mut remote)?;
+        let top = remote.targets.take().map_or_else(|| top_level(stored), |targets| Ok(Some(targets)))?;
         let mut documents: Vec<(String, Targets)> =
-            remote.targets.take().into_iter().map(|targets| ("targets".to_owned(), targets)).collect();
+            top.into_iter().map(|targets| ("targets".to_owned(), targets)).collect();
         for Delegated { name, document, .. } in delegated {
             match document {
                 Ok(targets) => {
@@ -143,8 +159,20 @@ fn list(
                 }
             }
         }
-        Ok(listed)
+        let status = client.status();
+        Ok(Chain { targets: listed, files: std::mem::take(&mut remote.files), status })
     }))
+}
+
+/// The top-level targets that were stored, where these are the ones in force and none were fetched.
+fn top_level(stored: &Stored) -> Result<Option<Targets>, Broken> {
+    let name = names::stored_name("targets");
+    Ok(stored.files.get(&name).map(|bytes| parse_targets(&name, bytes)).transpose()?)
+}
+
+fn parse_targets(name: &str, bytes: &[u8]) -> Result<Targets, TufError> {
+    let document = Document::<Targets>::parse(bytes);
+    Ok(document.map_err(|problem| TufError { document: name.to_owned(), problem })?.signed)
 }
 
 /// Tells how long a delegated role's document is good.
@@ -175,6 +203,14 @@ impl From<TufError> for Broken {
 struct Remote<'a> {
     source: &'a Source,
     targets: Option<Targets>,
+    /// What was read, by name.
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl<'a> Remote<'a> {
+    fn new(source: &'a Source) -> Self {
+        Self { source, targets: None, files: BTreeMap::new() }
+    }
 }
 
 impl Outside for Remote<'_> {
@@ -183,14 +219,13 @@ impl Outside for Remote<'_> {
     fn fetch(&mut self, file: &Fetch) -> Result<Answer, Broken> {
         let path = format!("metadata/{}", file.name);
         let bytes = self.source.read(&path, file.max_length).map_err(Broken::Outside)?;
+        self.files.extend(bytes.clone().map(|bytes| (file.name.clone(), bytes)));
         Ok(bytes.map_or(Answer::NotFound, Answer::Bytes))
     }
 
     fn persist(&mut self, name: &str, bytes: &[u8]) -> Result<(), Broken> {
         if name == names::stored_name("targets") {
-            let document = Document::<Targets>::parse(bytes)
-                .map_err(|problem| TufError { document: name.to_owned(), problem })?;
-            self.targets = Some(document.signed);
+            self.targets = Some(parse_targets(name, bytes)?);
         }
         Ok(())
     }

@@ -1,0 +1,99 @@
+//! `upright-build export`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use upright_manifests::name::ChannelName;
+use upright_manifests::version::Version;
+
+use super::{Common, mirror, output};
+use crate::repo::check::Source;
+use crate::repo::copy::{Copy, Pick, into_file, into_folder};
+use crate::repo::error::Error;
+use crate::repo::files::OnDisk;
+use crate::repo::workspace::Workspace;
+
+/// Write releases and what verifies them to a file or a folder, for hosts that no network reaches
+///
+/// Hosts take it with `upright update --from PATH`, by the rules that they have for a server; what expires when is told. The same
+/// content makes the same file.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["channels", "versions"]))]
+pub(super) struct Export {
+    /// Releases to take along
+    versions: Vec<Version>,
+    /// Take along what this channel points at, and what its hosts must pass through; may be given several times
+    #[arg(long = "channel", value_name = "NAME")]
+    channels: Vec<ChannelName>,
+    /// A file to write, or a folder, such as that of a mounted medium
+    #[arg(short, long, value_name = "PATH")]
+    output: PathBuf,
+    /// Take along only deltas from this version, which hosts run; may be given several times
+    #[arg(long = "from-version", value_name = "VERSION", conflicts_with = "no_deltas")]
+    from: Vec<Version>,
+    /// Take along no deltas
+    #[arg(long)]
+    no_deltas: bool,
+    /// The repository's folder or address [default: that of the workspace]
+    #[arg(long, value_name = "REPOSITORY")]
+    repository: Option<String>,
+    /// The root.json that hosts ship with [default: the workspace's, or else the repository's own first one]
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+    /// Write it although hosts refuse it, as it has expired, unless `offline-expiry` in their configuration says otherwise
+    #[arg(long)]
+    allow_expired: bool,
+    /// In a folder: remove what neither this export nor the one before it refers to
+    #[arg(long)]
+    prune: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Export {
+    pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
+        let workspace = Workspace::open(&common.workspace);
+        let source = match &self.repository {
+            Some(place) => Source::new(place)?,
+            None => Source::folder(common.open()?.repository())?,
+        };
+        let bars = common.bars();
+        let root = match (&self.root, workspace) {
+            (Some(path), _) => fs::read(path).map_err(Error::file("read", path))?,
+            (None, Ok(workspace)) => {
+                let path = workspace.trusted_root();
+                fs::read(&path).map_err(Error::file("read", &path))?
+            }
+            (None, Err(_)) => {
+                output::note(
+                    "note: the repository was taken at its word: name the root.json hosts ship with --root",
+                );
+                source.first_root()?
+            }
+        };
+        let pick = Pick {
+            channels: self.channels.clone(),
+            versions: self.versions.clone(),
+            from: self.from.clone(),
+            without_deltas: self.no_deltas,
+        };
+        let copy = Copy {
+            source: &source,
+            root: Some(root),
+            pick: &pick,
+            allow_expired: self.allow_expired,
+            prune: self.prune,
+            now: common.now(),
+            files: &OnDisk,
+            progress: &bars,
+        };
+        let to_folder = self.output.is_dir() || self.output.as_os_str().to_string_lossy().ends_with('/');
+        let copied = match to_folder {
+            true => into_folder(&copy, &self.output)?,
+            false => into_file(&copy, &self.output)?,
+        };
+        drop(bars);
+        mirror::report(&copied, self.json, common)
+    }
+}

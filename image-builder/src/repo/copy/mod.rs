@@ -1,0 +1,138 @@
+//! Copies of a repository or of a part of it: mirrors, and what is exported for hosts that no network reaches.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `pick` | which channels and releases are wanted |
+//! | `catalogue` | what has to be there so that a host can verify and take these |
+//! | `stored` | the trusted metadata of a copy from the last time |
+//! | `download` | one object, resumed where it was cut off |
+//! | `folder` | the copy in a folder, in the order that leaves hosts something whole to read at every moment |
+//! | `prune` | what a copy does not need any more |
+//! | `file` | the copy in a single file |
+//! | `fat` | what a FAT file system cannot hold |
+//!
+//! Everything is verified on its way, as a host would: a copy vouches for nothing, and neither does who is copied from.
+
+mod catalogue;
+mod download;
+mod fat;
+mod file;
+mod folder;
+mod pick;
+mod prune;
+mod stored;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use upright_manifests::tuf::RoleStatus;
+
+pub use pick::Pick;
+
+use super::check::Source;
+use super::error::{Error, Result};
+use super::expiry;
+use super::files::Files;
+use super::progress::Progress;
+use catalogue::Catalogue;
+
+/// Where the files are kept of which not all has come yet.
+const PARTIAL: &str = ".partial";
+
+/// What is to be copied, and how.
+pub struct Copy<'a> {
+    /// Where from.
+    pub source: &'a Source,
+    /// The `root.json` to trust; of a copy that is there already, its own newest one if that is newer.
+    pub root: Option<Vec<u8>>,
+    /// What of it.
+    pub pick: &'a Pick,
+    /// Whether what has expired is copied all the same.
+    pub allow_expired: bool,
+    /// Whether what is not referred to any more is removed.
+    pub prune: bool,
+    /// The time.
+    pub now: Timestamp,
+    /// What changes files.
+    pub files: &'a dyn Files,
+    /// Hears about steps.
+    pub progress: &'a dyn Progress,
+}
+
+/// What a copy holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Copied {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The channels.
+    pub channels: Vec<String>,
+    /// The releases that can be installed from it.
+    pub releases: Vec<String>,
+    /// The objects of these releases.
+    pub objects: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many bytes of objects were copied this time.
+    pub copied: u64,
+    /// How many files were removed.
+    pub pruned: usize,
+    /// From when on hosts refuse it, if their configuration does not say otherwise.
+    pub good_until: Timestamp,
+    /// The metadata and when it expires.
+    pub metadata: Vec<RoleStatus>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+}
+
+impl Copied {
+    fn of(path: &Path, catalogue: &Catalogue) -> Self {
+        Self {
+            path: path.to_owned(),
+            channels: catalogue.channels.iter().cloned().collect(),
+            releases: catalogue.releases.iter().cloned().collect(),
+            objects: catalogue.objects.len(),
+            bytes: catalogue.objects.values().map(|object| object.size).sum(),
+            copied: 0,
+            pruned: 0,
+            good_until: catalogue.good_until(),
+            metadata: catalogue.status.clone(),
+            notes: catalogue.notes.clone(),
+        }
+    }
+}
+
+/// Copies into a folder: a mirror, or a medium. What is there already stays, as far as it is what it should be.
+pub fn into_folder(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
+    folder::copy(copy, folder)
+}
+
+/// Copies into a single file, whose bytes depend on what is copied alone.
+pub fn into_file(copy: &Copy<'_>, path: &Path) -> Result<Copied> {
+    file::copy(copy, path)
+}
+
+/// Refuses metadata that hosts would not take.
+fn require_good(copy: &Copy<'_>, catalogue: &mut Catalogue) -> Result<()> {
+    let Some(expired) = expiry::expired(&catalogue.status, copy.now) else { return Ok(()) };
+    let place = copy.source.place();
+    if copy.allow_expired {
+        catalogue.notes.push(format!(
+            "hosts take it only if `offline-expiry` in their configuration allows that: {expired} where it is published"
+        ));
+        return Ok(());
+    }
+    Err(Error::Unverified(format!(
+        "hosts refuse what {place} offers: {expired} where it is published, or copy it all the same with --allow-expired"
+    )))
+}
+
+/// Reads a small file of this machine; `None` if it is not there.
+fn read_own(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file("read", path)(error)),
+    }
+}
