@@ -78,7 +78,7 @@ pub fn line_of<'r>(program: &str, ran: &'r Ran, status: i32) -> Result<&'r str> 
 
 /// A line of the log, of a step that begins, or of how far it is.
 fn is_log(line: &str) -> bool {
-    const BEGINNINGS: [&str; 9] = [
+    const BEGINNINGS: [&str; 10] = [
         " WARN",
         " INFO",
         "  ",
@@ -87,6 +87,7 @@ fn is_log(line: &str) -> bool {
         "going on to ",
         "reading slot ",
         "composing ",
+        "fetching ",
         "mending ",
     ];
     // A step of the publisher's that took more than a second.

@@ -1,6 +1,7 @@
 //! The host's configuration, `/etc/upright/upright.toml`.
 
 mod check;
+mod expiry;
 mod read;
 mod time;
 
@@ -13,6 +14,7 @@ use upright_manifests::name::{ChannelName, OsName};
 use upright_manifests::size::Size;
 
 pub use check::{Check, Probe};
+pub use expiry::OfflineExpiry;
 pub use read::ConfigError;
 pub use time::{Time, TimeOfDay};
 
@@ -77,6 +79,8 @@ pub struct Update {
     /// While set, no release is taken by the agent; the text says why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
+    /// Whether `--from` takes metadata that has expired, and how long ago it may have.
+    pub offline_expiry: OfflineExpiry,
 }
 
 impl Default for Update {
@@ -88,6 +92,7 @@ impl Default for Update {
             reboot: RebootPolicy::default(),
             windows: Vec::new(),
             hold: None,
+            offline_expiry: OfflineExpiry::default(),
         }
     }
 }

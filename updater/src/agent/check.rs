@@ -10,7 +10,7 @@ use upright_manifests::release::Release;
 use upright_manifests::tuf::Problem;
 use upright_manifests::version::Version;
 
-use super::{Agent, AgentError, trust_folder};
+use super::{Agent, AgentError};
 use crate::fetch::{FetchError, Session};
 use crate::machine::Target;
 use crate::policy::{Decision, HostFacts, Overrides, choose, take_first};
@@ -48,13 +48,21 @@ impl Agent<'_> {
     /// Gets fresh metadata and decides about the channel's release, or about `wanted`. The decision is remembered, and so is a
     /// failure to get there.
     pub fn check(&mut self, wanted: Option<&Version>, overrides: Overrides) -> Result<Offer, AgentError> {
-        let result = self.ask(wanted, overrides);
+        let result = self.ask(wanted, overrides).map_err(|error| match error {
+            AgentError::Fetch(error) => self.told(error).into(),
+            error => error,
+        });
         let now = self.now();
+        let until = result.as_ref().ok().and_then(|(_, good_until)| good_until.values().min().copied());
+        let brought = self.brought(until);
+        // A clock that was ahead then must not leave its mark.
+        let contact = until.is_none_or(|until| now < until).then_some(now);
         self.amend(|record| match &result {
             Ok((offer, good_until)) => {
                 record.good_until = Some(good_until.clone());
+                record.medium = brought;
                 record.decided = Some((now, offer.decision.clone()));
-                record.last_contact = Some(now);
+                record.last_contact = record.last_contact.max(contact);
                 record.failure = record.failure.take().filter(|_| record.state.target().is_some());
             }
             Err(error) => record.failure = Some((now, error.to_string())),
@@ -96,16 +104,11 @@ impl Agent<'_> {
         if let Decision::TakeFirst { floor, version } = decision {
             let (release, manifest) = session.release(&channel, &floor)?;
             let decision = take_first(&release, version, facts.good_until);
+            let release = self.at_hand(release);
             return Ok((Offer { decision, release, manifest, channel }, good_until(&session)));
         }
+        let release = self.at_hand(release);
         Ok((Offer { decision, release, manifest, channel }, good_until(&session)))
-    }
-
-    /// Fresh, trusted metadata.
-    pub(super) fn refresh(&self) -> Result<Session<'_>, AgentError> {
-        let root = &self.config.repository.root;
-        let now = self.now();
-        Ok(Session::refresh(self.host.remote(), &trust_folder(&self.folder), root, now)?)
     }
 
     /// The OS that this host follows.

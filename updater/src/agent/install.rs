@@ -8,14 +8,13 @@ use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 use upright_manifests::release::Release;
 use upright_manifests::size::Size;
-use upright_manifests::verity::{BLOCK, Geometry, Superblock, VerityParams};
+use upright_manifests::verity::salt;
 use upright_manifests::version::Version;
 
 use super::perform::Reporter;
-use super::{Agent, AgentError, Offer};
-use crate::apply::{Allowance, Job, Partitions, Room, audit, check_signer, install, preflight, ways};
-use crate::config::Limits;
-use crate::fetch::{Fetcher, Patience};
+use super::{Agent, AgentError, Offer, medium};
+use crate::apply::{Allowance, Job, Partitions, Room, audit, check_signer, install, layout, preflight, ways};
+use crate::fetch::Patience;
 use crate::flow::GentleDevice;
 use crate::host::{Access, BlockDevice, Clock, Part};
 use crate::machine::{Effect, Event, Progress, State, Target, step};
@@ -76,7 +75,7 @@ impl<'a> Opened<'a> {
     }
 }
 
-impl Agent<'_> {
+impl<'h> Agent<'h> {
     /// What [`Self::install`] would do with the offer.
     pub fn plan_update(&self, offer: &Offer) -> Result<UpdatePlan, AgentError> {
         step(self.record.clone(), Event::Chosen { target: offer.target(), retry: false }, self.now())?;
@@ -88,7 +87,7 @@ impl Agent<'_> {
             let (ways, without) = (Vec::new(), Vec::new());
             return Ok(UpdatePlan { from, to, slot, present: true, ways, without, writes: 0 });
         }
-        let plan = ways(release, &self.booted.root_hash, allowance(&self.config.limits));
+        let plan = ways(release, &self.booted.root_hash, self.allowance());
         Ok(UpdatePlan {
             from,
             to,
@@ -165,7 +164,7 @@ impl Agent<'_> {
         let id = *Digest::of(host.machine().id().as_bytes()).as_bytes();
         let seed = id.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let patience = Patience { seed, total: limits.patience.0, ..Patience::default() };
-        let fetcher = Fetcher::new(host.remote(), host.clock(), patience).at_most(limits.fetch_rate);
+        let fetcher = self.fetcher(patience);
         let job = Job {
             fetcher: &fetcher,
             boot: host.boot(),
@@ -174,11 +173,13 @@ impl Agent<'_> {
             target: into.partitions(),
             base: from.partitions(),
             base_hash: self.booted.root_hash,
-            allowance: allowance(limits),
+            allowance: self.allowance(),
         };
+        let brought = self.record.medium.as_ref().map(ToString::to_string).filter(|_| self.medium.is_some());
         let (file, record) = (&self.file, &mut self.record);
         let mut way = install(&job, progress, &mut |progress| keep(file, record, progress), reporter)?;
         let time = self.host.clock().monotonic().saturating_sub(begin);
+        way.medium = brought;
         way.milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.host
             .machine()
@@ -204,12 +205,25 @@ impl Agent<'_> {
         slot: Slot,
     ) -> Result<(), AgentError> {
         let opened = self.open_slot(slot, Access::Read)?;
-        let params = tree_on(opened.verity.as_ref())
-            .map_err(AgentError::system(format!("read the hash tree of slot {slot}")))?;
-        match audit(opened.root.as_ref(), opened.verity.as_ref(), &params, &mut |_| ())?.is_whole(root_hash) {
+        let (root, verity) = (opened.root.as_ref(), opened.verity.as_ref());
+        let is_whole = match layout(root, verity, root_hash, salt(&self.booted.os)) {
+            Some(params) => audit(root, verity, &params, &mut |_| ())?.is_whole(root_hash),
+            None => false,
+        };
+        match is_whole {
             true => Ok(()),
             false => Err(AgentError::Damaged { slot, version: version.clone() }),
         }
+    }
+
+    /// What an update may use.
+    fn allowance(&self) -> Allowance<'h> {
+        let limits = &self.config.limits;
+        let fetch_rate = match self.medium {
+            Some(_) => Some(medium::RATE),
+            None => limits.fetch_rate.map(|size| size.0),
+        };
+        Allowance { without: &limits.without, memory: limits.memory.map(|size| size.0), fetch_rate }
     }
 
     fn open_slot(&self, slot: Slot, access: Access) -> Result<Opened<'static>, AgentError> {
@@ -227,16 +241,6 @@ impl Agent<'_> {
     }
 }
 
-/// What an update may use.
-fn allowance(limits: &Limits) -> Allowance<'_> {
-    let size = |size: Size| size.0;
-    Allowance {
-        without: &limits.without,
-        memory: limits.memory.map(size),
-        fetch_rate: limits.fetch_rate.map(size),
-    }
-}
-
 /// Keeps the progress of a writing that is under way.
 fn keep(
     file: &RecordFile,
@@ -248,18 +252,4 @@ fn keep(
         file.save(record)?;
     }
     Ok(())
-}
-
-/// What a verity partition says of itself.
-pub(super) fn superblock_on(verity: &dyn BlockDevice) -> std::io::Result<Superblock> {
-    let mut block = [0; BLOCK];
-    verity.read_at(&mut block, 0)?;
-    Superblock::parse_block(&block).map_err(std::io::Error::other)
-}
-
-/// Salt and size of the tree on a verity partition.
-pub(super) fn tree_on(verity: &dyn BlockDevice) -> std::io::Result<VerityParams> {
-    let superblock = superblock_on(verity)?;
-    let geometry = Geometry::new(superblock.data_blocks).map_err(std::io::Error::other)?;
-    Ok(VerityParams::new([0; 32].into(), superblock.salt, &geometry))
 }

@@ -3,7 +3,9 @@
 mod check;
 mod install;
 mod lock;
+mod medium;
 mod perform;
+mod repair;
 mod rollback;
 mod service;
 mod trial;
@@ -17,20 +19,19 @@ use upright_manifests::name::Slot;
 use upright_manifests::verity::uuid as verity_uuid;
 use upright_manifests::version::Version;
 
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, superblock_of};
 use crate::boot::{Entry, Trust};
 use crate::config::Config;
-use crate::fetch::FetchError;
+use crate::fetch::{FetchError, Medium};
 use crate::host::{Access, Booted, BootedError, Host, Part};
 use crate::machine::{Beside, Event, Installed, Observation, Record, StepError, Target, step};
 use crate::store::{RecordFile, StoreError};
-
-use install::superblock_on;
 
 pub use check::Offer;
 pub use install::UpdatePlan;
 pub use lock::{Busy, Lock};
 pub use perform::Reporter;
+pub use repair::{RepairPlan, Repaired};
 pub use rollback::RollbackPlan;
 pub use service::serve;
 pub use trial::{TrialError, TrialOutcome, run_trial};
@@ -44,6 +45,8 @@ pub struct Agent<'h> {
     file: RecordFile,
     record: Record,
     booted: Booted,
+    /// What is taken instead of what the server sends.
+    medium: Option<&'h Medium>,
 }
 
 /// Why the agent could not do what it was asked to.
@@ -67,7 +70,7 @@ pub enum AgentError {
     /// A slot that was to be gone to is damaged.
     #[error(
         "slot {slot} does not hold {version} as it was signed, so this host stays with what runs; `upright verify {slot}` says what is \
-         damaged, and the next update writes it anew"
+         damaged, and `upright repair` mends it"
     )]
     Damaged {
         /// The slot.
@@ -119,7 +122,7 @@ impl<'h> Agent<'h> {
         let file = RecordFile::in_folder(folder);
         let record = file.load()?.unwrap_or_default();
         let booted = host.machine().booted()?;
-        Ok(Self { host, config, folder: folder.to_owned(), file, record, booted })
+        Ok(Self { host, config, folder: folder.to_owned(), file, record, booted, medium: None })
     }
 
     /// What the agent remembers.
@@ -199,7 +202,7 @@ impl<'h> Agent<'h> {
     fn beside(&self) -> Result<Option<Beside>, AgentError> {
         let slot = self.booted.slot.other();
         let verity = self.host.slots().open(slot, Part::Verity, Access::Read);
-        let Ok(superblock) = verity.and_then(|verity| superblock_on(verity.as_ref())) else {
+        let Ok(superblock) = verity.and_then(|verity| superblock_of(verity.as_ref())) else {
             return Ok(None);
         };
         let lines = self.host.boot().command_lines();

@@ -3,11 +3,11 @@
 use serde::Serialize;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
+use upright_manifests::verity::salt;
 use upright_manifests::version::Version;
 
-use super::install::tree_on;
 use super::{Agent, AgentError, Reporter};
-use crate::apply::{audit, files_in};
+use crate::apply::{audit, files_in, layout};
 use crate::host::{Access, Host, Part};
 use crate::machine::Record;
 
@@ -33,11 +33,29 @@ pub struct SlotAudit {
     pub blocks: Vec<u64>,
     /// The files that they are part of, if that can be told.
     pub files: Vec<String>,
-    /// A block of the hash tree that is damaged itself.
+    /// A block of the hash tree that is damaged itself; 0 is its superblock.
     pub damaged_tree: Option<u64>,
 }
 
 impl SlotAudit {
+    /// A slot of which neither superblock tells how large it is.
+    fn unreadable(slot: Slot, booted: bool, version: Version, root_hash: Digest) -> Self {
+        let found = Digest::from([0; 32]);
+        let (blocks, files) = (Vec::new(), Vec::new());
+        Self {
+            slot,
+            booted,
+            version,
+            root_hash,
+            found,
+            size: 0,
+            damaged_blocks: 0,
+            blocks,
+            files,
+            damaged_tree: Some(0),
+        }
+    }
+
     /// Whether the slot holds its release, and all of it can be read.
     pub fn holds(&self) -> bool {
         self.found == self.root_hash && self.damaged_blocks == 0 && self.damaged_tree.is_none()
@@ -63,8 +81,9 @@ impl Agent<'_> {
             opened.map_err(AgentError::system(format!("open the partitions of slot {slot}")))
         };
         let (root, verity) = (open(Part::Root)?, open(Part::Verity)?);
-        let params = tree_on(verity.as_ref())
-            .map_err(AgentError::system(format!("read the hash tree of slot {slot}")))?;
+        let Some(params) = layout(root.as_ref(), verity.as_ref(), root_hash, salt(&booted.os)) else {
+            return Ok(Some(SlotAudit::unreadable(slot, slot == booted.slot, version, root_hash)));
+        };
         let size = params.data_blocks.saturating_mul(upright_manifests::BLOCK_SIZE);
         reporter.step(&format!("reading slot {slot}"));
         let seen = audit(root.as_ref(), verity.as_ref(), &params, &mut |done| reporter.bytes(done, size))?;

@@ -5,11 +5,12 @@ use std::io;
 
 use upright_manifests::digest::Digest;
 use upright_manifests::erofs::{DataLayout, ErofsError, Reader};
-use upright_manifests::verity::{BLOCK, Geometry, HASH_SIZE, TreeSink, VerityParams};
+use upright_manifests::verity::{BLOCK, Geometry, HASH_SIZE, SUPERBLOCK_SIZE, TreeSink, VerityParams};
 use upright_manifests::{BLOCK_SIZE, verity};
 
 use super::error::ApplyError;
 use super::readback::read_tree;
+use super::repair::Forgiving;
 use crate::host::BlockDevice;
 use crate::slot::{AlignedBuffer, Image};
 
@@ -25,7 +26,7 @@ pub struct Audit {
     pub damaged: u64,
     /// The numbers of the first of them.
     pub blocks: Vec<u64>,
-    /// The first block of the verity partition that differs although the image's blocks below it do not.
+    /// The first block of the verity partition that differs although the image's blocks below it do not; 0 is its superblock.
     pub tree: Option<u64>,
 }
 
@@ -36,7 +37,7 @@ impl Audit {
     }
 }
 
-/// Reads a slot; the salt and size of its tree are those in `params`.
+/// Reads a slot whose tree should be the one of `params`. Blocks that cannot be read are damaged.
 pub fn audit(
     root: &dyn BlockDevice,
     verity: &dyn BlockDevice,
@@ -46,6 +47,7 @@ pub fn audit(
     let geometry = Geometry::new(params.data_blocks).map_err(io::Error::other);
     let geometry =
         geometry.map_err(|source| ApplyError::Device { what: "read the hash tree".to_owned(), source })?;
+    let (root, verity) = (Forgiving::new(root), &Forgiving::new(verity));
     let sink = Comparison {
         verity,
         leaves: geometry.leaf_offset(0).unwrap_or(u64::MAX),
@@ -54,9 +56,24 @@ pub fn audit(
         blocks: Vec::new(),
         tree: None,
     };
-    let (found, sink) = read_tree(root, params, sink, observe)?;
+    let (found, mut sink) = read_tree(&root, params, sink, observe)?;
+    for number in root.unreadable() {
+        // Where there should be zeros, they hash to the right thing.
+        if sink.blocks.len() < MOST && !sink.blocks.contains(&number) {
+            sink.damaged += 1;
+            sink.blocks.push(number);
+        }
+    }
+    sink.blocks.sort_unstable();
+    let failed = |source| ApplyError::Device { what: "read the hash tree".to_owned(), source };
+    let superblock = params.superblock().map_err(io::Error::other).map_err(failed)?;
+    let mut first = [0; BLOCK];
+    first[..SUPERBLOCK_SIZE].copy_from_slice(&superblock.to_bytes());
     // What is above a damaged leaf differs, too, and says nothing new.
-    let tree = if sink.damaged == 0 { sink.tree } else { None };
+    let mut tree = if sink.damaged == 0 { sink.tree } else { None };
+    if !sink.is_stored(0, &first).map_err(failed)? {
+        tree = Some(0);
+    }
     Ok(Audit { found, damaged: sink.damaged, blocks: sink.blocks, tree })
 }
 
@@ -81,7 +98,7 @@ pub fn files_in(root: &dyn BlockDevice, blocks: &[u64]) -> Result<BTreeSet<Vec<u
 
 /// Compares the tree that is made with the one that is stored.
 struct Comparison<'a> {
-    verity: &'a dyn BlockDevice,
+    verity: &'a Forgiving<'a>,
     /// Where the leaves begin on the verity partition.
     leaves: u64,
     stored: AlignedBuffer,
@@ -94,8 +111,7 @@ impl TreeSink for Comparison<'_> {
     type Error = io::Error;
 
     fn put(&mut self, offset: u64, block: &[u8; verity::BLOCK]) -> io::Result<()> {
-        self.verity.read_at(&mut self.stored, offset)?;
-        if self.stored[..] == block[..] {
+        if self.is_stored(offset, block)? {
             return Ok(());
         }
         match offset.checked_sub(self.leaves) {
@@ -107,6 +123,12 @@ impl TreeSink for Comparison<'_> {
 }
 
 impl Comparison<'_> {
+    /// Whether the verity partition has this block.
+    fn is_stored(&mut self, offset: u64, block: &[u8; BLOCK]) -> io::Result<bool> {
+        self.verity.read_at(&mut self.stored, offset)?;
+        Ok(self.stored[..] == block[..])
+    }
+
     /// Compares hashes, the first of which is that of data block `first`.
     fn compare(&mut self, first: u64, block: &[u8; BLOCK]) {
         let pairs = block.chunks_exact(HASH_SIZE as usize).zip(self.stored.chunks_exact(HASH_SIZE as usize));

@@ -97,6 +97,22 @@ pub enum ApplyError {
         /// The digest found.
         found: Digest,
     },
+    /// A slot is too damaged to be mended block by block.
+    #[error("slot {slot} cannot be mended: {reason}")]
+    Beyond {
+        /// The slot.
+        slot: Slot,
+        /// Why.
+        reason: String,
+    },
+    /// What a slot lacks could not be had.
+    #[error("slot {slot} cannot be mended: {source}")]
+    Mend {
+        /// The slot.
+        slot: Slot,
+        /// Why.
+        source: WayError,
+    },
     /// No way led to the release.
     #[error("no way led to {version}: {}", reasons(.ways))]
     NoWay {
@@ -129,7 +145,16 @@ impl ApplyError {
         match self {
             Self::Device { .. } | Self::Store(_) | Self::Tree { .. } => true,
             Self::NoWay { ways, .. } => ways.iter().any(|(_, error)| error.is_local()),
-            Self::Compose { source, .. } => source.is_local(),
+            Self::Compose { source, .. } | Self::Mend { source, .. } => source.is_local(),
+            _ => false,
+        }
+    }
+
+    /// Whether a medium was taken out, which is told with what to do.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::NoWay { ways, .. } => ways.iter().any(|(_, error)| error.is_gone()),
+            Self::Compose { source, .. } | Self::Mend { source, .. } => source.is_gone(),
             _ => false,
         }
     }
@@ -138,7 +163,7 @@ impl ApplyError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::NoWay { ways, .. } => ways.iter().any(|(_, error)| error.is_temporary()),
-            Self::Compose { source, .. } => source.is_temporary(),
+            Self::Compose { source, .. } | Self::Mend { source, .. } => source.is_temporary(),
             _ => false,
         }
     }
@@ -206,6 +231,11 @@ impl WayError {
         matches!(self, Self::Fetch(error) if error.is_temporary())
     }
 
+    /// Whether a medium was taken out.
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Fetch(FetchError::Remote(error)) if error.is_gone())
+    }
+
     /// Whether this host's disk does not take what is written.
     fn is_local(&self) -> bool {
         matches!(self, Self::Device { .. } | Self::Segment(SegmentError::Write(_)))
@@ -214,7 +244,7 @@ impl WayError {
     /// Whether it would keep any other way from leading anywhere, too.
     pub(super) fn concerns_all_ways(&self) -> bool {
         match self {
-            Self::Fetch(FetchError::Remote(error)) => !error.is_final(),
+            Self::Fetch(FetchError::Remote(error)) => !error.is_final() || error.is_gone(),
             _ => self.is_local(),
         }
     }

@@ -98,7 +98,7 @@ impl Hint {
 }
 
 /// The hashes of blocks in a tree, read in large pieces.
-struct Leaves<'a> {
+pub(super) struct Leaves<'a> {
     verity: &'a dyn BlockDevice,
     /// Where the next ones are, and how many are left.
     offset: u64,
@@ -108,7 +108,7 @@ struct Leaves<'a> {
 
 impl<'a> Leaves<'a> {
     /// Those of a whole tree; none where there is not even room for one.
-    fn new(hint: &Hint, verity: &'a dyn BlockDevice) -> io::Result<Self> {
+    pub(super) fn new(hint: &Hint, verity: &'a dyn BlockDevice) -> io::Result<Self> {
         let geometry = Geometry::new(hint.blocks).map_err(io::Error::other)?;
         let start = geometry.leaf_offset(0).filter(|_| geometry.hash_size() <= verity.size());
         let (offset, left) = start.map_or((0, 0), |start| (start, hint.blocks));
@@ -116,7 +116,7 @@ impl<'a> Leaves<'a> {
     }
 
     /// The next ones, of all trees as many; `None` at the end.
-    fn some(&mut self) -> io::Result<Option<&[[u8; 32]]>> {
+    pub(super) fn some(&mut self) -> io::Result<Option<&[[u8; 32]]>> {
         let hashes = self.left.min((IO_SIZE / 32) as u64);
         if hashes == 0 {
             return Ok(None);

@@ -258,6 +258,6 @@ impl Work<'_, '_> {
         uki::stage(job.fetcher, job.release, job.target.root, job.boot, job.entry)?;
         uki::compare_staged(job.boot, job.entry, job.release)?;
         let fetched = before + job.fetcher.fetched();
-        Ok(WayTaken { way: progress.way, fetched, written: progress.written, milliseconds: 0 })
+        Ok(WayTaken { way: progress.way, fetched, written: progress.written, milliseconds: 0, medium: None })
     }
 }

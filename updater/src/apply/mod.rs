@@ -13,6 +13,7 @@
 //! | `hints` | which blocks the hash tree of a slot says it holds |
 //! | `target`, `first` | the root partition being written, and the block that is written last |
 //! | `readback`, `tree` | reading back the image, and the hash tree that is made meanwhile |
+//! | `repair` | mending a slot block by block |
 //! | `audit` | comparing a slot with its hash tree at any later time |
 //! | `uki` | composing, staging and comparing the UKI |
 
@@ -26,6 +27,7 @@ mod hints;
 mod install;
 mod preflight;
 mod readback;
+mod repair;
 mod target;
 mod tree;
 mod uki;
@@ -36,6 +38,7 @@ pub use error::{ApplyError, WayError};
 pub use install::{Job, install};
 pub use preflight::{Room, check_signer, preflight};
 pub use readback::{Partitions, root_hash_of};
+pub use repair::{Damage, Frames, Mended, Patient, layout, look, mend, superblock_of};
 pub use tree::check_tree;
 pub use uki::{compare_staged, stage};
 pub use ways::{Allowance, Way, WayPlan, ways};

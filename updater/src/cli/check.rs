@@ -1,5 +1,7 @@
 //! `upright check`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::exit::{Exit, Failure};
@@ -13,12 +15,20 @@ pub(super) struct Check {
     /// Exit with 10 if an update is available
     #[arg(long)]
     exit_code: bool,
+
+    /// Look at what `upright-build export` wrote, a folder or a file, instead of asking the server
+    #[arg(long, value_name = "PATH")]
+    from: Option<PathBuf>,
 }
 
 impl Check {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let medium = Context::medium(self.from.as_deref())?;
         let _lock = context.lock()?;
         let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
+        if let Some(medium) = &medium {
+            agent.take_from(medium);
+        }
         let offer = agent.check(None, Overrides::default())?;
         let told = serde_json::json!({
             "running": agent.booted().version,
@@ -26,7 +36,9 @@ impl Check {
             "version": offer.release.version,
             "available": offer.is_taken(),
             "decision": offer.decision,
+            "medium": agent.record().medium,
         });
+        output::tell_expired(&agent);
         output::print(context.json, &told, || offer.decision.to_string())?;
         Ok(if self.exit_code && offer.is_taken() { Exit::Available } else { Exit::Done })
     }

@@ -7,7 +7,7 @@ use super::output;
 use crate::agent::{AgentError, Busy, TrialError};
 use crate::apply::ApplyError;
 use crate::config::ConfigError;
-use crate::fetch::FetchError;
+use crate::fetch::{FetchError, MediumError};
 use crate::host::HostError;
 use crate::store::StoreError;
 
@@ -86,6 +86,13 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl From<MediumError> for Failure {
+    fn from(error: MediumError) -> Self {
+        let exit = if error.is_temporary() { Exit::Unreachable } else { Exit::NotTrusted };
+        Self::new(exit, error.to_string())
+    }
+}
+
 impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         Self::new(Exit::Host, error.to_string())
@@ -137,11 +144,17 @@ impl From<AgentError> for Failure {
 /// What to do, where the error itself cannot know it.
 fn advice(error: &AgentError, exit: Exit) -> &'static str {
     match (error, exit) {
+        (AgentError::Fetch(FetchError::Remote(error)), _) if error.is_gone() => "",
+        (AgentError::Apply(error), _) if error.is_gone() => "",
         (AgentError::Fetch(FetchError::Remote(_)), _) | (AgentError::Apply(_), Exit::Unreachable) => {
             "; check the network, the server, and `url` in the configuration, or try again later"
         }
         (AgentError::Apply(ApplyError::NoWay { .. } | ApplyError::Device { .. }), Exit::Host) => {
             "; what runs is untouched; look for errors of the disk with `dmesg`"
+        }
+        (AgentError::Apply(ApplyError::Beyond { .. }), _) => {
+            "; the next update writes the slot anew, unless it is the one that runs, which `upright rollback` leaves; look at the disk's \
+             health"
         }
         (
             AgentError::Apply(ApplyError::ReadBack { .. } | ApplyError::Tree { .. } | ApplyError::Uki { .. }),

@@ -9,6 +9,7 @@ mod history;
 #[cfg(feature = "manual")]
 mod manual;
 mod output;
+mod repair;
 mod rollback;
 mod run;
 mod state;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 
 use crate::agent::{Agent, Busy, Lock};
 use crate::config::Config;
+use crate::fetch::Medium;
 use crate::host::{Host, LinuxHost, SimulatedHost};
 use crate::machine::Record;
 
@@ -63,6 +65,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Update(update::Update),
     Verify(verify::Verify),
+    Repair(repair::Repair),
     Rollback(rollback::Rollback),
     Channel(channel::Channel),
     History(history::History),
@@ -110,6 +113,7 @@ impl Cli {
             Command::Check(command) => command.run(&context),
             Command::Update(command) => command.run(&context),
             Command::Verify(command) => command.run(&context),
+            Command::Repair(command) => command.run(&context),
             Command::Rollback(command) => command.run(&context),
             Command::Channel(command) => command.run(&context),
             Command::History(command) => command.run(&context),
@@ -138,6 +142,11 @@ impl Context {
     /// The right to change this host's state. The agent has it for a moment each time it looks for work.
     fn lock(&self) -> Result<Lock, Busy> {
         Lock::wait(&self.folder, self.host.clock(), Duration::from_secs(5))
+    }
+
+    /// What is brought along at `path`.
+    fn medium(path: Option<&Path>) -> Result<Option<Medium>, Failure> {
+        Ok(path.map(Medium::open).transpose()?)
     }
 
     /// Where the configuration is.

@@ -9,7 +9,7 @@ use upright_manifests::bytes::human;
 
 use super::Failure;
 use super::exit::Exit;
-use crate::agent::Reporter;
+use crate::agent::{Agent, Reporter};
 
 /// Prints `value` as JSON, or `text`.
 pub(super) fn print<T: Serialize>(
@@ -39,6 +39,13 @@ pub(super) fn write(line: &str) -> Result<(), Failure> {
 /// Writes a line to standard error. Nobody can be told that this failed, and what is under way goes on without it.
 pub(super) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Tells when what was brought along is taken although it has expired.
+pub(super) fn tell_expired(agent: &Agent<'_>) {
+    if let Some(brought) = agent.record().medium.as_ref().filter(|brought| brought.expired.is_some()) {
+        note(&format!("note: this is taken from {brought}: `offline-expiry` in the configuration allows it"));
+    }
 }
 
 /// Steps and bytes on standard error: a bar with rate and time left on a terminal, plain lines elsewhere.

@@ -15,7 +15,7 @@ use super::exit::{Exit, Failure};
 use super::{Context, output};
 use crate::boot::{Entry, Trust};
 use crate::host::Booted;
-use crate::machine::{Cause, Record, State};
+use crate::machine::{Brought, Cause, Record, State};
 use crate::policy::Decision;
 
 /// Show what runs, what the other slot holds, and what the agent is doing
@@ -33,6 +33,8 @@ struct Report {
     slots: Vec<SlotReport>,
     state: State,
     last_contact: Option<Timestamp>,
+    /// The medium that the metadata came on, if it was not the server that sent it.
+    medium: Option<Brought>,
     /// Until when the metadata of the last contact is good, by role.
     metadata_good_until: BTreeMap<String, Timestamp>,
     /// Whether it is still good.
@@ -100,6 +102,7 @@ impl Status {
             state: record.state,
             freshness: freshness(record.good_until.as_ref(), record.last_contact, context.now()),
             last_contact: record.last_contact,
+            medium: record.medium,
             metadata_good_until: record.good_until.unwrap_or_default(),
             failure: record.failure,
         };
@@ -184,6 +187,10 @@ fn describe(report: &Report) -> String {
     }
     let _ = writeln!(text, "state: {}", state(&report.state));
     match report.last_contact {
+        _ if report.medium.is_some() => {
+            let brought = report.medium.iter().map(|brought| format!("{:.0}, from {brought}", brought.time));
+            let _ = writeln!(text, "last metadata: {}", brought.collect::<String>());
+        }
         Some(time) => drop(writeln!(text, "last contact with the server: {time:.0}")),
         None => drop(writeln!(text, "last contact with the server: never")),
     }

@@ -1,5 +1,7 @@
 //! `upright update`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use upright_manifests::version::Version;
 
@@ -34,14 +36,23 @@ pub(super) struct Update {
     /// Reboot into it right away
     #[arg(long)]
     reboot: bool,
+
+    /// Take what `upright-build export` wrote, a folder or a file, instead of what the server sends
+    #[arg(long, value_name = "PATH")]
+    from: Option<PathBuf>,
 }
 
 impl Update {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let medium = Context::medium(self.from.as_deref())?;
         let _lock = context.lock()?;
         let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
+        if let Some(medium) = &medium {
+            agent.take_from(medium);
+        }
         let overrides = Overrides { now: self.now, retry: self.retry, allow_downgrade: self.allow_downgrade };
         let offer = agent.check(self.version.as_ref(), overrides)?;
+        output::tell_expired(&agent);
         if !offer.is_taken() {
             return decline(context, &offer);
         }

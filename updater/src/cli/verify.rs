@@ -65,6 +65,10 @@ fn damage(audit: &SlotAudit) -> String {
         false => format!("{}{}", files.join(", "), more(audit.files.len())),
     };
     match (audit.damaged_blocks, audit.damaged_tree) {
+        (0, Some(0)) if audit.size == 0 => "DAMAGED: the superblocks of image and hash tree".to_owned(),
+        (0, Some(0)) if audit.found == audit.root_hash => {
+            "DAMAGED: the superblock of the hash tree".to_owned()
+        }
         (0, Some(block)) => format!("DAMAGED: block {block} of the hash tree"),
         (0, None) => format!("OTHER CONTENT: its root hash is {}", audit.found),
         (_, _) if audit.found == audit.root_hash => "DAMAGED: the lowest level of the hash tree".to_owned(),
@@ -79,9 +83,11 @@ fn advice(audit: &SlotAudit) -> String {
     let SlotAudit { slot, version, .. } = audit;
     let next = match audit.booted {
         true => {
-            "the kernel refuses to read what is damaged; `upright rollback` leaves it, and the next update writes it anew"
+            "the kernel refuses to read what is damaged; `upright repair` mends it, `upright rollback` leaves it"
         }
-        false => "it is no way back until the next update has written it anew",
+        false => {
+            "it is no way back until `upright repair` has mended it or the next update has written it anew"
+        }
     };
     format!("slot {slot} does not hold {version} as it was signed: {next}; look at the disk's health")
 }

@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-fn span(text: &str) -> Option<Duration> {
+pub(super) fn span(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {

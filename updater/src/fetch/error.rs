@@ -1,5 +1,8 @@
 //! Why something could not be had from the repository, or not be trusted.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use upright_manifests::channel::ChannelError;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::ChannelName;
@@ -19,6 +22,22 @@ pub enum FetchError {
     /// The metadata cannot be trusted.
     #[error("the repository's metadata is refused: {0}")]
     Tuf(#[from] TufError),
+    /// What is on a medium expired too long ago.
+    #[error(
+        "{document} on the medium expired at {expired}, and it is {now}; bring a newer export, or set `offline-expiry` in [update] \
+         to how long ago it may have (now {}); if it is not that late, set this host's clock",
+        if .within.is_zero() { "\"refuse\"".to_owned() } else { format!("{} h", .within.as_secs() / 3600) }
+    )]
+    TooOld {
+        /// The document.
+        document: String,
+        /// When it expired.
+        expired: Timestamp,
+        /// The time.
+        now: Timestamp,
+        /// How long ago it may have expired.
+        within: Duration,
+    },
     /// This host's own copy of the metadata cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,6 +99,15 @@ pub enum FetchError {
         /// What it describes.
         found: String,
     },
+    /// What a slot holds is not offered any more.
+    #[error(
+        "the repository does not offer {version} any more, so nothing of it can be had: `upright repair --from PATH` takes an export \
+         that has it, and an update to what is offered writes the slot anew"
+    )]
+    NotPublished {
+        /// The release.
+        version: Version,
+    },
     /// There is no such release.
     #[error("there is no {release}; `upright update` takes {offered}, which the channel points at")]
     NoRelease {
@@ -106,7 +134,7 @@ impl FetchError {
         match self {
             Self::Remote(error) => !matches!(error, RemoteError::Protocol { .. }),
             Self::Tuf(error) => error.kind() == Kind::NotFound,
-            Self::NoRelease { .. } => true,
+            Self::NoRelease { .. } | Self::NotPublished { .. } => true,
             _ => false,
         }
     }

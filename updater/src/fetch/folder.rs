@@ -37,7 +37,7 @@ impl Remote for Folder {
         // The folder itself has to be there: a disk that is not mounted yet is no reason to forget a file.
         let told = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound if self.folder.is_dir() => {
-                RemoteError::NotFound { url: self.url(path), status: 404 }
+                RemoteError::NotFound { url: self.url(path), status: 0 }
             }
             _ => RemoteError::Unavailable { url: self.url(path), reason: error.to_string() },
         };
@@ -57,7 +57,7 @@ impl Remote for Folder {
 }
 
 /// Opens a regular file; anything else could block or never end.
-fn open_file(path: &std::path::Path) -> io::Result<File> {
+pub(super) fn open_file(path: &std::path::Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),

@@ -5,6 +5,7 @@
 //! | `address` | from a repository's address to a [`Remote`](crate::host::Remote) |
 //! | `http` | the repository behind a server; `answer` judges what it says, `names` resolves its name, `pace` notices a trickle |
 //! | `folder` | the repository in a folder |
+//! | `medium` | what was exported to a medium that someone brings along: a folder or a file |
 //! | `download` | parts of files, fetched ahead, over a line that may drop; `backoff` says how long to wait |
 //! | `session` | TUF metadata and the documents it vouches for |
 
@@ -17,6 +18,7 @@ mod error;
 pub(crate) mod fake;
 mod folder;
 mod http;
+mod medium;
 mod names;
 mod pace;
 mod session;
@@ -26,6 +28,7 @@ pub use backoff::{Backoff, Patience};
 pub use download::{Fetcher, Parts};
 pub use error::FetchError;
 pub use http::status_of;
+pub use medium::{Medium, MediumError};
 pub use session::{Session, check_stored};
 
 /// How much of the body that follows such an answer would be taken, for the fuzz targets.

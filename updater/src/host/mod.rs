@@ -79,12 +79,22 @@ pub trait Remote: Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// The server says that there is no such file (404, 403, 410): final for this file.
-    #[error("{url} {} ({status})", if *.status == 403 { "is withheld by the server" } else { "does not exist on the server" })]
+    #[error("{url} {}", missing(*.status))]
     NotFound {
         /// The file's address.
         url: String,
-        /// The HTTP status.
+        /// The HTTP status; 0 where no server was asked.
         status: u16,
+    },
+    /// A medium was taken out: worth another try once it is back, and not before.
+    #[error(
+        "cannot read {place}: {reason}; if it was taken out, insert it again and run the same command, which goes on where it stopped"
+    )]
+    Gone {
+        /// Where it was.
+        place: String,
+        /// What happened.
+        reason: String,
     },
     /// Worth another try later: no connection, time-out, 5xx, a line that dropped.
     #[error("{url} could not be fetched: {reason}")]
@@ -114,7 +124,20 @@ pub enum RemoteError {
     },
 }
 
+fn missing(status: u16) -> String {
+    match status {
+        0 => "is not there".to_owned(),
+        403 => "is withheld by the server (403)".to_owned(),
+        status => format!("does not exist on the server ({status})"),
+    }
+}
+
 impl RemoteError {
+    /// Whether a medium was taken out.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone { .. })
+    }
+
     /// Whether another try soon would give the same.
     pub fn is_final(&self) -> bool {
         !matches!(self, Self::Unavailable { .. })
@@ -132,7 +155,7 @@ pub enum Part {
 
 /// The partitions of both slots.
 pub trait Slots {
-    /// Opens a partition; for writing only if the slot is not the booted one.
+    /// Opens a partition; for [`Access::Write`] only if the slot is not the booted one.
     fn open(&self, slot: Slot, part: Part, access: Access) -> io::Result<Box<dyn BlockDevice>>;
 }
 
@@ -143,6 +166,8 @@ pub enum Access {
     Read,
     /// Reading and writing.
     Write,
+    /// Reading, and writing of blocks with what they should hold according to the root hash, also while the slot runs.
+    Mend,
 }
 
 /// A partition, or a file in its place.

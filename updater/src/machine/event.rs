@@ -99,6 +99,9 @@ pub struct WayTaken {
     pub written: u64,
     /// How long it took, in milliseconds.
     pub milliseconds: u64,
+    /// The medium it came on, and that its metadata had expired if it had; none if it came from the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<String>,
 }
 
 impl WayTaken {
@@ -107,7 +110,7 @@ impl WayTaken {
 
     /// Nothing had to be done.
     pub fn present() -> Self {
-        Self { way: Self::PRESENT.to_owned(), fetched: 0, written: 0, milliseconds: 0 }
+        Self { way: Self::PRESENT.to_owned(), fetched: 0, written: 0, milliseconds: 0, medium: None }
     }
 }
 

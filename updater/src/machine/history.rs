@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use upright_manifests::bytes::human;
+use upright_manifests::name::Slot;
 use upright_manifests::version::Version;
 
 use super::event::{HealthReport, WayTaken};
@@ -65,9 +66,45 @@ pub enum Outcome {
     },
     /// It was switched to again at an operator's word; its slot held it already.
     SwitchedBack,
+    /// Its slot was damaged, and mended block by block.
+    Repaired {
+        /// What was done.
+        repair: Repair,
+    },
     /// What a newer agent wrote, before it was rolled back.
     #[serde(other)]
     Unknown,
+}
+
+/// What a repair did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// The slot.
+    pub slot: Slot,
+    /// Blocks of the image that were written.
+    pub blocks: u64,
+    /// How many of them were somewhere else on this host.
+    pub here: u64,
+    /// Blocks of the hash tree that were written, its superblock included.
+    pub tree: u64,
+    /// Bytes that were fetched.
+    pub fetched: u64,
+    /// The medium that they came from, if it was not the server that sent them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<String>,
+}
+
+impl fmt::Display for Repair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { slot, blocks, here, tree, fetched, medium } = self;
+        write!(
+            f,
+            "slot {slot} was damaged: {blocks} blocks of its image ({here} of them found on this host) and {tree} of its hash tree \
+             were written anew, {} fetched",
+            human(*fetched)
+        )?;
+        medium.as_ref().map_or(Ok(()), |medium| write!(f, " from {medium}"))
+    }
 }
 
 impl HistoryEntry {
@@ -77,7 +114,7 @@ impl HistoryEntry {
 
 impl Record {
     /// Adds an entry and drops the oldest ones above the limit.
-    pub(super) fn remember(&mut self, time: Timestamp, version: &Version, outcome: Outcome) {
+    pub(crate) fn remember(&mut self, time: Timestamp, version: &Version, outcome: Outcome) {
         self.history.push(HistoryEntry { time, version: version.clone(), outcome });
         let excess = self.history.len().saturating_sub(HistoryEntry::MOST);
         self.history.drain(..excess);
@@ -91,7 +128,14 @@ impl fmt::Display for Outcome {
                 write!(f, "its slot held it already; nothing was fetched or written")
             }
             Self::Applied { way } => {
-                write!(f, "applied by {} ({} fetched, {} ms)", way.way, human(way.fetched), way.milliseconds)
+                write!(
+                    f,
+                    "applied by {} ({} fetched, {} ms)",
+                    way.way,
+                    human(way.fetched),
+                    way.milliseconds
+                )?;
+                way.medium.as_ref().map_or(Ok(()), |medium| write!(f, " from {medium}"))
             }
             Self::NotApplied { reason } => write!(f, "not applied: {reason}"),
             Self::Proven { boots: 1, .. } => write!(f, "proven healthy on its first boot"),
@@ -109,6 +153,7 @@ impl fmt::Display for Outcome {
                 None => write!(f, "not healthy, but no other slot holds a release to go back to"),
             },
             Self::SwitchedBack => write!(f, "switched to again by an operator"),
+            Self::Repaired { repair } => write!(f, "{repair}"),
             Self::Unknown => write!(f, "what this version of upright has no word for"),
         }
     }

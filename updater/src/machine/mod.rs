@@ -11,8 +11,8 @@ mod record;
 mod step;
 
 pub use event::{Beside, CheckResult, Event, HealthReport, Observation, Verdict, WayTaken};
-pub use history::{HistoryEntry, Outcome};
-pub use record::{BadRelease, Cause, Installed, Progress, Record, State, Target};
+pub use history::{HistoryEntry, Outcome, Repair};
+pub use record::{BadRelease, Brought, Cause, Installed, Progress, Record, State, Target};
 pub use step::{Effect, StepError, step};
 
 #[cfg(test)]

@@ -42,9 +42,33 @@ pub struct Record {
     /// Until when the metadata of that answer is good, by role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good_until: Option<BTreeMap<String, Timestamp>>,
+    /// The medium that this metadata came on, if it was not the server that sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<Brought>,
     /// What happened, oldest first, at most [`HistoryEntry::MOST`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
+}
+
+/// Metadata that was brought on a medium.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brought {
+    /// Where the medium was.
+    pub from: String,
+    /// When it was taken from there.
+    pub time: Timestamp,
+    /// When the first of it had expired, if it was taken all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expired: Option<Timestamp>,
+}
+
+impl fmt::Display for Brought {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.expired {
+            None => write!(f, "{}", self.from),
+            Some(expired) => write!(f, "{}, which had expired on {expired:.0}", self.from),
+        }
+    }
 }
 
 /// A decision that only a newer agent knows is none.

@@ -26,7 +26,7 @@ fn seen(slot: Slot, version: &str, boot: u32) -> Observation {
 }
 
 fn way() -> WayTaken {
-    WayTaken { way: "delta".into(), fetched: 1, written: 2, milliseconds: 3 }
+    WayTaken { way: "delta".into(), fetched: 1, written: 2, milliseconds: 3, medium: None }
 }
 
 fn report(verdict: Verdict) -> HealthReport {

@@ -38,7 +38,7 @@ impl Partition {
             return Err(told(error));
         }
         let mut options = OpenOptions::new();
-        options.read(true).write(access == Access::Write);
+        options.read(true).write(access != Access::Read);
         if access == Access::Write && kind.is_block_device() {
             // Without O_CREAT: fails with EBUSY if the partition is in use by the system (open(2)).
             options.custom_flags(OFlags::EXCL.bits() as i32);

@@ -10,6 +10,7 @@ use crate::machine::Progress;
 use crate::slot::fake::Fault;
 use world::{BLOCKS, World, room, size, tree_of};
 
+mod repair;
 mod world;
 
 const WAYS: [&[&str]; 3] = [&[], &["delta"], &["delta", "chunks"]];

@@ -382,6 +382,30 @@ impl World {
         (result, fetcher.fetched())
     }
 
+    /// Mends the slot, with what the one that runs has if it `may_look` there; the bytes that came are told too.
+    pub(super) fn repair(&self, may_look: bool) -> (Result<Mended, ApplyError>, u64) {
+        let clock = FakeClock::default();
+        let fetcher = Fetcher::new(&self.remote, &clock, Patience::default());
+        let (base_root, base_verity) =
+            (self.base.partition(0..ROOT_SIZE), self.base.partition(ROOT_SIZE..ROOT_SIZE + VERITY_SIZE));
+        let other = Partitions { slot: Slot::A, root: &base_root, verity: &base_verity };
+        let slot = Partitions { slot: Slot::B, root: &self.root, verity: &self.verity };
+        let params = &self.release.root.verity;
+        let patient = Patient { slot, other: may_look.then_some(other), params };
+        let mend = || {
+            let damage = look(patient, &mut |_| ())?;
+            let frames = match damage.here() < damage.blocks() {
+                true => Some(damage.frames(&fetcher, &self.release.root)),
+                false => None,
+            };
+            let frames = frames.transpose();
+            let frames = frames.map_err(|source| ApplyError::Mend { slot: Slot::B, source })?;
+            let frames = frames.as_ref().map(|frames| (&fetcher, frames));
+            super::super::mend(patient, &damage, frames, &mut Steps(&self.steps))
+        };
+        (mend(), fetcher.fetched())
+    }
+
     /// What was written never had to be mended.
     pub(super) fn assert_never_mended(&self) {
         let steps = self.steps.lock().unwrap();

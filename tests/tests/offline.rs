@@ -1,0 +1,281 @@
+//! Updates that are carried to hosts: what is exported to a file or a folder, taken by the rules that hold for a server.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use jiff::{SignedDuration, Timestamp};
+use upright_tests::fixture::{Fixture, OS};
+use upright_tests::programs::{Ran, build, folder, run, upright};
+use upright_tests::refusal::{Until, contains, files, host_refuses, publisher_refuses};
+use upright_tests::server::Fault;
+use upright_tests::simulated::Sizes;
+
+/// A fixture whose server is away for good, since no network reaches its hosts.
+fn unreachable() -> Result<Fixture> {
+    let fixture = Fixture::new()?;
+    fixture.server.spoil("", Fault::HangUp);
+    Ok(fixture)
+}
+
+/// Exports to a file and to a folder beside the workspace.
+fn export(fixture: &Fixture, name: &str, arguments: &[&str]) -> Result<[String; 2]> {
+    let place = fixture.workspace().with_file_name("media");
+    fs::create_dir_all(place.join(name))?;
+    let paths = [place.join(format!("{name}.tar")), place.join(name)].map(|path| path.display().to_string());
+    for path in &paths {
+        fixture.build(&[&["export", "--output", path], arguments].concat())?;
+    }
+    Ok(paths)
+}
+
+fn set_clock(host: &Path, days: i64) -> Result<()> {
+    fs::create_dir_all(host.join("run"))?;
+    let time = Timestamp::now() + SignedDuration::from_hours(24 * days);
+    Ok(fs::write(host.join("run/clock"), time.to_string())?)
+}
+
+fn taken(host: &Path, from: &str) -> Result<Ran> {
+    let ran = upright(host, &["update", "--from", from])?;
+    assert_eq!(ran.status, 0, "{ran:?}");
+    Ok(ran)
+}
+
+#[test]
+fn a_channel_on_a_medium_updates_a_host_that_no_network_reaches() -> Result<()> {
+    let fixture = unreachable()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let media = export(&fixture, "stick", &["--channel", "stable"])?;
+    for (number, medium) in media.iter().enumerate() {
+        let host = &fixture.host(&format!("host-{number}"))?;
+        let check = upright(host, &["check", "--from", medium, "--exit-code"])?;
+        assert_eq!((check.status, check.stdout.trim()), (10, "1.1.0 is available"), "{check:?}");
+        let plan = upright(host, &["update", "--from", medium, "--dry-run"])?;
+        contains(&plan.stdout, &["by delta: fetches at most"])?;
+        let ran = upright(host, &["update", "--from", medium, "--reboot"])?;
+        assert_eq!(ran.status, 0, "{ran:?}");
+        assert_eq!(upright(host, &["health"])?.status, 0);
+        assert_eq!(upright(host, &["verify"])?.status, 0);
+        let history = upright(host, &["history"])?.stdout;
+        contains(&history, &["applied by delta", &format!(" from {medium}"), "proven healthy"])?;
+        contains(&upright(host, &["status"])?.stdout, &["last metadata: ", &format!("from {medium}")])?;
+        let again = upright(host, &["update", "--from", medium])?;
+        assert_eq!((again.status, again.stdout.contains("nothing to do")), (0, true), "{again:?}");
+    }
+    assert!(fixture.server.requests().is_empty(), "the network was asked");
+    Ok(())
+}
+
+#[test]
+fn an_export_is_a_plain_tar_of_a_repository_and_the_same_each_time() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let [file, kept] = export(&fixture, "stick", &["--channel", "stable"])?;
+    let first = fs::read(&file)?;
+    // Again, over what is there, and elsewhere.
+    let [again, _] = export(&fixture, "stick", &["--channel", "stable"])?;
+    let [elsewhere, _] = export(&fixture, "other", &["--channel", "stable"])?;
+    assert!(first == fs::read(again)? && first == fs::read(elsewhere)?, "other bytes of the same content");
+    let unpacked = fixture.workspace().with_file_name("unpacked");
+    fs::create_dir(&unpacked)?;
+    let tar = Command::new("tar").arg("xf").arg(&file).arg("-C").arg(&unpacked).status()?;
+    assert!(tar.success());
+    assert_eq!(files(&unpacked, &[])?, files(Path::new(&kept), &[])?);
+    let root = fixture.workspace().join("root.json").display().to_string();
+    for place in [&file, &kept] {
+        let checked = run("upright-build", ["-C", "/", "check", place, "--root", &root])?;
+        // What other channels' hosts would take is listed, and not there.
+        assert!(checked.status == 4 && checked.stdout.contains("1.0.0"), "{checked:?}");
+    }
+    let told =
+        build(&fixture.workspace(), &["export", "--channel", "stable", "-o", &file, "--json"])?.json()?;
+    assert_eq!((&told["channels"][0], &told["releases"][0]), (&"stable".into(), &"1.1.0".into()), "{told}");
+    let time = |value: &serde_json::Value| value.as_str().unwrap_or_default().parse::<Timestamp>();
+    assert!(time(&told["good_until"])? < time(&told["metadata"][0]["expires"])?, "{told}");
+    Ok(())
+}
+
+#[test]
+fn who_exports_says_what_goes_along() -> Result<()> {
+    let fixture = unreachable()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let delta =
+        |medium: &str| fs::read_dir(Path::new(medium).join("deltas")).is_ok_and(|some| some.count() > 0);
+    let [_, with] = export(&fixture, "with", &["--channel", "stable", "--from-version", "1.0.0"])?;
+    let [_, other] = export(&fixture, "other", &["--channel", "stable", "--from-version", "0.9"])?;
+    let [file, without] = export(&fixture, "without", &["1.1.0", "--no-deltas"])?;
+    assert!(delta(&with) && !delta(&other) && !delta(&without));
+    for (number, medium) in [file, without].iter().enumerate() {
+        let host = &fixture.host(&format!("host-{number}"))?;
+        taken(host, medium)?;
+        contains(&upright(host, &["history"])?.stdout, &["applied by chunks"])?;
+    }
+    let out = &fixture.workspace().with_file_name("out.tar").display().to_string();
+    let workspace = &fixture.workspace();
+    publisher_refuses(
+        workspace,
+        &["export", "--channel", "none", "-o", out],
+        3,
+        &["no channel none; it has stable"],
+    )?;
+    publisher_refuses(workspace, &["export", "9", "-o", out], 3, &["no release 9; it offers 1.0.0, 1.1.0"])?;
+    publisher_refuses(workspace, &["export", "1.1.0", "-o", "/dev/null"], 3, &["not a regular file"])?;
+    assert!(!Path::new(out).exists());
+    fs::write(out, b"something of mine")?;
+    publisher_refuses(workspace, &["export", "1.1.0", "-o", out], 3, &["is no export"])?;
+    assert_eq!(fs::read(out)?, b"something of mine");
+    Ok(())
+}
+
+#[test]
+fn a_medium_that_came_late_is_refused_unless_the_configuration_says_how_late_it_may_come() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let [file, _] = export(&fixture, "stick", &["--channel", "stable"])?;
+    let strict = &fixture.host("strict")?;
+    let lenient = &fixture.host_with("lenient", "[update]\noffline-expiry = \"30d\"\n", Sizes::default())?;
+    for host in [strict, lenient] {
+        assert_eq!(upright(host, &["status"])?.status, 0);
+        set_clock(host, 8)?;
+    }
+    let says =
+        ["timestamp.json on the medium expired at", "bring a newer export", "`offline-expiry`", "\"refuse\""];
+    host_refuses(strict, &["update", "--from", &file], 4, &says, Until::Decision)?;
+    // Never what a server sends.
+    let says = ["timestamp.json: expired at"];
+    host_refuses(lenient, &["update"], 4, &says, Until::Decision)?;
+    set_clock(lenient, 38)?;
+    host_refuses(lenient, &["update", "--from", &file], 4, &["(now 720 h)"], Until::Decision)?;
+    set_clock(lenient, 8)?;
+    let ran = taken(lenient, &file)?;
+    contains(&ran.stderr, &["note: this is taken from", "which had expired on", "`offline-expiry`"])?;
+    contains(&upright(lenient, &["status"])?.stdout, &["which had expired on", "metadata expired since"])?;
+    contains(&upright(lenient, &["history"])?.stdout, &["which had expired on"])?;
+    let told = upright(lenient, &["status", "--json"])?.json()?;
+    assert!(told["medium"]["expired"].is_string(), "{told}");
+    // A clock that was ahead leaves no mark: what was shown was not good any more then.
+    fs::remove_file(lenient.join("run/clock"))?;
+    assert_eq!(upright(lenient, &["check"])?.status, 0);
+    let told = upright(lenient, &["status", "--json"])?.json()?;
+    assert!(told["medium"].is_null(), "{told}");
+    Ok(())
+}
+
+#[test]
+fn an_older_medium_never_takes_a_host_back() -> Result<()> {
+    let fixture = unreachable()?;
+    let old = export(&fixture, "old", &["--channel", "stable"])?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let [new, _] = export(&fixture, "new", &["--channel", "stable"])?;
+    let host = &fixture.host_with("host", "[update]\noffline-expiry = \"365d\"\n", Sizes::default())?;
+    taken(host, &new)?;
+    for old in &old {
+        let says = ["rolled back: timestamp.json is", "this host has seen"];
+        host_refuses(host, &["update", "--from", old, "--allow-downgrade"], 4, &says, Until::Decision)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_medium_that_someone_tampered_with_is_refused() -> Result<()> {
+    let fixture = unreachable()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let [file, _] = export(&fixture, "stick", &["--channel", "stable", "--no-deltas"])?;
+    let host = &fixture.host("host")?;
+    let whole = fs::read(&file)?;
+    let bad = fixture.workspace().with_file_name("bad.tar").display().to_string();
+    fs::write(&bad, &whole[..whole.len() / 2])?;
+    host_refuses(
+        host,
+        &["update", "--from", &bad],
+        4,
+        &["is cut off after", "copy it again"],
+        Until::Decision,
+    )?;
+    fs::write(&bad, b"not a tar")?;
+    host_refuses(host, &["update", "--from", &bad], 4, &["it is not an export"], Until::Decision)?;
+    host_refuses(host, &["update", "--from", "/none"], 5, &["insert and mount the medium"], Until::Decision)?;
+    host_refuses(host, &["update", "--from", "/etc"], 4, &["holds no export"], Until::Decision)?;
+    // One flipped bit in each payload.
+    let mut flipped = whole.clone();
+    let name = b"payloads/";
+    for at in 0..whole.len() / 512 {
+        if whole[at * 512..].starts_with(name) {
+            flipped[at * 512 + 600] ^= 1;
+        }
+    }
+    fs::write(&bad, flipped)?;
+    host_refuses(host, &["update", "--from", &bad], 4, &["no way led to 1.1.0"], Until::Writing)?;
+    taken(host, &file)?;
+    Ok(())
+}
+
+#[test]
+fn a_medium_that_is_taken_out_in_the_middle_is_gone_on_with_when_it_is_back() -> Result<()> {
+    let fixture = unreachable()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let media = export(&fixture, "stick", &["--channel", "stable", "--no-deltas"])?;
+    for (number, medium) in media.iter().enumerate() {
+        let more = "[limits]\nwrite-rate = \"2MiB\"\nwithout = [\"chunks\"]\n";
+        let host = &fixture.host_with(&format!("host-{number}"), more, Sizes::default())?;
+        let mut update = Command::new(folder()?.join("upright"))
+            .arg("--root")
+            .arg(host)
+            .args(["update", "--from", medium])
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(update.stderr.take().context("no stderr")?).lines();
+        // Some of it is written by then, and most of it is not.
+        let until = |line: &std::io::Result<String>| line.as_ref().is_ok_and(|line| line.contains(" %)"));
+        let begun = lines.find(until).context("it ended before anything was written")??;
+        let kept = PathBuf::from(format!("{medium}.kept"));
+        take_out(Path::new(medium), &kept)?;
+        let rest: Vec<String> = lines.collect::<Result<_, _>>()?;
+        assert_eq!(update.wait()?.code(), Some(5), "{begun} {rest:?}");
+        contains(rest.last().context("no error")?, &["insert it again", "goes on where it stopped", medium])?;
+        let state = upright(host, &["status", "--json"])?.json()?["state"].clone();
+        assert_eq!(state["state"], "applying", "{state}");
+        // The service, which has no server, leaves it alone.
+        assert_eq!(upright(host, &["run", "--once"])?.status, 5);
+        assert_eq!(upright(host, &["status", "--json"])?.json()?["state"], state);
+        fs::rename(&kept, medium)?;
+        taken(host, medium)?;
+        assert_eq!(upright(host, &["verify"])?.status, 0);
+    }
+    Ok(())
+}
+
+/// Moves a medium away, and ends what can be read of files that are open.
+fn take_out(medium: &Path, kept: &Path) -> Result<()> {
+    let status = Command::new("cp").arg("-r").arg(medium).arg(kept).status()?;
+    assert!(status.success());
+    if medium.is_file() {
+        File::options().write(true).open(medium)?.set_len(0)?;
+        return Ok(fs::remove_file(medium)?);
+    }
+    for path in files(medium, &[])?.keys() {
+        File::options().write(true).open(medium.join(path))?.set_len(0)?;
+    }
+    Ok(fs::remove_dir_all(medium)?)
+}
+
+#[test]
+fn releases_that_must_be_passed_through_go_along() -> Result<()> {
+    let fixture = unreachable()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    fixture.build(&["publish", "1.2.0", "--floor", "1.1.0"])?;
+    let [file, _] = export(&fixture, "stick", &["--channel", "stable"])?;
+    let host = &fixture.host("host")?;
+    let ran = upright(host, &["update", "--from", &file, "--reboot"])?;
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert_eq!(upright(host, &["health"])?.status, 0);
+    contains(&upright(host, &["status"])?.stdout, &["1.1.0", "booted"])?;
+    taken(host, &file)?;
+    // Whoever knows where hosts come from carries less.
+    let [_, less] = export(&fixture, "less", &["--channel", "stable", "--from-version", "1.1.0"])?;
+    let releases = Path::new(&less).join("releases").join(OS);
+    assert_eq!(files(&releases, &[])?.len(), 1);
+    Ok(())
+}

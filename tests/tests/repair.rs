@@ -1,0 +1,239 @@
+//! `upright repair` writes what a disk did to a slot anew, fetches only that, and writes nothing that was not signed.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use upright_manifests::payload::Head;
+use upright_tests::fixture::{Fixture, noise};
+use upright_tests::programs::{Ran, upright};
+use upright_tests::refusal::{contains, files, line_of};
+use upright_tests::server::Fault;
+
+/// What only 1.1.0 has, and what both releases have.
+const ADDED: u64 = 7;
+const COMMON: u64 = 142;
+
+/// A host that runs 1.1.0 in slot b and has 1.0.0 in slot a.
+fn host(fixture: &Fixture) -> Result<PathBuf> {
+    let host = fixture.host("host")?;
+    fixture.build(&["publish", "1.1.0"])?;
+    assert_eq!(upright(&host, &["update", "--reboot"])?.status, 0);
+    assert_eq!(upright(&host, &["health"])?.status, 0);
+    fixture.server.reset_counts();
+    Ok(host)
+}
+
+/// Flips bits of the byte at `at` of a partition.
+fn flip(host: &Path, partition: &str, at: u64) -> Result<()> {
+    let file = File::options().read(true).write(true).open(host.join("dev").join(partition))?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at)?;
+    Ok(file.write_all_at(&[byte[0] ^ 0x55], at)?)
+}
+
+/// Where the content that is drawn from `seed` begins on a partition.
+fn place(host: &Path, partition: &str, seed: u64) -> Result<u64> {
+    let (bytes, content) = (fs::read(host.join("dev").join(partition))?, noise(seed, 200));
+    let at = bytes.windows(content.len()).position(|window| window == content);
+    Ok(at.context("it is not there")? as u64)
+}
+
+fn devices(host: &Path) -> Result<impl PartialEq + std::fmt::Debug + use<>> {
+    files(&host.join("dev"), &[])
+}
+
+fn mended(host: &Path, more: &[&str]) -> Result<Ran> {
+    assert_eq!(upright(host, &["verify"])?.status, 4, "nothing is damaged");
+    let ran = upright(host, &[&["repair"], more].concat())?;
+    ensure!(ran.status == 0, "{ran:?}");
+    let whole = upright(host, &["verify"])?;
+    ensure!(whole.status == 0, "{whole:?} after {ran:?}");
+    Ok(ran)
+}
+
+#[test]
+fn a_damaged_block_of_the_slot_that_runs_costs_its_frame_and_no_more() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let before = devices(host)?;
+    let at = place(host, "root-b", ADDED)?;
+    flip(host, "root-b", at)?;
+    let manifest = fixture.manifest("1.1.0")?;
+    let path = manifest["root"]["full"]["path"].as_str().context("no path")?;
+    let head_size = manifest["root"]["full"]["head_size"].as_u64().context("no head")?;
+    let payload = fs::read(fixture.workspace().join("repository").join(path))?;
+    let head = Head::parse(payload.get(..head_size as usize).context("too short")?)?;
+    let frame = head.frames.get(head.frame_of(at / 4096).context("no frame")?).context("no frame")?;
+    assert!(head.frames.len() > 1, "a payload of one frame proves nothing");
+
+    let plan = upright(host, &["repair", "--dry-run", "--json"])?.json()?;
+    assert_eq!((&plan[0]["outcome"], &plan[1]["outcome"]), (&"whole".into(), &"planned".into()), "{plan}");
+    assert_eq!((&plan[1]["blocks"], &plan[1]["fetches"]), (&1.into(), &frame.packed.into()), "{plan}");
+    fixture.server.reset_counts();
+    let ran = mended(host, &[])?;
+    contains(&ran.stdout, &["slot a holds 1.0.0 as it was signed", "1.1.0: slot b was damaged: 1 blocks"])?;
+    assert_eq!(fixture.server.sent("payloads/"), head_size + u64::from(frame.packed));
+    assert_eq!(fixture.server.sent("deltas/"), 0);
+    assert_eq!(devices(host)?, before);
+    for command in ["history", "why"] {
+        contains(&upright(host, &[command])?.stdout, &["1.1.0", "slot b was damaged", "fetched"])?;
+    }
+    let again = upright(host, &["repair"])?;
+    assert_eq!((again.status, again.stdout.matches("as it was signed").count()), (0, 2), "{again:?}");
+    Ok(())
+}
+
+#[test]
+fn what_is_on_the_host_is_not_fetched() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let before = devices(host)?;
+    fixture.server.spoil("", Fault::HangUp);
+    for slot in ["a", "b"] {
+        let partition = format!("root-{slot}");
+        flip(host, &partition, place(host, &partition, COMMON)?)?;
+        let ran = mended(host, &["--slot", slot])?;
+        contains(&ran.stdout, &["1 blocks of its image (1 of them found on this host)", "0 B fetched"])?;
+        assert_eq!(devices(host)?, before);
+    }
+    assert!(fixture.server.requests().is_empty());
+    // Damaged in both slots, it is fetched once.
+    fixture.server.mend();
+    for partition in ["root-a", "root-b"] {
+        flip(host, partition, place(host, partition, COMMON)?)?;
+    }
+    let ran = mended(host, &["--json"])?.json()?;
+    assert_eq!((&ran[0]["here"], &ran[1]["here"]), (&0.into(), &1.into()), "{ran}");
+    assert_eq!(devices(host)?, before);
+    Ok(())
+}
+
+#[test]
+fn a_damaged_hash_tree_is_computed_and_nothing_is_fetched() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let before = devices(host)?;
+    fixture.server.spoil("", Fault::HangUp);
+    for verity in ["root-a-verity", "root-b-verity"] {
+        // Superblock: signature, UUID, number of blocks, salt; the top; leaves.
+        for at in [0, 20, 74, 90, 4096 + 40, 3 * 4096, 3 * 4096 + 77] {
+            flip(host, verity, at)?;
+            let ran = mended(host, &[])?;
+            contains(&ran.stdout, &["0 blocks of its image", "1 of its hash tree"])?;
+            assert_eq!(devices(host)?, before, "{verity} at {at}");
+        }
+        let file = File::options().write(true).open(host.join("dev").join(verity))?;
+        file.write_all_at(&[0x55; 12 * 4096], 0)?;
+        mended(host, &[])?;
+        assert_eq!(devices(host)?, before, "{verity}");
+    }
+    assert!(fixture.server.requests().is_empty());
+    Ok(())
+}
+
+#[test]
+fn image_and_hash_tree_that_are_both_damaged_are_both_mended() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let before = devices(host)?;
+    let at = place(host, "root-b", ADDED)?;
+    let block = at / 4096;
+    let leaf = |block: u64| {
+        let blocks = fixture.manifest("1.1.0")?["root"]["verity"]["data_blocks"].as_u64().context("none")?;
+        let geometry = upright_manifests::verity::Geometry::new(blocks)?;
+        geometry.leaf_offset(block).context("no leaf")
+    };
+    let cases: [&[(&str, u64)]; 6] = [
+        // The image's superblock; with the tree's beside it, nothing on the host tells how large they are.
+        &[("root-b", 1030)],
+        &[("root-b", 1030), ("root-b-verity", 8)],
+        // The same leaf; another one of the same block of leaves; the top; all of them.
+        &[("root-b", at), ("root-b-verity", leaf(block)?)],
+        &[("root-b", at), ("root-b-verity", leaf(block + 1)?)],
+        &[("root-b", at), ("root-b-verity", 4096)],
+        &[("root-b", at), ("root-b-verity", leaf(block)?), ("root-b-verity", 4096), ("root-b-verity", 90)],
+    ];
+    for case in cases {
+        for (partition, at) in case {
+            flip(host, partition, *at)?;
+        }
+        mended(host, &[]).with_context(|| format!("{case:?}"))?;
+        assert_eq!(devices(host)?, before, "{case:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_that_was_not_signed_is_written() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    flip(host, "root-b", place(host, "root-b", ADDED)?)?;
+    let damaged = devices(host)?;
+    let manifest = fixture.manifest("1.1.0")?;
+    let path = manifest["root"]["full"]["path"].as_str().context("no path")?;
+    let head = manifest["root"]["full"]["head_size"].as_u64().context("no head")? as usize;
+    let mut wrong = fs::read(fixture.workspace().join("repository").join(path))?;
+    wrong[head..].iter_mut().for_each(|byte| *byte = !*byte);
+    let cases = [
+        (".zst", Fault::Instead(wrong), 4, "is damaged: sha256"),
+        (".zst", Fault::Flip(100), 4, "is signed"),
+        (".zst", Fault::Status(404), 5, "does not exist on the server"),
+        ("1.1.0.json", Fault::Flip(100), 4, "is signed"),
+        ("timestamp.json", Fault::Status(500), 5, "status 500"),
+    ];
+    for (path, fault, status, says) in cases {
+        fixture.server.spoil(path, fault);
+        let ran = upright(host, &["repair"])?;
+        contains(line_of("upright", &ran, status)?, &[says])?;
+        fixture.server.mend();
+        assert_eq!(devices(host)?, damaged, "{says}");
+    }
+    let dry = upright(host, &["repair", "--dry-run"])?;
+    assert_eq!((dry.status, devices(host)?), (0, damaged), "{dry:?}");
+    contains(&dry.stdout, &["would write 1 blocks of 1.1.0 in slot b"])?;
+    mended(host, &[])?;
+    Ok(())
+}
+
+#[test]
+fn a_slot_is_mended_from_a_medium_where_no_network_is() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let before = devices(host)?;
+    fixture.server.spoil("", Fault::HangUp);
+    let file = fixture.workspace().with_file_name("stick.tar").display().to_string();
+    fixture.build(&["export", "1.1.0", "--no-deltas", "-o", &file])?;
+    flip(host, "root-b", place(host, "root-b", ADDED)?)?;
+    let ran = mended(host, &["--from", &file])?;
+    contains(&ran.stdout, &[&format!("fetched from {file}")])?;
+    assert_eq!(devices(host)?, before);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_mended_says_what_to_do() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    // What the host runs was never published.
+    let make = |tree: &Path, version: &str| upright_tests::fixture::make_tree(tree, version, 8080);
+    let fixture = Fixture::of(folder.path(), &["1.1.0", "1.0.0"], make)?;
+    let host = &fixture.host("host")?;
+    let empty = upright(host, &["repair", "--slot", "b"])?;
+    contains(line_of("upright", &empty, 3)?, &["slot b holds no release"])?;
+    flip(host, "root-a", place(host, "root-a", COMMON)?)?;
+    let ran = upright(host, &["repair"])?;
+    contains(
+        line_of("upright", &ran, 5)?,
+        &["does not offer 1.0.0 any more", "`upright repair --from PATH`"],
+    )?;
+    // Another image altogether.
+    let size = fs::metadata(host.join("dev/root-a"))?.len();
+    File::options()
+        .write(true)
+        .open(host.join("dev/root-a"))?
+        .write_all_at(&noise(9, size as usize / 2), 0)?;
+    let ran = upright(host, &["repair"])?;
+    assert!([4, 5].contains(&ran.status), "{ran:?}");
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Mending what a disk did to a slot.
+
+use serde::Serialize;
+use upright_manifests::name::{Arch, Slot};
+use upright_manifests::release::Release;
+use upright_manifests::tuf::Problem;
+use upright_manifests::verity::{VerityParams, salt};
+use upright_manifests::version::Version;
+
+use super::{Agent, AgentError, Reporter};
+use crate::apply::{ApplyError, Damage, Frames, Partitions, Patient, layout, look, mend};
+use crate::fetch::{FetchError, Patience};
+use crate::host::{Access, BlockDevice, Part};
+use crate::machine::{Outcome, Repair, Target};
+
+/// What a repair would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RepairPlan {
+    /// The slot.
+    pub slot: Slot,
+    /// The release in it.
+    pub version: Version,
+    /// Blocks of the image to write.
+    pub blocks: u64,
+    /// How many of them are somewhere else on this host.
+    pub here: u64,
+    /// Blocks of the hash tree that are wrong, as far as that can be told while the image is damaged.
+    pub tree: u64,
+    /// Bytes to fetch, metadata apart.
+    pub fetches: u64,
+}
+
+/// What became of a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Repaired {
+    /// There was nothing to mend.
+    Whole {
+        /// The slot.
+        slot: Slot,
+        /// The release in it.
+        version: Version,
+    },
+    /// What would be done.
+    Planned(RepairPlan),
+    /// It was mended.
+    Mended {
+        /// The release in it.
+        version: Version,
+        /// What was done.
+        #[serde(flatten)]
+        repair: Repair,
+    },
+}
+
+/// Both partitions of a slot.
+struct Opened {
+    slot: Slot,
+    root: Box<dyn BlockDevice>,
+    verity: Box<dyn BlockDevice>,
+}
+
+impl Opened {
+    fn partitions(&self) -> Partitions<'_> {
+        Partitions { slot: self.slot, root: self.root.as_ref(), verity: self.verity.as_ref() }
+    }
+}
+
+impl Agent<'_> {
+    /// Finds what is damaged in `slot` and mends it, or with `dry_run` says what that would take; none if nothing is known to be in
+    /// the slot. What is on this host is not fetched, and nothing at all where the hash tree alone is damaged.
+    pub fn repair(
+        &mut self,
+        slot: Slot,
+        dry_run: bool,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Option<Repaired>, AgentError> {
+        let target = match self.record.slots.get(&slot) {
+            _ if slot == self.booted.slot => {
+                let (version, root_hash) = (self.booted.version.clone(), self.booted.root_hash);
+                Target { version, root_hash, manifest: None }
+            }
+            Some(installed) => installed.target(),
+            None => return Ok(None),
+        };
+        let access = if dry_run { Access::Read } else { Access::Mend };
+        let opened = self.open_both(slot, access)?;
+        let other = self.open_both(slot.other(), Access::Read).ok();
+        let patience = Patience { total: self.config.limits.patience.0, ..Patience::default() };
+        let fetcher = self.fetcher(patience);
+        let (root, verity) = (opened.root.as_ref(), opened.verity.as_ref());
+        let (mut release, mut params) = (None, layout(root, verity, target.root_hash, salt(&self.booted.os)));
+        let damage = loop {
+            let looked = match &params {
+                Some(params) => seen(patient(&opened, other.as_ref(), params), reporter).map(Some),
+                None => Ok(None),
+            };
+            let damage = match looked {
+                Ok(damage) => damage,
+                // A guess of what the tree is like may be what is wrong.
+                Err(ApplyError::Beyond { .. }) if release.is_none() => None,
+                Err(error) => return Err(error.into()),
+            };
+            match damage {
+                Some(damage) if damage.here() == damage.blocks() || release.is_some() => break damage,
+                damage => {
+                    // The signed manifest has the last word.
+                    let found = self.installed(&target)?;
+                    let told = Some(found.root.verity.clone());
+                    let is_known = told == params;
+                    (release, params) = (Some(found), told);
+                    if let Some(damage) = damage.filter(|_| is_known) {
+                        break damage;
+                    }
+                }
+            }
+        };
+        let Some(params) = params else { return Ok(None) };
+        let version = target.version.clone();
+        if damage.is_none() {
+            return Ok(Some(Repaired::Whole { slot, version }));
+        }
+        let frames = match &release {
+            Some(release) if damage.here() < damage.blocks() => {
+                let frames = damage.frames(&fetcher, &release.root);
+                Some(frames.map_err(|source| ApplyError::Mend { slot, source })?)
+            }
+            _ => None,
+        };
+        let (blocks, here) = (damage.blocks() as u64, damage.here() as u64);
+        if dry_run {
+            let (tree, fetches) = (damage.tree as u64, frames.as_ref().map_or(0, Frames::bytes));
+            return Ok(Some(Repaired::Planned(RepairPlan { slot, version, blocks, here, tree, fetches })));
+        }
+        let frames = frames.as_ref().map(|frames| (&fetcher, frames));
+        let mended = mend(patient(&opened, other.as_ref(), &params), &damage, frames, reporter)?;
+        let medium = frames.and_then(|_| self.record.medium.as_ref().filter(|_| self.medium.is_some()));
+        let (blocks, tree, fetched) = (mended.blocks, mended.tree, fetcher.fetched());
+        let medium = medium.map(ToString::to_string);
+        let repair = Repair { slot, blocks, here, tree, fetched, medium };
+        let (now, outcome) = (self.now(), Outcome::Repaired { repair: repair.clone() });
+        self.amend(|record| record.remember(now, &version, outcome))?;
+        tracing::warn!(%slot, %version, "{repair}");
+        Ok(Some(Repaired::Mended { version, repair }))
+    }
+
+    /// The signed manifest of the release in a slot.
+    fn installed(&mut self, target: &Target) -> Result<Release, AgentError> {
+        let mut session = self.refresh()?;
+        let os = self.os().clone();
+        let told = |error: FetchError| match error {
+            FetchError::Tuf(error) if error.problem == Problem::UnknownTarget => {
+                FetchError::NotPublished { version: target.version.clone() }
+            }
+            error => self.told(error),
+        };
+        let channel = session.channel(&os, Arch::HERE, self.channel()).map_err(|error| self.told(error))?;
+        let (release, _) = session.release(&channel, &target.version).map_err(told)?;
+        let until = session.status().into_iter().map(|role| role.expires).min();
+        let brought = self.brought(until);
+        self.amend(|record| record.medium = brought)?;
+        match release.root.verity.root_hash == target.root_hash {
+            true => Ok(release),
+            false => Err(FetchError::NotPublished { version: target.version.clone() }.into()),
+        }
+    }
+
+    fn open_both(&self, slot: Slot, access: Access) -> Result<Opened, AgentError> {
+        let open = |part| {
+            let opened = self.host.slots().open(slot, part, access);
+            opened.map_err(AgentError::system(format!("open the partitions of slot {slot}")))
+        };
+        Ok(Opened { slot, root: open(Part::Root)?, verity: open(Part::Verity)? })
+    }
+}
+
+fn patient<'a>(opened: &'a Opened, other: Option<&'a Opened>, params: &'a VerityParams) -> Patient<'a> {
+    Patient { slot: opened.partitions(), other: other.map(Opened::partitions), params }
+}
+
+/// Looks at a slot.
+fn seen(patient: Patient<'_>, reporter: &mut dyn Reporter) -> Result<Damage, ApplyError> {
+    reporter.step(&format!("reading slot {}", patient.slot.slot));
+    let size = patient.params.data_blocks.saturating_mul(upright_manifests::BLOCK_SIZE);
+    look(patient, &mut |done| reporter.bytes(done, size))
+}

@@ -1,0 +1,72 @@
+//! `upright repair`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use upright_manifests::bytes::human;
+use upright_manifests::name::Slot;
+
+use super::exit::{Exit, Failure};
+use super::{Context, output};
+use crate::agent::{Agent, RepairPlan, Repaired};
+
+/// Write anew what is damaged in the slots, as `verify` finds it, and fetch only what this host does not have
+///
+/// Each block is compared with the root hash that was signed before it is written, and read back. The slot that runs is mended, too.
+#[derive(Debug, Args)]
+pub(super) struct Repair {
+    /// This slot alone: a or b
+    #[arg(long)]
+    slot: Option<Slot>,
+
+    /// Take what `upright-build export` wrote, a folder or a file, instead of what the server sends
+    #[arg(long, value_name = "PATH")]
+    from: Option<PathBuf>,
+
+    /// Only print what would be fetched and written
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Repair {
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let medium = Context::medium(self.from.as_deref())?;
+        let _lock = context.lock()?;
+        let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
+        if let Some(medium) = &medium {
+            agent.take_from(medium);
+        }
+        let (mut done, mut failed) = (Vec::new(), None);
+        for slot in Slot::ALL.into_iter().filter(|slot| self.slot.is_none_or(|asked| asked == *slot)) {
+            let mut progress = output::Progress::new(context.json);
+            // What is wrong with one slot does not keep the other from being mended.
+            match agent.repair(slot, self.dry_run, &mut progress) {
+                Ok(repaired) => done.extend(repaired),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if let (Some(slot), true, None) = (self.slot, done.is_empty(), &failed) {
+            let line = format!("slot {slot} holds no release, so there is nothing to mend");
+            return Err(Failure::new(Exit::Refused, line));
+        }
+        if failed.is_none() || !context.json {
+            output::print(context.json, &done, || done.iter().map(describe).collect())?;
+        }
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(Exit::Done),
+        }
+    }
+}
+
+fn describe(repaired: &Repaired) -> String {
+    match repaired {
+        Repaired::Whole { slot, version } => format!("slot {slot} holds {version} as it was signed\n"),
+        Repaired::Mended { version, repair } => format!("{version}: {repair}\n"),
+        Repaired::Planned(RepairPlan { slot, version, blocks, here, tree, fetches }) => format!(
+            "would write {blocks} blocks of {version} in slot {slot}, {here} of them found on this host, and at least {tree} of its hash \
+             tree; fetches {}\n",
+            human(*fetches)
+        ),
+    }
+}
