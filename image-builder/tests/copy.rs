@@ -98,7 +98,15 @@ fn a_mirror_that_is_cut_off_after_any_step_is_whole_and_is_finished_by_the_next(
         for steps in 0..400 {
             let place = TempDir::new().unwrap();
             let folder = place.path().join("m");
-            assert!(std::process::Command::new("cp").arg("-r").arg(first.path().join("m")).arg(&folder).status().unwrap().success());
+            assert!(
+                std::process::Command::new("cp")
+                    .arg("-r")
+                    .arg(first.path().join("m"))
+                    .arg(&folder)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
             let old = fs::read(folder.join("metadata/timestamp.json")).unwrap();
             let files = CutOff::after(steps);
             let result = Wanted { files: &files, prune, ..Wanted::default() }.mirror(&shop, &folder);
@@ -178,7 +186,9 @@ fn what_a_team_signs_goes_along_and_what_it_breaks_is_in_nobody_elses_way() {
     shop.rotate(&[]).unwrap();
     shop.request(&request("1.1", "beta")).unwrap();
     let place = TempDir::new().unwrap();
-    let copied = Wanted { pick: channel("beta"), ..Wanted::default() }.mirror(&shop, &place.path().join("beta")).unwrap();
+    let copied = Wanted { pick: channel("beta"), ..Wanted::default() }
+        .mirror(&shop, &place.path().join("beta"))
+        .unwrap();
     assert_eq!((copied.channels, copied.releases), (vec!["beta".to_owned()], vec!["1.1".to_owned()]));
     assert!(walk(&place.path().join("beta/metadata")).iter().any(|name| name.ends_with("edge.json")));
     // The team's document is damaged where it is published.
@@ -190,8 +200,9 @@ fn what_a_team_signs_goes_along_and_what_it_breaks_is_in_nobody_elses_way() {
     let copied = Wanted { pick: channel("stable"), ..Wanted::default() }.mirror(&shop, &stable).unwrap();
     assert_eq!(copied.releases, ["1.0"]);
     assert!(copied.notes.iter().any(|note| note.contains("edge")), "{:?}", copied.notes);
-    let (class, _) =
-        Wanted { pick: channel("beta"), ..Wanted::default() }.mirror(&shop, &place.path().join("new")).unwrap_err();
+    let (class, _) = Wanted { pick: channel("beta"), ..Wanted::default() }
+        .mirror(&shop, &place.path().join("new"))
+        .unwrap_err();
     assert_ne!(class, Class::Failed);
 }
 

@@ -212,6 +212,78 @@ fn a_slot_is_mended_from_a_medium_where_no_network_is() -> Result<()> {
     Ok(())
 }
 
+/// The boot entry of a release, and where the text is in it that names its root.
+fn boot_entry(host: &Path, version: &str) -> Result<PathBuf> {
+    Ok(host.join(format!("esp/EFI/Linux/acme_{version}.efi")))
+}
+
+fn flip_in(file: &Path, at: usize) -> Result<()> {
+    let mut bytes = fs::read(file)?;
+    *bytes.get_mut(at).context("too short")? ^= 0x55;
+    Ok(fs::write(file, bytes)?)
+}
+
+#[test]
+fn a_damaged_boot_entry_of_the_way_back_is_composed_again_and_what_runs_stays_next() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let make = |tree: &Path, version: &str| upright_tests::fixture::make_tree(tree, version, 8080);
+    let fixture = Fixture::of(folder.path(), &["1.0.0", "1.1.0", "1.3.0"], make)?;
+    let host = &host(&fixture)?;
+    // What the host was first installed with: its entry no longer names it.
+    let (first, whole) = (boot_entry(host, "1.0.0")?, fs::read(boot_entry(host, "1.0.0")?)?);
+    let text = whole.windows(9).position(|window| window == b"roothash=").context("no command line")?;
+    flip_in(&first, text + 2)?;
+    let ran = upright(host, &["verify"])?;
+    assert_eq!(ran.status, 4, "{ran:?}");
+    contains(&ran.stdout, &["slot a  1.0.0         DAMAGED: the boot entry"])?;
+    let plan = upright(host, &["repair", "--dry-run"])?;
+    contains(&plan.stdout, &["would write 0 blocks of 1.0.0 in slot a", ", and its boot entry; fetches"])?;
+    // It goes only when the new one is known to be had.
+    let damaged = fs::read(&first)?;
+    fixture.server.spoil(".uki", Fault::Flip(300));
+    assert_eq!(upright(host, &["repair"])?.status, 4);
+    assert!(fs::read(&first)? == damaged);
+    fixture.server.mend();
+    let ran = mended(host, &[])?;
+    contains(&ran.stdout, &["0 blocks of its image", ", and its boot entry, were written anew"])?;
+    assert!(fs::read(&first)? == whole, "another entry than before");
+    assert_eq!(upright(host, &["status", "--json"])?.json()?["slots"][0]["verdict"], "proven");
+
+    // What the agent installed: any byte of it is compared.
+    fixture.build(&["publish", "1.3.0"])?;
+    assert_eq!(upright(host, &["update", "--reboot"])?.status, 0);
+    assert_eq!(upright(host, &["health"])?.status, 0);
+    let (second, whole) = (boot_entry(host, "1.1.0")?, fs::read(boot_entry(host, "1.1.0")?)?);
+    flip_in(&second, whole.len() / 2)?;
+    flip(host, "root-b", place(host, "root-b", COMMON)?)?;
+    mended(host, &[])?;
+    assert!(fs::read(&second)? == whole, "another entry than before");
+    let back = upright(host, &["rollback"])?;
+    assert_eq!(back.status, 0, "{back:?}");
+    assert_eq!(upright(host, &["status", "--json"])?.json()?["booted"], "b");
+    Ok(())
+}
+
+#[test]
+fn a_damaged_boot_entry_of_what_runs_is_told_and_left_alone() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let entry = boot_entry(host, "1.1.0")?;
+    flip_in(&entry, 700_000)?;
+    let damaged = fs::read(&entry)?;
+    contains(&upright(host, &["verify"])?.stdout, &["* slot b  1.1.0         DAMAGED: the boot entry"])?;
+    let ran = upright(host, &["repair"])?;
+    let says = ["the boot entry of 1.1.0 in slot b is damaged", "`upright rollback` leaves this one"];
+    contains(line_of("upright", &ran, 4)?, &says)?;
+    assert!(fs::read(&entry)? == damaged);
+    fs::remove_file(&entry)?;
+    contains(
+        line_of("upright", &upright(host, &["repair"])?, 4)?,
+        &["the boot entry of 1.1.0 in slot b is missing"],
+    )?;
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_mended_says_what_to_do() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -40,6 +40,7 @@ impl Offer {
             version: self.release.version.clone(),
             root_hash: self.release.root.verity.root_hash,
             manifest: Some(self.manifest),
+            uki: Some(self.release.uki.sha256),
         }
     }
 }

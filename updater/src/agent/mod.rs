@@ -1,6 +1,7 @@
 //! The driver: it persists the record, then runs the effect of the state it is in; everything here may happen twice.
 
 mod check;
+mod entry;
 mod install;
 mod lock;
 mod medium;
@@ -28,6 +29,7 @@ use crate::machine::{Beside, Event, Installed, Observation, Record, StepError, T
 use crate::store::{RecordFile, StoreError};
 
 pub use check::Offer;
+pub use entry::EntryState;
 pub use install::UpdatePlan;
 pub use lock::{Busy, Lock};
 pub use perform::Reporter;
@@ -77,6 +79,23 @@ pub enum AgentError {
         slot: Slot,
         /// The release it should hold.
         version: Version,
+    },
+    /// The boot entry of a slot is damaged, and is not composed again here.
+    #[error(
+        "the boot entry of {version} in slot {slot} is {}, and only that of a proven way back is composed again, while nothing else is \
+         under way: {}",
+        if *.missing { "missing" } else { "damaged" },
+        if *.runs { "install a newer release, or `upright rollback` leaves this one" } else { "the next update writes it anew" }
+    )]
+    Entry {
+        /// The slot.
+        slot: Slot,
+        /// The release.
+        version: Version,
+        /// Whether there is none.
+        missing: bool,
+        /// Whether it is the slot that runs.
+        runs: bool,
     },
     /// The boot loader's state cannot be read or written.
     #[error("cannot {what}: {source}")]
@@ -168,7 +187,7 @@ impl<'h> Agent<'h> {
         let boot_id = self.host.machine().boot_id().map_err(AgentError::system("read this boot's id"))?;
         let Booted { slot, version, root_hash, .. } = self.booted.clone();
         let trust = |target: &Target, slot| self.trust(&self.entry(target, slot));
-        let running = Target { version: version.clone(), root_hash, manifest: None };
+        let running = Target { version: version.clone(), root_hash, manifest: None, uki: None };
         let of_running = trust(&running, slot)?;
         let on_trial = !matches!(of_running, Some(Trust::Good) | None);
         let passed_over = of_running == Some(Trust::Bad);
@@ -215,7 +234,7 @@ impl<'h> Agent<'h> {
             {
                 continue;
             }
-            let target = Target { version, root_hash, manifest: None };
+            let target = Target { version, root_hash, manifest: None, uki: None };
             let Some(trust) = self.trust(&self.entry(&target, slot))? else { continue };
             tracing::warn!(%slot, version = %target.version, ?trust, "a release that is not remembered was found");
             let release = Installed { proven: trust == Trust::Good, ..Installed::unproven(&target) };

@@ -7,6 +7,7 @@ use upright_manifests::tuf::Problem;
 use upright_manifests::verity::{VerityParams, salt};
 use upright_manifests::version::Version;
 
+use super::entry::{EntryState, judge};
 use super::{Agent, AgentError, Reporter};
 use crate::apply::{ApplyError, Damage, Frames, Partitions, Patient, layout, look, mend};
 use crate::fetch::{FetchError, Patience};
@@ -26,6 +27,8 @@ pub struct RepairPlan {
     pub here: u64,
     /// Blocks of the hash tree that are wrong, as far as that can be told while the image is damaged.
     pub tree: u64,
+    /// Whether the boot entry is to be composed again.
+    pub entry: bool,
     /// Bytes to fetch, metadata apart.
     pub fetches: u64,
 }
@@ -76,13 +79,14 @@ impl Agent<'_> {
         reporter: &mut dyn Reporter,
     ) -> Result<Option<Repaired>, AgentError> {
         let target = match self.record.slots.get(&slot) {
-            _ if slot == self.booted.slot => {
-                let (version, root_hash) = (self.booted.version.clone(), self.booted.root_hash);
-                Target { version, root_hash, manifest: None }
+            Some(installed) if slot != self.booted.slot || installed.root_hash == self.booted.root_hash => {
+                installed.target()
             }
-            Some(installed) => installed.target(),
-            None => return Ok(None),
+            _ if slot == self.booted.slot => self.booted.target(),
+            _ => return Ok(None),
         };
+        let entry = judge(self.host.boot(), &self.booted.os, slot, &target)?;
+        let restored = !entry.is_good() && self.may_restore(slot);
         let access = if dry_run { Access::Read } else { Access::Mend };
         let opened = self.open_both(slot, access)?;
         let other = self.open_both(slot.other(), Access::Read).ok();
@@ -102,7 +106,9 @@ impl Agent<'_> {
                 Err(error) => return Err(error.into()),
             };
             match damage {
-                Some(damage) if damage.here() == damage.blocks() || release.is_some() => break damage,
+                Some(damage) if release.is_some() || (damage.here() == damage.blocks() && !restored) => {
+                    break damage;
+                }
                 damage => {
                     // The signed manifest has the last word.
                     let found = self.installed(&target)?;
@@ -117,8 +123,17 @@ impl Agent<'_> {
         };
         let Some(params) = params else { return Ok(None) };
         let version = target.version.clone();
-        if damage.is_none() {
-            return Ok(Some(Repaired::Whole { slot, version }));
+        let left = match entry.is_good() || restored {
+            true => None,
+            false => Some(AgentError::Entry {
+                slot,
+                version: version.clone(),
+                missing: entry == EntryState::Missing,
+                runs: slot == self.booted.slot,
+            }),
+        };
+        if damage.is_none() && !restored {
+            return left.map_or(Ok(Some(Repaired::Whole { slot, version })), Err);
         }
         let frames = match &release {
             Some(release) if damage.here() < damage.blocks() => {
@@ -129,19 +144,26 @@ impl Agent<'_> {
         };
         let (blocks, here) = (damage.blocks() as u64, damage.here() as u64);
         if dry_run {
-            let (tree, fetches) = (damage.tree as u64, frames.as_ref().map_or(0, Frames::bytes));
-            return Ok(Some(Repaired::Planned(RepairPlan { slot, version, blocks, here, tree, fetches })));
+            let (tree, frames) = (damage.tree as u64, frames.as_ref().map_or(0, Frames::bytes));
+            let uki = release.as_ref().filter(|_| restored).map_or(0, |release| release.uki.compose.size);
+            let plan =
+                RepairPlan { slot, version, blocks, here, tree, entry: restored, fetches: frames + uki };
+            return Ok(Some(Repaired::Planned(plan)));
         }
         let frames = frames.as_ref().map(|frames| (&fetcher, frames));
+        let from_medium = self.medium.is_some() && release.is_some();
         let mended = mend(patient(&opened, other.as_ref(), &params), &damage, frames, reporter)?;
-        let medium = frames.and_then(|_| self.record.medium.as_ref().filter(|_| self.medium.is_some()));
+        if let Some(release) = release.as_ref().filter(|_| restored) {
+            self.restore_entry(slot, &target, release, &fetcher, root, reporter)?;
+        }
+        let medium = self.record.medium.as_ref().filter(|_| from_medium);
         let (blocks, tree, fetched) = (mended.blocks, mended.tree, fetcher.fetched());
         let medium = medium.map(ToString::to_string);
-        let repair = Repair { slot, blocks, here, tree, fetched, medium };
+        let repair = Repair { slot, blocks, here, tree, entry: restored, fetched, medium };
         let (now, outcome) = (self.now(), Outcome::Repaired { repair: repair.clone() });
         self.amend(|record| record.remember(now, &version, outcome))?;
-        tracing::warn!(%slot, %version, "{repair}");
-        Ok(Some(Repaired::Mended { version, repair }))
+        tracing::info!(%slot, %version, "{repair}");
+        left.map_or(Ok(Some(Repaired::Mended { version, repair })), Err)
     }
 
     /// The signed manifest of the release in a slot.

@@ -6,10 +6,11 @@ use upright_manifests::name::Slot;
 use upright_manifests::verity::salt;
 use upright_manifests::version::Version;
 
+use super::entry::{EntryState, judge};
 use super::{Agent, AgentError, Reporter};
 use crate::apply::{audit, files_in, layout};
 use crate::host::{Access, Host, Part};
-use crate::machine::Record;
+use crate::machine::{Record, Target};
 
 /// What a slot was found to hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,13 +34,16 @@ pub struct SlotAudit {
     pub blocks: Vec<u64>,
     /// The files that they are part of, if that can be told.
     pub files: Vec<String>,
+    /// The boot entry.
+    pub entry: EntryState,
     /// A block of the hash tree that is damaged itself; 0 is its superblock.
     pub damaged_tree: Option<u64>,
 }
 
 impl SlotAudit {
     /// A slot of which neither superblock tells how large it is.
-    fn unreadable(slot: Slot, booted: bool, version: Version, root_hash: Digest) -> Self {
+    fn unreadable(slot: Slot, booted: bool, target: Target, entry: EntryState) -> Self {
+        let Target { version, root_hash, .. } = target;
         let found = Digest::from([0; 32]);
         let (blocks, files) = (Vec::new(), Vec::new());
         Self {
@@ -48,6 +52,7 @@ impl SlotAudit {
             version,
             root_hash,
             found,
+            entry,
             size: 0,
             damaged_blocks: 0,
             blocks,
@@ -58,6 +63,11 @@ impl SlotAudit {
 
     /// Whether the slot holds its release, and all of it can be read.
     pub fn holds(&self) -> bool {
+        self.is_whole() && self.entry.is_good()
+    }
+
+    /// Whether the partitions hold it.
+    pub fn is_whole(&self) -> bool {
         self.found == self.root_hash && self.damaged_blocks == 0 && self.damaged_tree.is_none()
     }
 }
@@ -71,18 +81,21 @@ impl Agent<'_> {
         reporter: &mut dyn Reporter,
     ) -> Result<Option<SlotAudit>, AgentError> {
         let booted = host.machine().booted()?;
-        let (version, root_hash) = match record.slots.get(&slot) {
-            _ if slot == booted.slot => (booted.version, booted.root_hash),
-            Some(installed) => (installed.version.clone(), installed.root_hash),
-            None => return Ok(None),
+        let target = match record.slots.get(&slot) {
+            Some(installed) if slot != booted.slot || installed.root_hash == booted.root_hash => {
+                installed.target()
+            }
+            _ if slot == booted.slot => booted.target(),
+            _ => return Ok(None),
         };
+        let entry = judge(host.boot(), &booted.os, slot, &target)?;
         let open = |part| {
             let opened = host.slots().open(slot, part, Access::Read);
             opened.map_err(AgentError::system(format!("open the partitions of slot {slot}")))
         };
         let (root, verity) = (open(Part::Root)?, open(Part::Verity)?);
-        let Some(params) = layout(root.as_ref(), verity.as_ref(), root_hash, salt(&booted.os)) else {
-            return Ok(Some(SlotAudit::unreadable(slot, slot == booted.slot, version, root_hash)));
+        let Some(params) = layout(root.as_ref(), verity.as_ref(), target.root_hash, salt(&booted.os)) else {
+            return Ok(Some(SlotAudit::unreadable(slot, slot == booted.slot, target, entry)));
         };
         let size = params.data_blocks.saturating_mul(upright_manifests::BLOCK_SIZE);
         reporter.step(&format!("reading slot {slot}"));
@@ -93,8 +106,9 @@ impl Agent<'_> {
         Ok(Some(SlotAudit {
             slot,
             booted: slot == booted.slot,
-            version,
-            root_hash,
+            version: target.version,
+            root_hash: target.root_hash,
+            entry,
             found: seen.found,
             size,
             damaged_blocks: seen.damaged,

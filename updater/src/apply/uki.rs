@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, PipeWriter, Read, Write};
 
 use upright_manifests::delta::{Applier, Head, Kind, MAX_HEAD_BYTES, Segment, Source};
-use upright_manifests::digest::Digester;
+use upright_manifests::digest::{Digest, Digester};
 use upright_manifests::release::Release;
 
 use super::delta::{Images, apply};
@@ -40,6 +40,23 @@ pub fn stage(
     }
 }
 
+/// Composes the UKI of `release` and throws it away: whether it can be had, before the one that is there goes.
+pub fn rehearse(fetcher: &Fetcher<'_>, release: &Release, root: &dyn BlockDevice) -> Result<(), ApplyError> {
+    let (mut reader, writer) = io::pipe().map_err(|source| ApplyError::Device {
+        what: format!("compose the UKI of {}", release.version),
+        source,
+    })?;
+    let (composed, found) = std::thread::scope(|scope| {
+        let composer = scope.spawn(|| compose(fetcher, release, root, writer));
+        let found = digest_of(&mut reader);
+        drop(reader);
+        let died = || Err(WayError::Other("thread, which died"));
+        (composer.join().unwrap_or_else(|_| died()), found)
+    });
+    composed.map_err(|source| ApplyError::Compose { version: release.version.clone(), source })?;
+    expect(release, found)
+}
+
 fn compose(
     fetcher: &Fetcher<'_>,
     release: &Release,
@@ -71,17 +88,23 @@ fn compose(
 
 /// Reads the staged UKI back from the ESP and compares it with what was signed.
 pub fn compare_staged(boot: &dyn BootLoader, entry: &Entry, release: &Release) -> Result<(), ApplyError> {
+    expect(release, boot.staged(entry).and_then(|mut staged| digest_of(&mut staged)))
+}
+
+fn expect(release: &Release, found: io::Result<Digest>) -> Result<(), ApplyError> {
     let failed = |source| ApplyError::Device { what: "read the UKI back from the ESP".to_owned(), source };
-    let mut staged = boot.staged(entry).map_err(failed)?;
+    let (version, expected, found) = (release.version.clone(), release.uki.sha256, found.map_err(failed)?);
+    if found == expected { Ok(()) } else { Err(ApplyError::Uki { version, expected, found }) }
+}
+
+/// The SHA-256 of all that comes.
+pub fn digest_of(from: &mut dyn Read) -> io::Result<Digest> {
     let mut digester = Digester::new();
     let mut buffer = vec![0; 128 << 10];
     loop {
-        match staged.read(&mut buffer).map_err(failed)? {
-            0 => break,
+        match from.read(&mut buffer)? {
+            0 => return Ok(digester.finish()),
             count => digester.update(&buffer[..count]),
         }
     }
-    let found = digester.finish();
-    let (version, expected) = (release.version.clone(), release.uki.sha256);
-    if found == expected { Ok(()) } else { Err(ApplyError::Uki { version, expected, found }) }
 }

@@ -91,6 +91,13 @@ pub trait BootLoader {
     /// Reads the staged UKI back from the medium, past the page cache.
     fn staged(&self, entry: &Entry) -> io::Result<Box<dyn Read>>;
 
+    /// Reads the UKI of an entry that was switched to at some time from the medium, past the page cache; `None` if there is none.
+    fn content(&self, entry: &Entry) -> io::Result<Option<Box<dyn Read>>>;
+
+    /// Puts the staged UKI of `entry` in force as the way back: proven, and passed over as long as `keep` is there, which is what the
+    /// next boot takes before and after.
+    fn restore(&self, entry: &Entry, keep: &Entry) -> io::Result<()>;
+
     /// The switch, in one atomic step: `entry` is what the next boot takes, for at most `tries` boots until
     /// [`Self::mark_good`]. Works on a staged entry and on one that is there already, whatever its trust.
     fn switch(&self, entry: &Entry, tries: u32) -> io::Result<()>;

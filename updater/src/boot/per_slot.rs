@@ -167,6 +167,28 @@ impl<R: Register> BootLoader for PerSlot<R> {
         Ok(Box::new(self.ukis.open_unsealed(&staged.file)?))
     }
 
+    fn content(&self, entry: &Entry) -> io::Result<Option<Box<dyn Read>>> {
+        match self.uki(entry)?.filter(|file| file.visible) {
+            Some(file) => Ok(Some(Box::new(self.ukis.open_unsealed(&file.file)?))),
+            None => Ok(None),
+        }
+    }
+
+    fn restore(&self, entry: &Entry, keep: &Entry) -> io::Result<()> {
+        self.in_force(keep, "it is not known what the next boot is to take")?;
+        let slot = entry.slot;
+        let file = self.uki(entry)?.ok_or_else(|| missing(entry, "stage it first"))?;
+        let choice = self.register.load()?;
+        let passed_over = Choice { first: keep.slot, ..choice }.with(slot, Trust::Bad);
+        if !file.visible {
+            self.record(&choice, &passed_over)?;
+            self.register.prepare(slot, &self.ukis, &file.file)?;
+            self.ukis.unseal(&file.file)?;
+        }
+        let now = self.register.load()?;
+        self.record(&now, &passed_over.with(slot, Trust::Good))
+    }
+
     fn switch(&self, entry: &Entry, tries: u32) -> io::Result<()> {
         if tries == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a switch needs at least one try"));

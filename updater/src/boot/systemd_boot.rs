@@ -215,6 +215,36 @@ impl BootLoader for SystemdBoot {
         Ok(Box::new(self.folder.open_unsealed(&staged.file)?))
     }
 
+    fn content(&self, entry: &Entry) -> io::Result<Option<Box<dyn Read>>> {
+        let files = self.files_of(&name_of(entry))?;
+        match files.iter().find(|file| was_in_force(file)) {
+            Some(file) => Ok(Some(Box::new(self.folder.open_unsealed(&file.file)?))),
+            None => Ok(None),
+        }
+    }
+
+    fn restore(&self, entry: &Entry, keep: &Entry) -> io::Result<()> {
+        let (release, kept) = (name_of(entry), self.files_of(&name_of(keep))?);
+        if self.files_of(&release)?.is_empty() {
+            return Err(missing(&release, "stage it first"));
+        }
+        if self.trust(entry)? == Some(Trust::Good) {
+            return Ok(());
+        }
+        let wins = |file: &&EntryFile| {
+            file.visible && file.name.as_ref().is_some_and(|name| name.precedes(&release))
+        };
+        if !kept.iter().any(|file| wins(&file)) {
+            let message = format!("{} {} would be booted before {}", entry.os, entry.version, keep.version);
+            return Err(io::Error::other(message));
+        }
+        // Without tries first: it is not seen before it has a name under which it is passed over.
+        self.recount(&release, Change::Demote)?;
+        let first = self.files_of(&release)?.into_iter().find(|file| file.visible);
+        let first = first.ok_or_else(|| missing(&release, "stage it first"))?;
+        self.folder.rename(&first.file, &release.to_string())
+    }
+
     fn switch(&self, entry: &Entry, tries: u32) -> io::Result<()> {
         if tries == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a switch needs at least one try"));

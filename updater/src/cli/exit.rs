@@ -135,7 +135,7 @@ impl From<AgentError> for Failure {
             AgentError::Apply(ApplyError::NoRoom { .. } | ApplyError::Unsigned { .. }) => Exit::Refused,
             AgentError::Apply(error) if error.is_local() => Exit::Host,
             AgentError::Apply(error) if error.is_temporary() => Exit::Unreachable,
-            AgentError::Apply(_) | AgentError::Damaged { .. } => Exit::NotTrusted,
+            AgentError::Apply(_) | AgentError::Damaged { .. } | AgentError::Entry { .. } => Exit::NotTrusted,
         };
         Self::new(exit, format!("{error}{}", advice(&error, exit)))
     }

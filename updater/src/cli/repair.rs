@@ -63,9 +63,10 @@ fn describe(repaired: &Repaired) -> String {
     match repaired {
         Repaired::Whole { slot, version } => format!("slot {slot} holds {version} as it was signed\n"),
         Repaired::Mended { version, repair } => format!("{version}: {repair}\n"),
-        Repaired::Planned(RepairPlan { slot, version, blocks, here, tree, fetches }) => format!(
+        Repaired::Planned(RepairPlan { slot, version, blocks, here, tree, entry, fetches }) => format!(
             "would write {blocks} blocks of {version} in slot {slot}, {here} of them found on this host, and at least {tree} of its hash \
-             tree; fetches {}\n",
+             tree{}; fetches {}\n",
+            if *entry { ", and its boot entry" } else { "" },
             human(*fetches)
         ),
     }

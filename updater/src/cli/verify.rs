@@ -6,7 +6,7 @@ use upright_manifests::name::Slot;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, SlotAudit};
+use crate::agent::{Agent, EntryState, SlotAudit};
 
 /// How many files and blocks a line names.
 const NAMED: usize = 3;
@@ -51,7 +51,14 @@ fn describe(audit: &SlotAudit) -> String {
     let mark = if audit.booted { "*" } else { " " };
     let verdict = match audit.holds() {
         true => format!("as it was signed ({})", human(audit.size)),
+        false if audit.is_whole() => "DAMAGED: the boot entry".to_owned(),
         false => damage(audit),
+    };
+    let verdict = match audit.entry {
+        EntryState::Missing if audit.is_whole() => format!("{verdict}, which is gone"),
+        EntryState::Missing => format!("{verdict}, and the boot entry is gone"),
+        EntryState::Damaged if !audit.is_whole() => format!("{verdict}, and the boot entry"),
+        _ => verdict,
     };
     format!("{mark} slot {slot}  {version:12}  {verdict}\n")
 }

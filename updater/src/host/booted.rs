@@ -7,6 +7,7 @@ use upright_manifests::name::{OsName, Slot};
 use upright_manifests::version::Version;
 
 use crate::boot::Entry;
+use crate::machine::Target;
 
 /// The release that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,11 @@ impl Booted {
     /// What the boot loader starts it by.
     pub fn entry(&self) -> Entry {
         Entry { slot: self.slot, os: self.os.clone(), version: self.version.clone() }
+    }
+
+    /// The release as a target.
+    pub fn target(&self) -> Target {
+        Target { version: self.version.clone(), root_hash: self.root_hash, manifest: None, uki: None }
     }
 
     /// The OS, version and root hash on a kernel command line; the last of each word counts, as in the kernel.

@@ -87,6 +87,9 @@ pub struct Repair {
     pub here: u64,
     /// Blocks of the hash tree that were written, its superblock included.
     pub tree: u64,
+    /// Whether the boot entry was composed again.
+    #[serde(default)]
+    pub entry: bool,
     /// Bytes that were fetched.
     pub fetched: u64,
     /// The medium that they came from, if it was not the server that sent them.
@@ -96,11 +99,12 @@ pub struct Repair {
 
 impl fmt::Display for Repair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { slot, blocks, here, tree, fetched, medium } = self;
+        let Self { slot, blocks, here, tree, entry, fetched, medium } = self;
+        let entry = if *entry { ", and its boot entry," } else { "" };
         write!(
             f,
-            "slot {slot} was damaged: {blocks} blocks of its image ({here} of them found on this host) and {tree} of its hash tree \
-             were written anew, {} fetched",
+            "slot {slot} was damaged: {blocks} blocks of its image ({here} of them found on this host) and {tree} of its hash tree\
+             {entry} were written anew, {} fetched",
             human(*fetched)
         )?;
         medium.as_ref().map_or(Ok(()), |medium| write!(f, " from {medium}"))

@@ -87,6 +87,9 @@ pub struct Target {
     /// The SHA-256 of its manifest; none for a release this agent did not install itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Digest>,
+    /// The SHA-256 of its UKI; none for a release this agent did not install itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uki: Option<Digest>,
 }
 
 /// What a slot holds.
@@ -99,6 +102,9 @@ pub struct Installed {
     /// The SHA-256 of its manifest; none for what the host was first installed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Digest>,
+    /// The SHA-256 of its UKI, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uki: Option<Digest>,
     /// Whether it has been proven healthy on this host.
     pub proven: bool,
 }
@@ -256,13 +262,14 @@ impl Progress {
 impl Installed {
     /// What a slot holds once `target` has been written to it.
     pub fn unproven(target: &Target) -> Self {
-        let Target { version, root_hash, manifest } = target.clone();
-        Self { version, root_hash, manifest, proven: false }
+        let Target { version, root_hash, manifest, uki } = target.clone();
+        Self { version, root_hash, manifest, uki, proven: false }
     }
 
     /// The release as a target.
     pub fn target(&self) -> Target {
-        Target { version: self.version.clone(), root_hash: self.root_hash, manifest: self.manifest }
+        let Self { version, root_hash, manifest, uki, .. } = self.clone();
+        Target { version, root_hash, manifest, uki }
     }
 }
 

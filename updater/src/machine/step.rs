@@ -250,7 +250,7 @@ fn roll_back(
 }
 
 fn running(seen: &Observation) -> Target {
-    Target { version: seen.version.clone(), root_hash: seen.root_hash, manifest: None }
+    Target { version: seen.version.clone(), root_hash: seen.root_hash, manifest: None, uki: None }
 }
 
 /// Brings what was persisted in line with what runs.

@@ -14,6 +14,7 @@ fn target(version: &str) -> Target {
         version: version.parse().unwrap(),
         root_hash: Digest::of(version.as_bytes()),
         manifest: Some(Digest::of(format!("manifest {version}").as_bytes())),
+        uki: None,
     }
 }
 

@@ -487,6 +487,12 @@ impl BootLoader for FakeBoot {
         let staged = self.staged.lock().unwrap().clone();
         Ok(Box::new(io::Cursor::new(staged.ok_or(io::ErrorKind::NotFound)?)))
     }
+    fn content(&self, _: &Entry) -> io::Result<Option<Box<dyn Read>>> {
+        Ok(None)
+    }
+    fn restore(&self, _: &Entry, _: &Entry) -> io::Result<()> {
+        Ok(())
+    }
     fn switch(&self, _: &Entry, _: u32) -> io::Result<()> {
         Ok(())
     }

@@ -101,6 +101,10 @@ macro_rules! conforms {
             super::a_proven_release_stays_and_so_does_the_way_back(benches::$name);
         }
         #[test]
+        fn a_way_back_that_was_lost_is_restored_and_not_booted() {
+            super::a_way_back_that_was_lost_is_restored_and_not_booted(benches::$name);
+        }
+        #[test]
         fn an_operator_goes_back_and_forward() {
             super::an_operator_goes_back_and_forward(benches::$name);
         }
@@ -158,6 +162,32 @@ fn what_is_staged_is_read_back_and_not_booted(make: Make) {
     }
     // What another release left there is no release of this name.
     assert!(bench.boot.staged(&entry(Slot::B, "1.2.0")).is_err());
+}
+
+/// 1.1.0 in slot b is proven and runs; the entry of 1.0.0 in slot a was damaged, removed, and is staged again.
+fn without_way_back(make: Make) -> Bench {
+    let bench = Bench::proven(make);
+    bench.boot.remove_others(&new()).unwrap();
+    bench.stage(&old()).unwrap();
+    bench
+}
+
+fn a_way_back_that_was_lost_is_restored_and_not_booted(make: Make) {
+    let bench = without_way_back(make);
+    assert!(bench.boot.content(&old()).unwrap().is_none(), "what is staged is no entry");
+    for _ in 0..2 {
+        bench.boot.restore(&old(), &new()).unwrap();
+        assert_eq!(bench.trust(&old()), Some(Trust::Good));
+        for _ in 0..5 {
+            assert_eq!(bench.come_up(Slot::B), "1.1.0");
+        }
+    }
+    let mut back = Vec::new();
+    bench.boot.content(&old()).unwrap().unwrap().read_to_end(&mut back).unwrap();
+    assert!(back == uki("1.0.0"), "not what was staged");
+    bench.boot.mark_bad(&new()).unwrap();
+    assert_eq!(bench.come_up(Slot::A), "1.0.0");
+    assert!(bench.boot.restore(&entry(Slot::B, "1.2.0"), &old()).is_err());
 }
 
 fn a_trial_that_is_never_proven_falls_back(make: Make) {
@@ -283,7 +313,8 @@ fn a_change_that_is_cut_off_anywhere_leaves_something_to_boot(make: Make) {
         bench
     };
     let fresh = |make: Make| make();
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
+        (without_way_back, |bench| bench.boot.restore(&old(), &new()), &["1.1.0"]),
         (fresh, |bench| bench.prepare(&old(), &new()), &["1.0.0"]),
         (fresh, update, &["1.0.0", "1.1.0"]),
         (updated, |bench| bench.boot.mark_bad(&new()), &["1.1.0", "1.0.0"]),

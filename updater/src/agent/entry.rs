@@ -1,0 +1,109 @@
+//! The boot entry of a slot at any later time: whether it is what was signed, and composing it again.
+
+use serde::Serialize;
+use upright_manifests::digest::Digest;
+use upright_manifests::name::{OsName, Slot};
+use upright_manifests::release::Release;
+
+use super::{Agent, AgentError, Reporter};
+use crate::apply::{ApplyError, compare_staged, digest_of, rehearse, stage};
+use crate::boot::{BootLoader, Entry};
+use crate::fetch::Fetcher;
+use crate::host::{BlockDevice, Booted};
+use crate::machine::{State, Target};
+
+/// What a slot's boot entry was found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryState {
+    /// What was signed.
+    Whole,
+    /// It names the release. What was signed is not known here, since the agent did not install it.
+    Named,
+    /// It is not what was signed, or does not name the release.
+    Damaged,
+    /// There is none.
+    Missing,
+}
+
+impl EntryState {
+    /// Whether the release can be started with it, as far as that is known.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Whole | Self::Named)
+    }
+}
+
+/// Reads the boot entry of a release.
+pub(super) fn judge(
+    boot: &dyn BootLoader,
+    os: &OsName,
+    slot: Slot,
+    target: &Target,
+) -> Result<EntryState, AgentError> {
+    let failed = || AgentError::system("read the boot loader's entries");
+    let entry = Entry { slot, os: os.clone(), version: target.version.clone() };
+    let Some(mut uki) = boot.content(&entry).map_err(failed())? else { return Ok(EntryState::Missing) };
+    if let Some(signed) = target.uki {
+        let found = digest_of(&mut uki).map_err(failed())?;
+        return Ok(if found == signed { EntryState::Whole } else { EntryState::Damaged });
+    }
+    let names_it = |line: &String| {
+        Booted::parse(line, slot)
+            .is_ok_and(|said| said.root_hash == target.root_hash && said.version == target.version)
+    };
+    let named = boot.command_lines().map_err(failed())?.iter().any(names_it);
+    Ok(if named { EntryState::Named } else { EntryState::Damaged })
+}
+
+impl Agent<'_> {
+    /// Whether the entry of `slot` may be composed again: nothing else is under way, and the release is the way back, proven and
+    /// not left.
+    pub(super) fn may_restore(&self, slot: Slot) -> bool {
+        let proven = self.record.slots.get(&slot).filter(|installed| installed.proven);
+        let is_bad = |root_hash: Digest| self.record.bad.iter().any(|bad| bad.root_hash == root_hash);
+        slot != self.booted.slot
+            && self.record.state == State::Idle
+            && proven.is_some_and(|installed| !is_bad(installed.root_hash))
+    }
+
+    /// Composes the entry of `slot`, which is not the one that runs, out of its image, and puts it in force as the way back. What is
+    /// there goes only once the new one is known to be had; what runs stays what the next boot takes.
+    pub(super) fn restore_entry(
+        &mut self,
+        slot: Slot,
+        target: &Target,
+        release: &Release,
+        fetcher: &Fetcher<'_>,
+        root: &dyn BlockDevice,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(), AgentError> {
+        let (boot, running, entry) = (self.host.boot(), self.running_entry(), self.entry(target, slot));
+        reporter.step("composing the UKI");
+        rehearse(fetcher, release, root)?;
+        let failed = || AgentError::system(format!("write the boot entry of slot {slot}"));
+        boot.remove_others(&running).map_err(failed())?;
+        stage(fetcher, release, root, boot, &entry)?;
+        compare_staged(boot, &entry, release)?;
+        boot.restore(&entry, &running).map_err(failed())?;
+        let mut uki = boot.content(&entry).map_err(failed())?;
+        let found = uki.as_mut().map(|uki| digest_of(uki)).transpose().map_err(failed())?;
+        match found == Some(release.uki.sha256) {
+            true => {}
+            false => {
+                let source =
+                    std::io::Error::other("it does not read back as it was written; the ESP loses writes");
+                return Err(ApplyError::Device {
+                    what: format!("write the boot entry of slot {slot}"),
+                    source,
+                }
+                .into());
+            }
+        }
+        let signed = release.uki.sha256;
+        self.amend(|record| {
+            if let Some(installed) = record.slots.get_mut(&slot) {
+                installed.uki = Some(signed);
+            }
+        })
+    }
+}
