@@ -14,7 +14,7 @@ use upright_manifests::bytes::human;
 /// Audit a repository as a host would see it
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
-    /// A repository's folder or address [default: that of the workspace]
+    /// A repository's folder or address, or what `export` wrote to a file [default: that of the workspace]
     repository: Option<String>,
     /// The root.json that hosts ship with [default: the workspace's, or else the repository's own first one]
     #[arg(long, value_name = "FILE")]

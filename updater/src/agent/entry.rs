@@ -10,7 +10,7 @@ use crate::apply::{ApplyError, compare_staged, digest_of, rehearse, stage};
 use crate::boot::{BootLoader, Entry};
 use crate::fetch::Fetcher;
 use crate::host::{BlockDevice, Booted};
-use crate::machine::{State, Target};
+use crate::machine::{Record, State, Target};
 
 /// What a slot's boot entry was found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -30,6 +30,17 @@ impl EntryState {
     /// Whether the release can be started with it, as far as that is known.
     pub fn is_good(self) -> bool {
         matches!(self, Self::Whole | Self::Named)
+    }
+}
+
+/// The release that a slot should hold: for the slot that runs what its UKI says, for the other what was installed; none if
+/// nothing is known of it.
+pub(super) fn held(record: &Record, booted: &Booted, slot: Slot) -> Option<Target> {
+    match record.slots.get(&slot) {
+        Some(installed) if slot != booted.slot || installed.root_hash == booted.root_hash => {
+            Some(installed.target())
+        }
+        _ => (slot == booted.slot).then(|| booted.target()),
     }
 }
 

@@ -7,7 +7,7 @@ use upright_manifests::tuf::Problem;
 use upright_manifests::verity::{VerityParams, salt};
 use upright_manifests::version::Version;
 
-use super::entry::{EntryState, judge};
+use super::entry::{EntryState, held, judge};
 use super::{Agent, AgentError, Reporter};
 use crate::apply::{ApplyError, Damage, Frames, Partitions, Patient, layout, look, mend};
 use crate::fetch::{FetchError, Patience};
@@ -69,6 +69,32 @@ impl Opened {
     }
 }
 
+/// A slot to mend, and the other one.
+struct Slots {
+    own: Opened,
+    other: Option<Opened>,
+}
+
+impl Slots {
+    fn patient<'a>(&'a self, params: &'a VerityParams) -> Patient<'a> {
+        Patient { slot: self.own.partitions(), other: self.other.as_ref().map(Opened::partitions), params }
+    }
+
+    fn look(&self, params: &VerityParams, reporter: &mut dyn Reporter) -> Result<Damage, ApplyError> {
+        reporter.step(&format!("reading slot {}", self.own.slot));
+        let size = params.data_blocks.saturating_mul(upright_manifests::BLOCK_SIZE);
+        look(self.patient(params), &mut |done| reporter.bytes(done, size))
+    }
+}
+
+/// What is wrong with a slot, and what there is to know for mending it.
+struct Finding {
+    params: VerityParams,
+    damage: Damage,
+    /// The signed manifest, if it was needed.
+    release: Option<Release>,
+}
+
 impl Agent<'_> {
     /// Finds what is damaged in `slot` and mends it, or with `dry_run` says what that would take; none if nothing is known to be in
     /// the slot. What is on this host is not fetched, and nothing at all where the hash tree alone is damaged.
@@ -78,60 +104,21 @@ impl Agent<'_> {
         dry_run: bool,
         reporter: &mut dyn Reporter,
     ) -> Result<Option<Repaired>, AgentError> {
-        let target = match self.record.slots.get(&slot) {
-            Some(installed) if slot != self.booted.slot || installed.root_hash == self.booted.root_hash => {
-                installed.target()
-            }
-            _ if slot == self.booted.slot => self.booted.target(),
-            _ => return Ok(None),
-        };
+        let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(None) };
+        let version = target.version.clone();
         let entry = judge(self.host.boot(), &self.booted.os, slot, &target)?;
         let restored = !entry.is_good() && self.may_restore(slot);
-        let access = if dry_run { Access::Read } else { Access::Mend };
-        let opened = self.open_both(slot, access)?;
-        let other = self.open_both(slot.other(), Access::Read).ok();
+        let own = self.open_both(slot, if dry_run { Access::Read } else { Access::Mend })?;
+        let slots = Slots { own, other: self.open_both(slot.other(), Access::Read).ok() };
         let patience = Patience { total: self.config.limits.patience.0, ..Patience::default() };
         let fetcher = self.fetcher(patience);
-        let (root, verity) = (opened.root.as_ref(), opened.verity.as_ref());
-        let (mut release, mut params) = (None, layout(root, verity, target.root_hash, salt(&self.booted.os)));
-        let damage = loop {
-            let looked = match &params {
-                Some(params) => seen(patient(&opened, other.as_ref(), params), reporter).map(Some),
-                None => Ok(None),
-            };
-            let damage = match looked {
-                Ok(damage) => damage,
-                // A guess of what the tree is like may be what is wrong.
-                Err(ApplyError::Beyond { .. }) if release.is_none() => None,
-                Err(error) => return Err(error.into()),
-            };
-            match damage {
-                Some(damage) if release.is_some() || (damage.here() == damage.blocks() && !restored) => {
-                    break damage;
-                }
-                damage => {
-                    // The signed manifest has the last word.
-                    let found = self.installed(&target)?;
-                    let told = Some(found.root.verity.clone());
-                    let is_known = told == params;
-                    (release, params) = (Some(found), told);
-                    if let Some(damage) = damage.filter(|_| is_known) {
-                        break damage;
-                    }
-                }
-            }
-        };
-        let Some(params) = params else { return Ok(None) };
-        let version = target.version.clone();
-        let left = match entry.is_good() || restored {
-            true => None,
-            false => Some(AgentError::Entry {
-                slot,
-                version: version.clone(),
-                missing: entry == EntryState::Missing,
-                runs: slot == self.booted.slot,
-            }),
-        };
+        let Finding { params, damage, release } = self.examine(&target, &slots, restored, reporter)?;
+        let runs = slot == self.booted.slot;
+        // What is wrong with an entry that is left alone is told in the end.
+        let left = (!entry.is_good() && !restored).then(|| {
+            let (version, missing) = (version.clone(), entry == EntryState::Missing);
+            AgentError::Entry { slot, version, missing, runs }
+        });
         if damage.is_none() && !restored {
             return left.map_or(Ok(Some(Repaired::Whole { slot, version })), Err);
         }
@@ -151,19 +138,55 @@ impl Agent<'_> {
             return Ok(Some(Repaired::Planned(plan)));
         }
         let frames = frames.as_ref().map(|frames| (&fetcher, frames));
-        let from_medium = self.medium.is_some() && release.is_some();
-        let mended = mend(patient(&opened, other.as_ref(), &params), &damage, frames, reporter)?;
+        let mended = mend(slots.patient(&params), &damage, frames, reporter)?;
         if let Some(release) = release.as_ref().filter(|_| restored) {
-            self.restore_entry(slot, &target, release, &fetcher, root, reporter)?;
+            self.restore_entry(slot, &target, release, &fetcher, slots.own.root.as_ref(), reporter)?;
         }
-        let medium = self.record.medium.as_ref().filter(|_| from_medium);
-        let (blocks, tree, fetched) = (mended.blocks, mended.tree, fetcher.fetched());
+        let medium = self.record.medium.as_ref().filter(|_| self.medium.is_some() && release.is_some());
         let medium = medium.map(ToString::to_string);
+        let (blocks, tree, fetched) = (mended.blocks, mended.tree, fetcher.fetched());
         let repair = Repair { slot, blocks, here, tree, entry: restored, fetched, medium };
         let (now, outcome) = (self.now(), Outcome::Repaired { repair: repair.clone() });
         self.amend(|record| record.remember(now, &version, outcome))?;
         tracing::info!(%slot, %version, "{repair}");
         left.map_or(Ok(Some(Repaired::Mended { version, repair })), Err)
+    }
+
+    /// Looks at a slot. The signed manifest is asked for where something has to be fetched, which it has if the boot entry is to be
+    /// `restored`, and where the slot does not tell what its tree is like.
+    fn examine(
+        &mut self,
+        target: &Target,
+        slots: &Slots,
+        restored: bool,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Finding, AgentError> {
+        let (root, verity) = (slots.own.root.as_ref(), slots.own.verity.as_ref());
+        let guess = layout(root, verity, target.root_hash, salt(&self.booted.os));
+        let looked = match &guess {
+            Some(params) => slots.look(params, reporter).map(Some),
+            None => Ok(None),
+        };
+        let damage = match looked {
+            Ok(damage) => damage,
+            // The guess may be what is wrong.
+            Err(ApplyError::Beyond { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        match (guess, damage) {
+            (Some(params), Some(damage)) if damage.here() == damage.blocks() && !restored => {
+                Ok(Finding { params, damage, release: None })
+            }
+            (guess, damage) => {
+                let release = self.installed(target)?;
+                let params = release.root.verity.clone();
+                let damage = match damage.filter(|_| guess.as_ref() == Some(&params)) {
+                    Some(damage) => damage,
+                    None => slots.look(&params, reporter)?,
+                };
+                Ok(Finding { params, damage, release: Some(release) })
+            }
+        }
     }
 
     /// The signed manifest of the release in a slot.
@@ -194,15 +217,4 @@ impl Agent<'_> {
         };
         Ok(Opened { slot, root: open(Part::Root)?, verity: open(Part::Verity)? })
     }
-}
-
-fn patient<'a>(opened: &'a Opened, other: Option<&'a Opened>, params: &'a VerityParams) -> Patient<'a> {
-    Patient { slot: opened.partitions(), other: other.map(Opened::partitions), params }
-}
-
-/// Looks at a slot.
-fn seen(patient: Patient<'_>, reporter: &mut dyn Reporter) -> Result<Damage, ApplyError> {
-    reporter.step(&format!("reading slot {}", patient.slot.slot));
-    let size = patient.params.data_blocks.saturating_mul(upright_manifests::BLOCK_SIZE);
-    look(patient, &mut |done| reporter.bytes(done, size))
 }

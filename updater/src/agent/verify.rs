@@ -6,7 +6,7 @@ use upright_manifests::name::Slot;
 use upright_manifests::verity::salt;
 use upright_manifests::version::Version;
 
-use super::entry::{EntryState, judge};
+use super::entry::{EntryState, held, judge};
 use super::{Agent, AgentError, Reporter};
 use crate::apply::{audit, files_in, layout};
 use crate::host::{Access, Host, Part};
@@ -81,13 +81,7 @@ impl Agent<'_> {
         reporter: &mut dyn Reporter,
     ) -> Result<Option<SlotAudit>, AgentError> {
         let booted = host.machine().booted()?;
-        let target = match record.slots.get(&slot) {
-            Some(installed) if slot != booted.slot || installed.root_hash == booted.root_hash => {
-                installed.target()
-            }
-            _ if slot == booted.slot => booted.target(),
-            _ => return Ok(None),
-        };
+        let Some(target) = held(record, &booted, slot) else { return Ok(None) };
         let entry = judge(host.boot(), &booted.os, slot, &target)?;
         let open = |part| {
             let opened = host.slots().open(slot, part, Access::Read);

@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.verbose, matches!(cli.command, Command::Run(_) | Command::Health(_)));
     let json = cli.json;
-    if matches!(cli.command, Command::Run(_) | Command::Update(_)) {
+    if matches!(cli.command, Command::Run(_) | Command::Update(_) | Command::Repair(_)) {
         crate::memory::give_back();
     }
     match cli.run() {

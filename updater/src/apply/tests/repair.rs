@@ -108,6 +108,26 @@ fn wrong_bytes_are_never_written() {
 }
 
 #[test]
+fn a_payload_of_another_image_is_never_written_even_if_it_is_signed() {
+    // The leaf is known; the leaf is damaged, too, so that what is fetched has to prove itself.
+    for tree in [&[][..], &[2]] {
+        let mut world = installed();
+        damage(&world, &[60], tree);
+        let before = world.disk.written();
+        let mut other = world.image.clone();
+        other[60 * BLOCK as usize + 9] ^= 1;
+        world.publish_payload_of(&other);
+        let error = world.repair(true).0.unwrap_err();
+        assert!(matches!(error, ApplyError::Beyond { .. }), "{error}");
+        assert_eq!(world.disk.written(), before, "{error}");
+        let image = world.image.clone();
+        world.publish_payload_of(&image);
+        world.repair(true).0.unwrap();
+        world.assert_installed();
+    }
+}
+
+#[test]
 fn another_image_is_not_taken_for_a_damaged_one() {
     let world = World::new();
     let before = world.disk.written();

@@ -382,6 +382,13 @@ impl World {
         (result, fetcher.fetched())
     }
 
+    /// Publishes the full payload of another image under the release's name, signed as if it were its own.
+    pub(super) fn publish_payload_of(&mut self, image: &[u8]) {
+        let (bytes, head) = full_payload(image);
+        self.release.root.full = parted("full", &bytes, head);
+        self.remote.put("full", bytes);
+    }
+
     /// Mends the slot, with what the one that runs has if it `may_look` there; the bytes that came are told too.
     pub(super) fn repair(&self, may_look: bool) -> (Result<Mended, ApplyError>, u64) {
         let clock = FakeClock::default();
