@@ -70,7 +70,11 @@ fn a_damaged_block_of_the_slot_that_runs_costs_its_frame_and_no_more() -> Result
 
     let plan = upright(host, &["repair", "--dry-run", "--json"])?.json()?;
     assert_eq!((&plan[0]["outcome"], &plan[1]["outcome"]), (&"whole".into(), &"planned".into()), "{plan}");
-    assert_eq!((&plan[1]["blocks"], &plan[1]["fetches"]), (&1.into(), &frame.packed.into()), "{plan}");
+    assert_eq!(
+        (&plan[1]["repair"]["blocks"], &plan[1]["repair"]["fetched"]),
+        (&1.into(), &frame.packed.into()),
+        "{plan}"
+    );
     fixture.server.reset_counts();
     let ran = mended(host, &[])?;
     contains(&ran.stdout, &["slot a holds 1.0.0 as it was signed", "1.1.0: slot b was damaged: 1 blocks"])?;
@@ -105,7 +109,7 @@ fn what_is_on_the_host_is_not_fetched() -> Result<()> {
         flip(host, partition, place(host, partition, COMMON)?)?;
     }
     let ran = mended(host, &["--json"])?.json()?;
-    assert_eq!((&ran[0]["here"], &ran[1]["here"]), (&0.into(), &1.into()), "{ran}");
+    assert_eq!((&ran[0]["repair"]["here"], &ran[1]["repair"]["here"]), (&0.into(), &1.into()), "{ran}");
     assert_eq!(devices(host)?, before);
     Ok(())
 }

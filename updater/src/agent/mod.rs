@@ -33,7 +33,7 @@ pub use entry::EntryState;
 pub use install::UpdatePlan;
 pub use lock::{Busy, Lock};
 pub use perform::Reporter;
-pub use repair::{RepairPlan, Repaired};
+pub use repair::{Did, Repaired};
 pub use rollback::RollbackPlan;
 pub use service::serve;
 pub use trial::{TrialError, TrialOutcome, run_trial};

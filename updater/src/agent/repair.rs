@@ -14,46 +14,28 @@ use crate::fetch::{FetchError, Patience};
 use crate::host::{Access, BlockDevice, Part};
 use crate::machine::{Outcome, Repair, Target};
 
-/// What a repair would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RepairPlan {
-    /// The slot.
-    pub slot: Slot,
-    /// The release in it.
-    pub version: Version,
-    /// Blocks of the image to write.
-    pub blocks: u64,
-    /// How many of them are somewhere else on this host.
-    pub here: u64,
-    /// Blocks of the hash tree that are wrong, as far as that can be told while the image is damaged.
-    pub tree: u64,
-    /// Whether the boot entry is to be composed again.
-    pub entry: bool,
-    /// Bytes to fetch, metadata apart.
-    pub fetches: u64,
+/// How a slot was found, and what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Did {
+    /// There was nothing to mend.
+    Whole,
+    /// The rest is what would be done.
+    Planned,
+    /// The rest is what was done.
+    Mended,
 }
 
 /// What became of a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "outcome", rename_all = "kebab-case")]
-pub enum Repaired {
-    /// There was nothing to mend.
-    Whole {
-        /// The slot.
-        slot: Slot,
-        /// The release in it.
-        version: Version,
-    },
-    /// What would be done.
-    Planned(RepairPlan),
-    /// It was mended.
-    Mended {
-        /// The release in it.
-        version: Version,
-        /// What was done.
-        #[serde(flatten)]
-        repair: Repair,
-    },
+pub struct Repaired {
+    /// How it was found.
+    pub outcome: Did,
+    /// The release in it.
+    pub version: Version,
+    /// What was done, or would be: the bytes to fetch are those beside the metadata, and the blocks of the hash tree those that can be
+    /// told while the image is damaged.
+    pub repair: Repair,
 }
 
 /// Both partitions of a slot.
@@ -120,7 +102,8 @@ impl Agent<'_> {
             AgentError::Entry { slot, version, missing, runs }
         });
         if damage.is_none() && !restored {
-            return left.map_or(Ok(Some(Repaired::Whole { slot, version })), Err);
+            let repair = Repair::nothing(slot);
+            return left.map_or(Ok(Some(Repaired { outcome: Did::Whole, version, repair })), Err);
         }
         let frames = match &release {
             Some(release) if damage.here() < damage.blocks() => {
@@ -133,9 +116,9 @@ impl Agent<'_> {
         if dry_run {
             let (tree, frames) = (damage.tree as u64, frames.as_ref().map_or(0, Frames::bytes));
             let uki = release.as_ref().filter(|_| restored).map_or(0, |release| release.uki.compose.size);
-            let plan =
-                RepairPlan { slot, version, blocks, here, tree, entry: restored, fetches: frames + uki };
-            return Ok(Some(Repaired::Planned(plan)));
+            let fetched = frames + uki;
+            let repair = Repair { blocks, here, tree, entry: restored, fetched, ..Repair::nothing(slot) };
+            return Ok(Some(Repaired { outcome: Did::Planned, version, repair }));
         }
         let frames = frames.as_ref().map(|frames| (&fetcher, frames));
         let mended = mend(slots.patient(&params), &damage, frames, reporter)?;
@@ -149,7 +132,7 @@ impl Agent<'_> {
         let (now, outcome) = (self.now(), Outcome::Repaired { repair: repair.clone() });
         self.amend(|record| record.remember(now, &version, outcome))?;
         tracing::info!(%slot, %version, "{repair}");
-        left.map_or(Ok(Some(Repaired::Mended { version, repair })), Err)
+        left.map_or(Ok(Some(Repaired { outcome: Did::Mended, version, repair })), Err)
     }
 
     /// Looks at a slot. The signed manifest is asked for where something has to be fetched, which it has if the boot entry is to be

@@ -48,7 +48,7 @@ pub fn audit(
     let geometry =
         geometry.map_err(|source| ApplyError::Device { what: "read the hash tree".to_owned(), source })?;
     let (root, verity) = (Forgiving::new(root), &Forgiving::new(verity));
-    let sink = Comparison {
+    let mut sink = Comparison {
         verity,
         leaves: geometry.leaf_offset(0).unwrap_or(u64::MAX),
         stored: AlignedBuffer::new(BLOCK),
@@ -56,7 +56,7 @@ pub fn audit(
         blocks: Vec::new(),
         tree: None,
     };
-    let (found, mut sink) = read_tree(&root, params, sink, observe)?;
+    let found = read_tree(&root, params, &mut sink, observe)?;
     for number in root.unreadable() {
         // Where there should be zeros, they hash to the right thing.
         if sink.blocks.len() < MOST && !sink.blocks.contains(&number) {

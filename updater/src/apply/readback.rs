@@ -29,23 +29,25 @@ pub struct Partitions<'a> {
 /// How many buffers the thread that reads may fill ahead.
 const BUFFERS: usize = 3;
 
+/// Takes the blocks of a tree as they are made. One type for all, so that there is one tree builder in the program.
+pub(super) type Sink<'a> = Box<dyn FnMut(u64, &[u8; BLOCK]) -> io::Result<()> + 'a>;
+
 /// The root hash of the image on `device`, for a tree with the salt and size in `params`.
 pub fn root_hash_of(
     device: &dyn BlockDevice,
     params: &VerityParams,
     observe: &mut dyn FnMut(u64),
 ) -> Result<Digest, ApplyError> {
-    let sink = |_: u64, _: &[u8; BLOCK]| Ok(());
-    read_tree(device, params, sink, observe).map(|(root_hash, _)| root_hash)
+    read_tree(device, params, &mut |_: u64, _: &[u8; BLOCK]| Ok(()), observe)
 }
 
 /// The same, with the tree's blocks for `sink`.
-pub(super) fn read_tree<S: TreeSink<Error = io::Error>>(
+pub(super) fn read_tree(
     device: &dyn BlockDevice,
     params: &VerityParams,
-    sink: S,
+    sink: &mut dyn TreeSink<Error = io::Error>,
     observe: &mut dyn FnMut(u64),
-) -> Result<(Digest, S), ApplyError> {
+) -> Result<Digest, ApplyError> {
     read(device, None, params, sink, observe)
 }
 
@@ -64,7 +66,8 @@ pub(super) fn verify(
     params.geometry().map_err(impossible)?;
     let superblock = params.superblock().map_err(impossible)?;
     first.forget_hint().map_err(&write)?;
-    let (found, mut tree) = read(at.root, Some(first), params, TreeWriter::new(at.verity), observe)?;
+    let mut tree = TreeWriter::new(at.verity);
+    let found = read(at.root, Some(first), params, &mut tree, observe)?;
     tree.flush().map_err(&write)?;
     if found != params.root_hash {
         let (slot, version, way) = (at.slot, version.clone(), way.to_owned());
@@ -84,19 +87,20 @@ fn device_error(what: &'static str) -> impl Fn(io::Error) -> ApplyError {
 }
 
 /// Builds the tree over the image on `device`. Reading and hashing go on at the same time.
-fn read<S: TreeSink<Error = io::Error>>(
+fn read(
     device: &dyn BlockDevice,
     first: Option<&First<'_>>,
     params: &VerityParams,
-    sink: S,
+    sink: &mut dyn TreeSink<Error = io::Error>,
     observe: &mut dyn FnMut(u64),
-) -> Result<(Digest, S), ApplyError> {
+) -> Result<Digest, ApplyError> {
     let failed = device_error("read the slot back");
     let size = params.data_blocks.saturating_mul(BLOCK_SIZE);
     if size > device.size() {
         let reason = format!("{} bytes, {size} expected", device.size());
         return Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
     }
+    let sink: Sink<'_> = Box::new(|offset, block| sink.put(offset, block));
     let mut builder = TreeBuilder::new(params.salt, params.data_blocks, sink)
         .map_err(|error| failed(io::Error::other(error)))?;
     in_order(device, size, |bytes, offset| {
@@ -107,8 +111,8 @@ fn read<S: TreeSink<Error = io::Error>>(
         observe(offset + bytes.len() as u64);
         Ok(())
     })?;
-    let (found, sink) = builder.finish().map_err(tree_error)?;
-    Ok((found.root_hash, sink))
+    let (found, _) = builder.finish().map_err(tree_error)?;
+    Ok(found.root_hash)
 }
 
 fn tree_error(error: TreeError<io::Error>) -> ApplyError {

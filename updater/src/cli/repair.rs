@@ -8,7 +8,7 @@ use upright_manifests::name::Slot;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, RepairPlan, Repaired};
+use crate::agent::{Agent, Did, Repaired};
 
 /// Write anew what is damaged in the slots, as `verify` finds it, and fetch only what this host does not have
 ///
@@ -59,15 +59,18 @@ impl Repair {
     }
 }
 
-fn describe(repaired: &Repaired) -> String {
-    match repaired {
-        Repaired::Whole { slot, version } => format!("slot {slot} holds {version} as it was signed\n"),
-        Repaired::Mended { version, repair } => format!("{version}: {repair}\n"),
-        Repaired::Planned(RepairPlan { slot, version, blocks, here, tree, entry, fetches }) => format!(
-            "would write {blocks} blocks of {version} in slot {slot}, {here} of them found on this host, and at least {tree} of its hash \
-             tree{}; fetches {}\n",
-            if *entry { ", and its boot entry" } else { "" },
-            human(*fetches)
+fn describe(Repaired { outcome, version, repair }: &Repaired) -> String {
+    match outcome {
+        Did::Whole => format!("slot {} holds {version} as it was signed\n", repair.slot),
+        Did::Mended => format!("{version}: {repair}\n"),
+        Did::Planned => format!(
+            "would write {} blocks of {version} in slot {}, {} of them found on this host, and at least {} of its hash tree{}; fetches {}\n",
+            repair.blocks,
+            repair.slot,
+            repair.here,
+            repair.tree,
+            if repair.entry { ", and its boot entry" } else { "" },
+            human(repair.fetched)
         ),
     }
 }

@@ -97,6 +97,13 @@ pub struct Repair {
     pub medium: Option<String>,
 }
 
+impl Repair {
+    /// Nothing was done to a slot.
+    pub fn nothing(slot: Slot) -> Self {
+        Self { slot, blocks: 0, here: 0, tree: 0, entry: false, fetched: 0, medium: None }
+    }
+}
+
 impl fmt::Display for Repair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { slot, blocks, here, tree, entry, fetched, medium } = self;

@@ -1,6 +1,6 @@
 //! What is damaged in a slot, and where each block that is wanted can be had: a plan, for which nothing is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 
 use upright_manifests::BLOCK_SIZE;
@@ -29,7 +29,7 @@ pub struct Damage {
     /// Blocks of leaves that are believed instead of those that are stored.
     pub(super) instead: Blocks,
     /// Blocks of leaves of which neither what is stored nor what the image makes is right.
-    pub(super) unknown: BTreeSet<u64>,
+    pub(super) unknown: Vec<u64>,
     /// How many blocks of the verity partition are wrong, as far as the image tells.
     pub tree: usize,
 }
@@ -80,7 +80,9 @@ impl Damage {
 
     fn missing_of(&self, head: &Head) -> Vec<Frame> {
         let missing = self.wanted.iter().filter(|(_, want)| want.here.is_none());
-        let numbers: BTreeSet<usize> = missing.filter_map(|(block, _)| head.frame_of(*block)).collect();
+        // Ascending, as the blocks are.
+        let mut numbers: Vec<usize> = missing.filter_map(|(block, _)| head.frame_of(*block)).collect();
+        numbers.dedup();
         numbers.into_iter().filter_map(|number| head.frames.get(number).cloned()).collect()
     }
 }
@@ -89,9 +91,8 @@ impl Damage {
 pub fn look(patient: Patient<'_>, observe: &mut dyn FnMut(u64)) -> Result<Damage, ApplyError> {
     let Patient { slot, params, .. } = patient;
     let seen = survey(slot, params, observe)?;
-    let tree = seen.leaves.len() + seen.above.len();
-    let mut damage =
-        Damage { wanted: BTreeMap::new(), instead: Blocks::new(), unknown: BTreeSet::new(), tree };
+    let tree = seen.tree.len();
+    let mut damage = Damage { wanted: BTreeMap::new(), instead: Blocks::new(), unknown: Vec::new(), tree };
     if seen.found == params.root_hash && seen.unreadable.is_empty() {
         return Ok(damage);
     }
@@ -103,7 +104,7 @@ pub fn look(patient: Patient<'_>, observe: &mut dyn FnMut(u64)) -> Result<Damage
     let geometry = params.geometry().map_err(|error| failed(io::Error::other(error)))?;
     let trusted = root_of(slot.verity, params, &Blocks::new())? == params.root_hash;
     let first = first_leaf(&geometry);
-    for (number, made) in &seen.leaves {
+    for (number, made) in seen.tree.iter().filter(|(number, _)| **number >= first) {
         let belief = match trusted {
             true => Belief::Stored,
             false => judge(slot.verity, params, &geometry, *number, made).map_err(failed)?,
@@ -114,16 +115,18 @@ pub fn look(patient: Patient<'_>, observe: &mut dyn FnMut(u64)) -> Result<Damage
         match belief {
             Belief::Made => drop(damage.instead.insert(*number, made.clone())),
             Belief::Neither => {
-                damage.unknown.insert(*number);
-                damage.wanted.extend(covered.map(|block| (block, Want { leaf: None, here: None })));
+                damage.unknown.push(*number);
+                for block in covered {
+                    damage.wanted.insert(block, Want { leaf: None, here: None });
+                }
             }
             Belief::Stored => {
-                let pairs =
-                    covered.zip(0..).map(|(block, index)| (block, leaf(made, index), leaf(&stored, index)));
-                let differ = pairs.filter(|(_, made, stored)| made != stored);
-                damage
-                    .wanted
-                    .extend(differ.map(|(block, _, leaf)| (block, Want { leaf: Some(leaf), here: None })));
+                for (block, index) in covered.zip(0..) {
+                    let expected = leaf(&stored, index);
+                    if leaf(made, index) != expected {
+                        damage.wanted.insert(block, Want { leaf: Some(expected), here: None });
+                    }
+                }
             }
         }
         if damage.wanted.len() > MOST {
@@ -156,30 +159,29 @@ impl Damage {
         // The own superblock may be what is damaged.
         let hint = if own { Some(Hint::written(params)) } else { Hint::of(at.verity).ok().flatten() };
         let Some(hint) = hint.filter(|hint| hint.salt == params.salt) else { return Ok(()) };
-        let mut wanted: BTreeMap<Leaf, Vec<u64>> = BTreeMap::new();
-        for (block, want) in self.wanted.iter().filter(|(_, want)| want.here.is_none()) {
-            if let Some(leaf) = want.leaf {
-                wanted.entry(leaf).or_default().push(*block);
-            }
-        }
+        let missing = self.wanted.iter().filter(|(_, want)| want.here.is_none());
+        let mut wanted: Vec<(Leaf, u64)> =
+            missing.filter_map(|(block, want)| Some((want.leaf?, *block))).collect();
+        wanted.sort_unstable();
         let hasher = BlockHasher::new(&params.salt);
         // What cannot be read there is found elsewhere, or fetched.
         let Ok(mut leaves) = Leaves::new(&hint, at.verity) else { return Ok(()) };
         let mut number = 0;
-        while !wanted.is_empty() {
-            let Ok(Some(some)) = leaves.some() else { break };
+        while let Ok(Some(some)) = leaves.some() {
             for leaf in some {
-                let is_there = |blocks: &Vec<u64>| {
+                let first = wanted.partition_point(|(other, _)| other < leaf);
+                let same = wanted[first..].iter().take_while(|(other, _)| other == leaf);
+                let blocks: Vec<u64> = same.map(|(_, block)| *block).collect();
+                let is_there = || {
                     let damaged = own && blocks.contains(&number);
                     let fits = number < at.root.size() / BLOCK_SIZE;
-                    !damaged
-                        && fits
-                        && block(at.root, number).is_ok_and(|block| hasher.hash(&block).as_bytes() == leaf)
+                    let found = block(at.root, number).map(|block| hasher.hash(&block));
+                    !damaged && fits && found.is_ok_and(|found| found.as_bytes() == leaf)
                 };
-                if wanted.get(leaf).is_some_and(is_there) {
-                    for block in wanted.remove(leaf).unwrap_or_default() {
-                        if let Some(want) = self.wanted.get_mut(&block) {
-                            want.here = Some((at.slot, number));
+                if !blocks.is_empty() && is_there() {
+                    for block in &blocks {
+                        if let Some(want) = self.wanted.get_mut(block) {
+                            want.here = want.here.or(Some((at.slot, number)));
                         }
                     }
                 }

@@ -5,11 +5,12 @@ use std::io;
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::chunks::Leaf;
 use upright_manifests::digest::Digest;
-use upright_manifests::verity::{BLOCK, BlockHasher, Discard, Geometry, TreeBuilder, VerityParams};
+use upright_manifests::verity::{BLOCK, BlockHasher, Geometry, TreeBuilder, VerityParams};
 
 use super::survey::first_leaf;
 use super::{Blocks, Forgiving};
 use crate::apply::error::ApplyError;
+use crate::apply::readback::Sink;
 use crate::host::BlockDevice;
 use crate::slot::{AlignedBuffer, IO_SIZE};
 
@@ -64,8 +65,9 @@ pub(super) fn root_of(
         return Ok(params.root_hash);
     };
     let verity = Forgiving::new(verity);
+    let sink: Sink<'static> = Box::new(|_, _| Ok(()));
     let mut builder =
-        TreeBuilder::new(params.salt, params.data_blocks, Discard).map_err(|error| impossible(&error))?;
+        TreeBuilder::new(params.salt, params.data_blocks, sink).map_err(|error| impossible(&error))?;
     let mut buffer = AlignedBuffer::new(IO_SIZE);
     let mut left = params.data_blocks;
     for start in (0..level.blocks).step_by(IO_SIZE / BLOCK) {

@@ -19,10 +19,9 @@ const MOST: usize = 1024;
 pub(super) struct Survey {
     /// The root hash of the image that is there.
     pub(super) found: Digest,
-    /// The blocks of the verity partition that are not what the image makes them, as they would be, by number: leaves.
-    pub(super) leaves: Blocks,
-    /// The same above the leaves, and the superblock.
-    pub(super) above: Blocks,
+    /// The blocks of the verity partition that are not what the image makes them, as they would be, by number; the superblock among
+    /// them.
+    pub(super) tree: Blocks,
     /// Blocks of the image that cannot be read.
     pub(super) unreadable: BTreeSet<u64>,
     /// There are more than were kept.
@@ -36,22 +35,20 @@ pub(super) fn survey(
     observe: &mut dyn FnMut(u64),
 ) -> Result<Survey, ApplyError> {
     let failed = |source| ApplyError::Device { what: "read the hash tree".to_owned(), source };
-    let geometry = params.geometry().map_err(|error| failed(io::Error::other(error)))?;
+    params.geometry().map_err(|error| failed(io::Error::other(error)))?;
     let verity = Forgiving::new(slot.verity);
     let root = Forgiving::new(slot.root);
-    let difference = Difference {
+    let mut difference = Difference {
         verity: &verity,
-        leaves: first_leaf(&geometry),
         stored: AlignedBuffer::new(BLOCK),
         survey: Survey {
             found: params.root_hash,
-            leaves: Blocks::new(),
-            above: Blocks::new(),
+            tree: Blocks::new(),
             unreadable: BTreeSet::new(),
             is_more: false,
         },
     };
-    let (found, mut difference) = read_tree(&root, params, difference, observe)?;
+    let found = read_tree(&root, params, &mut difference, observe)?;
     let superblock = params.superblock().map_err(|error| failed(io::Error::other(error)))?;
     let mut block = Box::new([0; BLOCK]);
     block[..SUPERBLOCK_SIZE].copy_from_slice(&superblock.to_bytes());
@@ -67,7 +64,6 @@ pub(super) fn first_leaf(geometry: &Geometry) -> u64 {
 /// Keeps the blocks that differ.
 struct Difference<'a> {
     verity: &'a Forgiving<'a>,
-    leaves: u64,
     stored: AlignedBuffer,
     survey: Survey,
 }
@@ -82,12 +78,10 @@ impl TreeSink for Difference<'_> {
             return Ok(());
         }
         let number = offset / BLOCK_SIZE;
-        if self.survey.leaves.len() + self.survey.above.len() >= MOST && number > 0 {
-            self.survey.is_more = true;
-            return Ok(());
+        match self.survey.tree.len() >= MOST && number > 0 {
+            true => self.survey.is_more = true,
+            false => drop(self.survey.tree.insert(number, Box::new(*block))),
         }
-        let kept = if number >= self.leaves { &mut self.survey.leaves } else { &mut self.survey.above };
-        kept.insert(number, Box::new(*block));
         Ok(())
     }
 }

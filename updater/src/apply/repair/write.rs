@@ -61,12 +61,11 @@ pub fn mend(
             return Err(loses(patient, "what was written to it does not read back"));
         }
         // Made of an image that has the signed root hash: the only tree there can be.
-        let wrong: Blocks = seen.leaves.into_iter().chain(seen.above).collect();
-        if wrong.is_empty() {
+        if seen.tree.is_empty() {
             return Ok(mended);
         }
-        mended.tree += wrong.len() as u64;
-        write_tree(patient, &wrong)?;
+        mended.tree += seen.tree.len() as u64;
+        write_tree(patient, &seen.tree)?;
     }
     Err(loses(patient, "its hash tree does not read back as it was written"))
 }
