@@ -17,6 +17,7 @@ pub mod payload;
 pub mod pe;
 pub mod release;
 pub mod size;
+pub mod state;
 pub mod tuf;
 pub mod uuid;
 pub mod verity;

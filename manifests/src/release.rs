@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::BLOCK_SIZE;
 use crate::digest::Digest;
 use crate::name::{Arch, ChannelName, OsName, RepoPath};
+use crate::state::check_versioned;
 use crate::verity::VerityParams;
 use crate::version::Version;
 
@@ -44,6 +45,10 @@ pub struct Release {
     /// Deltas that lead here, one a source release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deltas: Vec<DeltaEdge>,
+    /// The paths below `/var` of which each slot is to have its own copy, so that hosts know how much room they take before
+    /// anything is written. The image says the same (`manifests::state`), and counts where a host acts on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versioned: Vec<String>,
 }
 
 /// A file in the repository.
@@ -189,6 +194,7 @@ impl Release {
             ("UKI delta head", self.uki.compose.head_fits()),
             ("full payload head", root.full.head_fits()),
             ("delta head", self.deltas.iter().all(|edge| edge.delta.head_fits())),
+            ("versioned path", self.versioned.iter().all(|path| check_versioned(path).is_ok())),
         ];
         match possible.into_iter().find(|(_, holds)| !holds) {
             Some((what, _)) => Err(ReleaseError::Impossible(what)),

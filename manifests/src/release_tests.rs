@@ -27,6 +27,7 @@ fn release() -> Release {
         root: RootImage { size: BLOCK_SIZE, sha256: digest, verity, full: parted.clone(), chunks: blob },
         uki: Uki { size: 1, sha256: digest, compose: parted.clone(), certificates: Vec::new() },
         deltas: vec![DeltaEdge { from: version, from_root_hash: digest, delta: parted }],
+        versioned: Vec::new(),
     }
 }
 
@@ -34,7 +35,7 @@ fn release() -> Release {
 fn sizes_that_cannot_be_are_refused() {
     let good = release();
     assert_eq!(Release::parse(&good.to_bytes().unwrap()), Ok(good.clone()));
-    let impossible: [(fn(&mut Release), _); 9] = [
+    let impossible: [(fn(&mut Release), _); 10] = [
         (|release| release.root.size = 0, "root image size"),
         (|release| release.root.size += 1, "root image size"),
         (|release| release.root.size += BLOCK_SIZE, "verity tree"),
@@ -44,6 +45,7 @@ fn sizes_that_cannot_be_are_refused() {
         (|release| release.root.full.head_size = 0, "full payload head"),
         (|release| release.root.full.head_size = u64::MAX, "full payload head"),
         (|release| release.deltas[0].delta.head_size = 2, "delta head"),
+        (|release| release.versioned = vec!["lib/../../etc".to_owned()], "versioned path"),
     ];
     for (change, what) in impossible {
         let mut release = good.clone();

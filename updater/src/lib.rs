@@ -18,4 +18,5 @@ pub mod memory;
 pub mod policy;
 mod program;
 pub mod slot;
+pub mod state;
 pub mod store;

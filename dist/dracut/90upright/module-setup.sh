@@ -19,7 +19,7 @@ installkernel() {
 }
 
 install() {
-    inst_multiple findmnt blkid e2fsck mkfs.ext4 mount umount cp head mkdir readlink rm sync tr touch timeout wc
+    inst_multiple findmnt blkid e2fsck mkfs.ext4 mount umount cat cp head mkdir readlink rm sleep sync tr touch timeout wc
     inst_multiple -o /etc/mke2fs.conf
     inst_script "$moddir/mount-state.sh" /usr/lib/upright/mount-state
     inst_simple "$moddir/upright-state.service" "$systemdsystemunitdir/upright-state.service"

@@ -3,9 +3,13 @@
 #
 #   /var   the partition labelled `var` on the disk that the root is on
 #   /etc   an overlay: the image's below, /var/lib/upright/etc/<slot>/upper above
+#   what releases declare as versioned: the slot's own copies, over the plain paths in /var
+#
+# What follows the host and what is copied for a slot is the business of `upright boot-state`, the program in the image that boots.
 #
 # A machine whose state is damaged must still come up, so that somebody can mend it: it then runs with /var and
-# /etc in memory. Nothing here waits without a bound.
+# /etc in memory. A release that would change what the one before it needs does not come up: the machine is started again, and
+# the boot loader's tries lead back. Nothing here waits without a bound.
 
 root=/sysroot
 kept=/run/upright/image-var
@@ -80,6 +84,34 @@ fill() {
     mkdir -p "$root/var/lib/upright" && touch "$root/var/lib/upright/filled"
 }
 
+# Runs what the image has for this.
+boot_state() {
+    "$root/usr/bin/upright" boot-state --sysroot "$root" "$@"
+}
+
+# Empties /etc and /var if an operator asked for that; the request is there until all is done.
+reset() {
+    [ ! -e "$root/var/lib/upright/reset" ] || boot_state --slot "$1" --reset
+}
+
+# Makes what the slot $1 has as its own ready. Ends with 1 if that must stay out of reach.
+prepare() {
+    boot_state --slot "$1"
+    case $? in
+        0) return 0 ;;
+        3) ;;
+        6) return 1 ;;
+        # A program that does not even start is no better on its first boot.
+        *) [ "$(cat "$root/var/lib/upright/fresh" 2> /dev/null)" = "$1" ] || return 1 ;;
+    esac
+    say "slot $1 does not boot like this, starting again"
+    umount -R "$root/var" || sync
+    systemctl reboot --force
+    # The machine goes down under this.
+    sleep 60
+    return 1
+}
+
 # Mounts the slot $1's /etc.
 overlay() {
     state="$root/var/lib/upright/etc/$1"
@@ -101,9 +133,12 @@ mount_state() {
     format_if_blank "$var" || return 1
     mend "$var" || return 1
     mount "$var" "$root/var" || return 1
-    fill || say "not everything of the image's /var could be copied to $var"
     slot=$(field "$partition/uevent" PARTNAME)
-    overlay "${slot#root-}"
+    slot=${slot#root-}
+    reset "$slot" || say "not everything could be reset"
+    fill || say "not everything of the image's /var could be copied to $var"
+    prepare "$slot" || return 1
+    overlay "$slot"
 }
 
 mount_volatile() {

@@ -135,6 +135,7 @@ impl<'h> Agent<'h> {
             .map_err(AgentError::system("see how much room the ESP has"))?;
         let room = Room { root: opened.root.size(), verity: opened.verity.size(), esp };
         preflight(release, room, slot.as_str())?;
+        self.require_room(&release.version, slot, &release.versioned)?;
         let accepted = self.host.machine().accepted_signers();
         let accepted = accepted.map_err(AgentError::system("read the firmware's variables"))?;
         if let Some(accepted) = accepted {

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::fetch::{FetchError, Medium};
 use crate::host::{Access, Booted, BootedError, Host, Part};
 use crate::machine::{Beside, Event, Installed, Observation, Record, StepError, Target, step};
+use crate::state::{self, Layout};
 use crate::store::{RecordFile, StoreError};
 
 pub use check::Offer;
@@ -212,6 +213,7 @@ impl<'h> Agent<'h> {
             passed_over,
             still_tried,
             other_gone,
+            stopped: state::stopped(&self.layout(), slot.other()),
             beside,
         })
     }
@@ -252,6 +254,11 @@ impl<'h> Agent<'h> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
             staged => staged.map(|_| false).map_err(AgentError::system("read the boot loader's state")),
         }
+    }
+
+    /// Where the state of this host is.
+    fn layout(&self) -> Layout {
+        Layout::around(&self.folder)
     }
 
     fn trust(&self, entry: &Entry) -> Result<Option<Trust>, AgentError> {

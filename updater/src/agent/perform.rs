@@ -4,11 +4,17 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use upright_manifests::erofs::Reader;
 use upright_manifests::name::Slot;
+use upright_manifests::version::Version;
 
 use super::{Agent, AgentError};
+use crate::apply::ApplyError;
 use crate::boot::Entry;
+use crate::host::{Access, Part};
 use crate::machine::{Event, State, Target};
+use crate::slot::Image;
+use crate::state::{self, StateError};
 use crate::store;
 
 /// Told what the agent does while it does it.
@@ -51,6 +57,7 @@ impl Agent<'_> {
 
     /// Makes the boot loader take the release at the next boot.
     pub(super) fn switch(&mut self, target: &Target, slot: Slot) -> Result<(), AgentError> {
+        self.require_room_for_state(target, slot)?;
         let entry = self.entry(target, slot);
         let boot_id = self.host.machine().boot_id().map_err(AgentError::system("read this boot's id"))?;
         // Before it may boot: how strict its boot is depends on it.
@@ -61,6 +68,34 @@ impl Agent<'_> {
             .map_err(AgentError::system(format!("make {} what the next boot takes", entry.version)))?;
         tracing::info!(version = %entry.version, slot = %entry.slot, "the next boot takes it");
         self.take(Event::Switched { boot_id })
+    }
+
+    /// What the release declares as versioned may have grown since it was written; its first boot makes the copies.
+    fn require_room_for_state(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
+        if !state::is_fresh(&self.layout(), slot) {
+            return Ok(());
+        }
+        let opened = self.host.slots().open(slot, Part::Root, Access::Read);
+        let device = opened.map_err(AgentError::system(format!("open the partitions of slot {slot}")))?;
+        let image = Reader::open(Image(device.as_ref())).map_err(std::io::Error::other);
+        let declared = image.and_then(|image| state::declared(&image));
+        let (declared, _) = declared.map_err(AgentError::system(format!("read the image in slot {slot}")))?;
+        self.require_room(&target.version, slot, &declared.versioned())
+    }
+
+    /// An error unless there is room for copies of these paths below `/var`, for a release in `slot`.
+    pub(super) fn require_room(
+        &self,
+        version: &Version,
+        slot: Slot,
+        paths: &[String],
+    ) -> Result<(), AgentError> {
+        let refused = |source| ApplyError::State { version: version.clone(), source };
+        let need = state::room(&self.layout(), slot, paths).map_err(refused)?;
+        match need.missing() {
+            0 => Ok(()),
+            _ => Err(refused(StateError::NoRoom(need)).into()),
+        }
     }
 
     /// Where the root hash of a release that is, or is about to be, on trial stands for upright-trial-generator, on hosts whose boot
@@ -77,6 +112,9 @@ impl Agent<'_> {
         );
         if under_way {
             return;
+        }
+        if let Err(error) = state::forget_stopped(&self.layout()) {
+            tracing::warn!("cannot remove the note of a boot that was stopped: {error}");
         }
         match fs::remove_file(self.trial_note()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

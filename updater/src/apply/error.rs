@@ -11,6 +11,7 @@ use upright_manifests::verity::VerityError;
 use upright_manifests::version::Version;
 
 use crate::fetch::FetchError;
+use crate::state::StateError;
 use crate::store::StoreError;
 
 /// Why a release could not be installed. The slot that runs was not touched.
@@ -31,6 +32,16 @@ pub enum ApplyError {
         available: u64,
         /// What is missing, in bytes.
         missing: u64,
+    },
+    /// What it declares as versioned cannot be kept for each slot; what runs was not touched.
+    #[error(
+        "{version} is not switched to: {source}; `upright plan` shows what is versioned; this host stays with what runs"
+    )]
+    State {
+        /// The release.
+        version: Version,
+        /// Why.
+        source: StateError,
     },
     /// The firmware would not start it; nothing was erased.
     #[error(
@@ -144,6 +155,7 @@ impl ApplyError {
     pub fn is_local(&self) -> bool {
         match self {
             Self::Device { .. } | Self::Store(_) | Self::Tree { .. } => true,
+            Self::State { source, .. } => matches!(source, StateError::Io { .. }),
             Self::NoWay { ways, .. } => ways.iter().any(|(_, error)| error.is_local()),
             Self::Compose { source, .. } | Self::Mend { source, .. } => source.is_local(),
             _ => false,

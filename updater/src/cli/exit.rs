@@ -134,6 +134,7 @@ impl From<AgentError> for Failure {
             AgentError::Fetch(_) => Exit::NotTrusted,
             AgentError::Apply(ApplyError::NoRoom { .. } | ApplyError::Unsigned { .. }) => Exit::Refused,
             AgentError::Apply(error) if error.is_local() => Exit::Host,
+            AgentError::Apply(ApplyError::State { .. }) => Exit::Refused,
             AgentError::Apply(error) if error.is_temporary() => Exit::Unreachable,
             AgentError::Apply(_) | AgentError::Damaged { .. } | AgentError::Entry { .. } => Exit::NotTrusted,
         };

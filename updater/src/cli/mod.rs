@@ -1,5 +1,6 @@
 //! The operator's commands, one a file.
 
+mod boot_state;
 mod channel;
 mod check;
 mod doctor;
@@ -10,6 +11,7 @@ mod history;
 mod manual;
 mod output;
 mod repair;
+mod reset;
 mod rollback;
 mod run;
 mod state;
@@ -72,8 +74,11 @@ enum Command {
     Why(why::Why),
     Run(run::Run),
     Health(health::Health),
+    Reset(reset::Reset),
     ResetState(state::ResetState),
     ResetTrust(state::ResetTrust),
+    #[command(hide = true)]
+    BootState(boot_state::BootState),
     #[cfg(feature = "manual")]
     #[command(hide = true)]
     Man(manual::Man),
@@ -104,8 +109,12 @@ impl Cli {
             Command::Completions(command) => return command.run(),
             _ => {}
         }
-        if let Command::Doctor(command) = &self.command {
-            return command.run(self.root.as_deref(), self.config.as_deref(), self.json);
+        match &self.command {
+            Command::Doctor(command) => {
+                return command.run(self.root.as_deref(), self.config.as_deref(), self.json);
+            }
+            Command::BootState(command) => return command.run(),
+            _ => {}
         }
         let context = Context::new(self.root.as_deref(), self.config.as_deref(), self.json)?;
         match self.command {
@@ -120,9 +129,10 @@ impl Cli {
             Command::Why(command) => command.run(&context),
             Command::Run(command) => command.run(&context),
             Command::Health(command) => command.run(&context),
+            Command::Reset(command) => command.run(&context),
             Command::ResetState(command) => command.run(&context),
             Command::ResetTrust(command) => command.run(&context),
-            Command::Doctor(_) => Ok(Exit::Done),
+            Command::Doctor(_) | Command::BootState(_) => Ok(Exit::Done),
             #[cfg(feature = "manual")]
             Command::Man(_) | Command::Completions(_) => Ok(Exit::Done),
         }

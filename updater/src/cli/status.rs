@@ -17,6 +17,7 @@ use crate::boot::{Entry, Trust};
 use crate::host::Booted;
 use crate::machine::{Brought, Cause, Record, State};
 use crate::policy::Decision;
+use crate::state::{Layout, Request};
 
 /// Show what runs, what the other slot holds, and what the agent is doing
 #[derive(Debug, Args)]
@@ -41,6 +42,8 @@ struct Report {
     freshness: Freshness,
     decision: Option<Decision>,
     failure: Option<(Timestamp, String)>,
+    /// What the next boot resets.
+    reset: Option<Request>,
 }
 
 /// How the metadata of the last contact stands.
@@ -105,6 +108,7 @@ impl Status {
             medium: record.medium,
             metadata_good_until: record.good_until.unwrap_or_default(),
             failure: record.failure,
+            reset: Request::pending(&Layout::around(&context.folder)),
         };
         output::print(context.json, &report, || describe(&report))?;
         Ok(Exit::Done)
@@ -214,6 +218,9 @@ fn describe(report: &Report) -> String {
     }
     if let Some((time, reason)) = &report.failure {
         let _ = writeln!(text, "last failure, {time:.0}: {reason}");
+    }
+    if let Some(request) = report.reset {
+        let _ = writeln!(text, "reset: {}", super::reset::describe(request));
     }
     text
 }

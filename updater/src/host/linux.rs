@@ -14,7 +14,9 @@ use upright_manifests::name::Slot;
 
 use super::booted::{Booted, BootedError};
 use super::clock::SystemClock;
-use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc, secure_boot};
+use super::{
+    Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, carry_configuration, secure_boot,
+};
 use crate::boot::{self, BootLoader};
 use crate::config::{Config, Probe};
 use crate::fetch::{AddressError, HttpRemote};
@@ -153,7 +155,7 @@ impl Machine for LinuxMachine {
     }
 
     fn carry_configuration(&self, from: Slot, to: Slot) -> io::Result<()> {
-        etc::carry(&self.state, from, to)
+        carry_configuration(&self.state, from, to)
     }
 
     fn reboot(&self) -> io::Result<()> {

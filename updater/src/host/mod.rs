@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,16 +16,15 @@ use upright_manifests::name::Slot;
 
 use crate::boot::BootLoader;
 use crate::health::Prober;
+use crate::state;
 
 mod booted;
 mod clock;
-mod etc;
 mod linux;
 mod secure_boot;
 mod simulated;
 
 pub use booted::{Booted, BootedError};
-pub use etc::carry as carry_configuration;
 pub(crate) use linux::label;
 pub use linux::{HostError, LinuxHost};
 pub use simulated::SimulatedHost;
@@ -35,6 +35,11 @@ pub(crate) use simulated::take_entry as take_simulated_entry;
 #[cfg(fuzzing)]
 pub(crate) fn is_ours(command_line: &str) -> bool {
     Booted::parse(command_line, Slot::A).is_ok()
+}
+
+/// Makes the configuration that the slot `from` has also that of `to`, in the agent's folder.
+pub fn carry_configuration(folder: &Path, from: Slot, to: Slot) -> io::Result<()> {
+    state::carry(&state::Layout::around(folder), &state::Hands::default(), from, to)
 }
 
 /// Everything outside of the agent.

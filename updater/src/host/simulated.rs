@@ -29,7 +29,9 @@ use clock::SimulatedClock;
 
 use super::booted::{Booted, BootedError};
 use super::linux::{HostError, label};
-use super::{Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, etc, secure_boot};
+use super::{
+    Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, carry_configuration, secure_boot,
+};
 use crate::boot::BootLoader;
 use crate::boot::systemd_boot::SystemdBoot;
 use crate::config::{Config, Probe};
@@ -142,7 +144,7 @@ impl Machine for Files {
     }
 
     fn carry_configuration(&self, from: Slot, to: Slot) -> io::Result<()> {
-        etc::carry(&self.0.join("var/lib/upright"), from, to)
+        carry_configuration(&self.0.join("var/lib/upright"), from, to)
     }
 
     fn reboot(&self) -> io::Result<()> {

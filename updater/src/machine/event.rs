@@ -75,6 +75,8 @@ pub struct Observation {
     pub still_tried: bool,
     /// Whether the boot loader has nothing any more to start the release with that the other slot holds.
     pub other_gone: bool,
+    /// Why the last boot of the other slot was stopped before anything of it ran, if it was.
+    pub stopped: Option<String>,
     /// What boot loader and partitions say of the other slot; looked at only where the record says nothing of any slot.
     pub beside: Option<Beside>,
 }

@@ -135,6 +135,11 @@ pub enum Cause {
     },
     /// None of its trial boots reached the agent, or none finished.
     TrialsUsedUp,
+    /// What it was to boot with could not be made ready, so nothing of it ran.
+    State {
+        /// Why, in one line.
+        reason: String,
+    },
     /// An operator rolled it back.
     Operator,
     /// What a newer agent wrote, before it was rolled back.
@@ -152,6 +157,7 @@ impl fmt::Display for Cause {
                     "its trial boots were used up before it proved healthy: it hung, panicked or was cut off"
                 )
             }
+            Self::State { reason } => write!(f, "it was not started, for the sake of its data: {reason}"),
             Self::Operator => write!(f, "an operator rolled it back"),
             Self::Unknown => write!(f, "for a reason this version of upright has no word for"),
         }

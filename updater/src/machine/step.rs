@@ -296,10 +296,8 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
         State::Switched { target, slot, .. } | State::Trial { target, slot, .. } if seen.still_tried => {
             State::Switched { target, slot, boot_id }
         }
-        State::Switched { target, .. } => left(record, &target, Cause::TrialsUsedUp, None, None, now),
-        State::Trial { target, boots, .. } => {
-            left(record, &target, Cause::TrialsUsedUp, None, Some(boots), now)
-        }
+        State::Switched { target, .. } => left(record, &target, not_up(seen), None, None, now),
+        State::Trial { target, boots, .. } => left(record, &target, not_up(seen), None, Some(boots), now),
         State::RollingBack { ref from, boot_id: ref decided_in, .. }
             if runs(from) && *decided_in == seen.boot_id && !seen.other_gone =>
         {
@@ -326,6 +324,11 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
         State::Applying { slot, .. } | State::Applied { slot, .. } if slot == seen.slot => State::Idle,
         state => state,
     }
+}
+
+/// Why the release in the other slot did not come as far as its health checks.
+fn not_up(seen: &Observation) -> Cause {
+    seen.stopped.clone().map_or(Cause::TrialsUsedUp, |reason| Cause::State { reason })
 }
 
 /// Nobody remembers what is in the other slot, and there is a release: it is the way back, or what the next boot tries.

@@ -22,8 +22,19 @@ fn seen(slot: Slot, version: &str, boot: u32) -> Observation {
     let Target { version, root_hash, .. } = target(version);
     let boot_id = boot.to_string();
     let [on_trial, passed_over, still_tried, other_gone] = [false; 4];
-    let beside = None;
-    Observation { slot, version, root_hash, boot_id, on_trial, passed_over, still_tried, other_gone, beside }
+    let (stopped, beside) = (None, None);
+    Observation {
+        slot,
+        version,
+        root_hash,
+        boot_id,
+        on_trial,
+        passed_over,
+        still_tried,
+        other_gone,
+        stopped,
+        beside,
+    }
 }
 
 fn way() -> WayTaken {
@@ -97,6 +108,10 @@ fn a_release_that_never_comes_up_is_left_and_remembered() {
     let record = run(fresh(), switch_to("1.2"));
     let record = run(record, [Event::Started(seen(Slot::A, "1.0", 5))]);
     assert_eq!((record.state, &record.bad[0].reason), (State::Idle, &Cause::TrialsUsedUp));
+    let record = run(fresh(), switch_to("1.2"));
+    let stopped = Observation { stopped: Some("no room".into()), ..seen(Slot::A, "1.0", 5) };
+    let record = run(record, [Event::Started(stopped)]);
+    assert_eq!(record.bad[0].reason, Cause::State { reason: "no room".into() });
 }
 
 #[test]

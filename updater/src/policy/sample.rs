@@ -36,5 +36,6 @@ pub(crate) fn sample(version: &str) -> Release {
         root: RootImage { size: 4096, sha256: digest, verity, full: parted.clone(), chunks: blob },
         uki: Uki { size: 1, sha256: digest, compose: parted, certificates: Vec::new() },
         deltas: Vec::new(),
+        versioned: Vec::new(),
     }
 }

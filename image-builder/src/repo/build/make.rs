@@ -11,7 +11,7 @@ use upright_manifests::verity;
 use upright_manifests::version::Version;
 
 use super::record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UkiFile, UkiPart};
-use super::{advice, failure, layout};
+use super::{advice, failure, layout, state};
 use crate::erofs::{self, Layout};
 use crate::input::{self, Source};
 use crate::repo::error::{Error, Result, chain};
@@ -141,6 +141,7 @@ struct Stored {
     tree: Tree,
     time: Timestamp,
     commit: Digest,
+    versioned: Vec<String>,
 }
 
 fn import(
@@ -171,8 +172,9 @@ fn import(
         parent: base.map(|base| base.commit),
     };
     let commit = batch.commit(&imported.tree, &info).map_err(failure::store)?;
+    let versioned = state::declared(&imported.tree, store.objects())?.versioned();
     progress.end(&format!("{} paths, commit {}", imported.tree.paths.len(), commit.short()));
-    Ok(Stored { store, tree: imported.tree, time, commit })
+    Ok(Stored { store, tree: imported.tree, time, commit, versioned })
 }
 
 fn write(
@@ -226,6 +228,7 @@ fn write(
             verity: written.verity,
         },
         uki,
+        versioned: stored.versioned.clone(),
     };
     let path = folder.join(RECORD);
     fs::write(&path, build.to_bytes()?).map_err(Error::file("write", &path))?;

@@ -5,6 +5,7 @@ mod failure;
 pub mod layout;
 mod make;
 mod record;
+mod state;
 
 pub use make::{Base, Made, Order, build};
 pub use record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UkiFile, UkiPart};

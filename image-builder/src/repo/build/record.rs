@@ -47,6 +47,9 @@ pub struct Build {
     pub root: Image,
     /// The UKI.
     pub uki: UkiFile,
+    /// The paths below `/var` of which each slot is to have its own copy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versioned: Vec<String>,
 }
 
 /// The root image.

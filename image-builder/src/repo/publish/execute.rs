@@ -117,6 +117,7 @@ fn manifest(build: &Build, floor: Option<Version>, objects: super::objects::Obje
             certificates: build.uki.certificate.into_iter().collect(),
         },
         deltas: Vec::new(),
+        versioned: build.versioned.clone(),
     }
 }
 

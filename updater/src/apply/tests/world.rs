@@ -296,6 +296,7 @@ impl Published {
                 from_root_hash: old_params.root_hash,
                 delta: parted("delta", &delta, delta_head),
             }],
+            versioned: Vec::new(),
         };
         // The release before the one that runs: it has some blocks of the new one that the latter has not, in place and
         // further back.

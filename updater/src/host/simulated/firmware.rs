@@ -6,6 +6,7 @@ use std::path::Path;
 
 use upright_manifests::bls::{Counter, EntryName};
 use upright_manifests::digest::Digest;
+use upright_manifests::erofs::Reader;
 use upright_manifests::name::Slot;
 use upright_manifests::pe::{Headers, MAGIC, MAX_HEADERS, MAX_TEXT, argument};
 use upright_manifests::verity::{BLOCK, Geometry, Superblock, VerityParams};
@@ -13,7 +14,8 @@ use upright_manifests::verity::{BLOCK, Geometry, Superblock, VerityParams};
 use crate::apply::root_hash_of;
 use crate::host::linux::label;
 use crate::host::{Access, BlockDevice, Part};
-use crate::slot::Partition;
+use crate::slot::{Image, Partition};
+use crate::state::{Hands, Layout, carry_out_reset, prepare};
 
 /// How many times a machine is restarted that does not come up.
 const RESETS: u32 = 100;
@@ -31,6 +33,9 @@ pub(super) fn boot(root: &Path) -> io::Result<()> {
             Some(up) => up,
             None => continue,
         };
+        if !make_state_ready(root, slot)? {
+            continue;
+        }
         let last = fs::read_to_string(run.join("boot_id")).unwrap_or_default();
         fs::write(run.join("boot_id"), super::next_boot_id(&last))?;
         fs::write(run.join("slot"), slot.as_str())?;
@@ -53,6 +58,30 @@ fn start(root: &Path) -> io::Result<Option<(Slot, String)>> {
         }
     }
     Ok(None)
+}
+
+/// What the initrd does before it starts the system; whether that is started. Nothing is mounted here: what a slot has as its
+/// own is looked at where it is.
+fn make_state_ready(root: &Path, slot: Slot) -> io::Result<bool> {
+    let layout = Layout::of_var(&root.join("var"));
+    fs::create_dir_all(layout.own())?;
+    let device = Partition::open(&root.join("dev").join(label(slot, Part::Root)), Access::Read)?;
+    let image = Reader::open(Image(&device)).map_err(io::Error::other)?;
+    let hands = Hands::default();
+    let mut complaints = match carry_out_reset(&layout, &hands, &image, slot) {
+        Ok(complaints) => complaints,
+        Err(error) => vec![format!("cannot reset this host: {error}")],
+    };
+    let ready = prepare(&layout, &hands, &image, slot);
+    let up = !matches!(&ready, Err(stopped) if stopped.again);
+    match ready {
+        Ok(prepared) => complaints.extend(prepared.complaints),
+        Err(stopped) => complaints.push(format!("slot {slot} is not booted: {}", stopped.reason)),
+    }
+    for line in complaints {
+        tracing::warn!("{line}");
+    }
+    Ok(up)
 }
 
 /// The entry that systemd-boot would take, with a try taken off its name.

@@ -1,0 +1,181 @@
+//! State that goes with its slot, with the real programs on a simulated host: what comes along, what comes back, what stays.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tempfile::TempDir;
+use upright_tests::fixture::{Fixture, file, make_tree};
+use upright_tests::programs::{Ran, upright};
+
+/// What hosts get from `dist`.
+const DEFAULTS: &[u8] = include_bytes!("../../dist/state.d/50-upright.conf");
+
+/// A publisher whose releases from 1.1.0 on change a database.
+fn publisher() -> Result<(TempDir, Fixture)> {
+    let folder = TempDir::new()?;
+    let fixture = Fixture::of(folder.path(), &["1.0.0", "1.1.0", "1.2.0"], |tree, version| {
+        make_tree(tree, version, 8080)?;
+        file(tree, "usr/lib/upright/state.d/50-upright.conf", DEFAULTS)?;
+        file(tree, "etc/shadow", format!("root:*:1\nservice-of-{version}:!:1\n").as_bytes())?;
+        file(tree, "etc/app.conf", format!("default of {version}\n").as_bytes())?;
+        if version != "1.0.0" {
+            file(tree, "usr/lib/upright/state.d/60-app.conf", b"versioned /var/lib/app\n")?;
+        }
+        Ok(())
+    })?;
+    Ok((folder, fixture))
+}
+
+/// Runs a command that must succeed.
+fn done(host: &Path, arguments: &[&str]) -> Result<Ran> {
+    let ran = upright(host, arguments)?;
+    assert_eq!(ran.status, 0, "upright {arguments:?}: {ran:?}");
+    Ok(ran)
+}
+
+fn runs(host: &Path) -> Result<(String, String)> {
+    let status = done(host, &["status", "--json"])?.json()?;
+    let slots = status["slots"].as_array().context("no slots")?;
+    let booted = slots.iter().find(|slot| slot["booted"] == true).context("nothing runs")?;
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    Ok((text(&booted["version"]), text(&booted["slot"])))
+}
+
+/// A path as whoever runs in the slot that is booted sees it: below /etc if it was changed, below /var.
+fn place(host: &Path, path: &str) -> Result<PathBuf> {
+    let own = host.join("var/lib/upright");
+    let (_, slot) = runs(host)?;
+    if let Some(path) = path.strip_prefix("/etc/") {
+        return Ok(own.join("etc").join(slot).join("upper").join(path));
+    }
+    let path = path.trim_start_matches("/var/");
+    let copy = own.join("versioned").join(slot).join("files").join(path);
+    Ok(if copy.exists() { copy } else { host.join("var").join(path) })
+}
+
+fn put(host: &Path, path: &str, text: &str) -> Result<()> {
+    let path = place(host, path)?;
+    fs::create_dir_all(path.parent().context("no folder")?)?;
+    Ok(fs::write(path, text)?)
+}
+
+fn get(host: &Path, path: &str) -> Result<Option<String>> {
+    Ok(fs::read_to_string(place(host, path)?).ok())
+}
+
+#[test]
+fn a_rollback_takes_configuration_and_databases_back_and_leaves_passwords() -> Result<()> {
+    let (_folder, fixture) = publisher()?;
+    let host = &fixture.host("host")?;
+    done(host, &["status"])?;
+    put(host, "/etc/shadow", "root:old:1\n")?;
+    put(host, "/etc/hosts", "as it was")?;
+    put(host, "/var/lib/app/db", "version 1")?;
+    fixture.build(&["publish", "1.1.0"])?;
+    done(host, &["update"])?;
+    // Life goes on until the reboot.
+    put(host, "/etc/motd", "written after staging")?;
+    put(host, "/var/lib/app/db", "version 1, with more in it")?;
+    done(host, &["update", "--reboot"])?;
+    assert_eq!(runs(host)?.0, "1.1.0");
+    assert_eq!(get(host, "/etc/motd")?.as_deref(), Some("written after staging"));
+    assert_eq!(get(host, "/var/lib/app/db")?.as_deref(), Some("version 1, with more in it"));
+    assert_eq!(get(host, "/etc/shadow")?.as_deref(), Some("root:old:1\nservice-of-1.1.0:!:1\n"));
+    // The release migrates its database, an operator changes what there is to change.
+    put(host, "/var/lib/app/db", "version 2")?;
+    put(host, "/etc/hosts", "for 1.1.0")?;
+    put(host, "/etc/shadow", "root:rotated:1\nservice-of-1.1.0:!:1\n")?;
+    done(host, &["health"])?;
+    done(host, &["rollback"])?;
+    assert_eq!(runs(host)?.0, "1.0.0");
+    assert_eq!(get(host, "/var/lib/app/db")?.as_deref(), Some("version 1, with more in it"));
+    assert_eq!(get(host, "/etc/hosts")?.as_deref(), Some("as it was"));
+    let shadow = get(host, "/etc/shadow")?.context("no passwords")?;
+    assert!(shadow.starts_with("root:rotated:1\n") && shadow.contains("service-of-1.0.0"), "{shadow}");
+    // And forward again.
+    done(host, &["rollback"])?;
+    assert_eq!(get(host, "/var/lib/app/db")?.as_deref(), Some("version 2"));
+    assert_eq!(get(host, "/etc/hosts")?.as_deref(), Some("for 1.1.0"));
+    Ok(())
+}
+
+#[test]
+fn a_reset_is_carried_out_by_the_next_boot_and_can_be_taken_back() -> Result<()> {
+    let (_folder, fixture) = publisher()?;
+    let host = &fixture.host("host")?;
+    done(host, &["status"])?;
+    fixture.build(&["publish", "1.1.0"])?;
+    done(host, &["update", "--reboot"])?;
+    done(host, &["health"])?;
+    let fill = || -> Result<()> {
+        put(host, "/etc/hosts", "mine")?;
+        put(host, "/etc/machine-id", "0123")?;
+        put(host, "/var/lib/app/db", "x")
+    };
+    fill()?;
+    // Nobody is asked here, so nothing is done.
+    let refused = upright(host, &["reset"])?;
+    assert_eq!(refused.status, 3, "{refused:?}");
+    assert!(refused.stderr.contains("--yes"), "{refused:?}");
+    done(host, &["reset", "--yes", "--var"])?;
+    let told = done(host, &["status"])?.stdout;
+    assert!(told.contains("reset: the next boot resets /etc and /var to the image"), "{told}");
+    assert_eq!(done(host, &["status", "--json"])?.json()?["reset"]["var"], true);
+    done(host, &["reset", "--cancel"])?;
+    assert_eq!(done(host, &["status", "--json"])?.json()?["reset"], Value::Null);
+
+    done(host, &["reset", "--yes", "--keep-identity", "--reboot"])?;
+    assert_eq!((get(host, "/etc/hosts")?, get(host, "/etc/machine-id")?.as_deref()), (None, Some("0123")));
+    assert_eq!(get(host, "/var/lib/app/db")?.as_deref(), Some("x"));
+    // No rollback brings it back.
+    done(host, &["rollback"])?;
+    assert_eq!((get(host, "/etc/hosts")?, get(host, "/etc/machine-id")?.as_deref()), (None, Some("0123")));
+    done(host, &["rollback"])?;
+
+    fill()?;
+    done(host, &["reset", "--yes", "--var", "--reboot"])?;
+    for gone in ["/etc/hosts", "/etc/machine-id", "/var/lib/app/db"] {
+        assert_eq!(get(host, gone)?, None, "{gone}");
+    }
+    // What was taken and left is remembered, and so is what was seen of the publisher.
+    assert_eq!(runs(host)?.0, "1.1.0");
+    let history = done(host, &["history", "--json"])?.json()?;
+    assert!(history.as_array().is_some_and(|entries| entries.len() > 2), "{history}");
+    assert!(host.join("var/lib/upright/tuf/timestamp.json").exists());
+    Ok(())
+}
+
+#[test]
+fn a_release_whose_copies_cannot_be_made_is_refused_before_anything_is_erased() -> Result<()> {
+    let (_folder, fixture) = publisher()?;
+    let host = &fixture.host("host")?;
+    done(host, &["status"])?;
+    std::os::unix::fs::symlink("elsewhere", host.join("var/lib/app"))?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let before = fs::read(host.join("dev/root-b"))?;
+    let refused = upright(host, &["update"])?;
+    assert_eq!(refused.status, 3, "{refused:?}");
+    assert!(
+        refused.stderr.contains("/var/lib/app cannot be kept for each slot: a symbolic link"),
+        "{refused:?}"
+    );
+    assert!(before == fs::read(host.join("dev/root-b"))?);
+    Ok(())
+}
+
+/// Between the last look at the room and the copies, it is used up.
+#[test]
+fn a_release_that_would_start_on_the_only_copy_is_left_and_why_says_so() -> Result<()> {
+    let (_folder, fixture) = publisher()?;
+    let host = &fixture.host("host")?;
+    done(host, &["status"])?;
+    put(host, "/var/lib/app/db", "version 1")?;
+    fixture.build(&["publish", "1.1.0"])?;
+    done(host, &["update"])?;
+    fs::rename(host.join("var/lib/app"), host.join("var/lib/moved"))?;
+    std::os::unix::fs::symlink("moved", host.join("var/lib/app"))?;
+    done(host, &["update", "--reboot"]).or_else(|_| done(host, &["status"]))?;
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! `upright reset`.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use clap::Args;
+
+use super::exit::{Exit, Failure};
+use super::{Context, output};
+use crate::agent::AgentError;
+use crate::host::Host;
+use crate::state::{Layout, Request};
+use crate::store::StoreError;
+
+/// Go back to what the image has, at the next boot: /etc, and /var if asked
+///
+/// What was changed in /etc is removed for both slots, so that no rollback brings it back. What the agent remembers and trusts
+/// stays: a reset host takes nothing that it would not have taken before.
+#[derive(Debug, Args)]
+pub(super) struct Reset {
+    /// Empty /var, too
+    #[arg(long)]
+    var: bool,
+
+    /// Keep what makes this host this one: what releases declare as identity, such as its machine id and host keys
+    #[arg(long)]
+    keep_identity: bool,
+
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+
+    /// Reboot now
+    #[arg(long)]
+    reboot: bool,
+
+    /// Take back a reset that the next boot would carry out
+    #[arg(long, conflicts_with_all = ["var", "keep_identity", "yes", "reboot"])]
+    cancel: bool,
+}
+
+impl Reset {
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let _lock = context.lock()?;
+        let layout = Layout::around(&context.folder);
+        let failed = |source| StoreError::Write { path: context.folder.join("reset"), source };
+        if self.cancel {
+            let pending = Request::pending(&layout);
+            Request::cancel(&layout).map_err(failed)?;
+            let line = if pending.is_some() { "the reset is taken back" } else { "no reset was pending" };
+            output::print(context.json, &serde_json::json!({ "cancelled": pending }), || line.to_owned())?;
+            return Ok(Exit::Done);
+        }
+        let request = Request { var: self.var, keep_identity: self.keep_identity };
+        if !self.yes {
+            confirm(request)?;
+        }
+        request.leave(&layout).map_err(failed)?;
+        output::print(context.json, &serde_json::json!({ "reset": request }), || describe(request))?;
+        if self.reboot {
+            let host: &dyn Host = context.host.as_ref();
+            host.machine()
+                .reboot()
+                .map_err(|source| AgentError::System { what: "reboot".to_owned(), source })?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// A request in one line.
+pub(super) fn describe(request: Request) -> String {
+    let what = if request.var { "/etc and /var" } else { "/etc" };
+    let kept = if request.keep_identity { ", and keeps this host's identity" } else { "" };
+    format!("the next boot resets {what} to the image{kept}; `upright reset --cancel` takes that back")
+}
+
+/// Nobody loses a host's state by a slip.
+fn confirm(request: Request) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        let line = "a reset removes what was changed on this host, and there is nobody to ask: say `--yes`";
+        return Err(Failure::new(Exit::Refused, line));
+    }
+    output::note(&format!("{}\nType yes to go on:", describe(request)));
+    let mut answer = String::new();
+    match io::stdin().lock().read_line(&mut answer) {
+        Ok(_) if answer.trim() == "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Refused, "nothing was changed")),
+    }
+}

@@ -1,0 +1,117 @@
+//! What is done to a state folder, one step after the other, so that a test can cut power between any two.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// A step that is about to be taken.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// A file or folder is made; its content is not durable before the next [`Step::Sync`].
+    Make(&'a Path),
+    /// A small file is replaced, whole and durably.
+    Write(&'a Path),
+    /// Something gets another name.
+    Rename(&'a Path, &'a Path),
+    /// Something is removed.
+    Remove(&'a Path),
+    /// More of a large file is copied.
+    Copy,
+    /// All that was made becomes durable.
+    Sync,
+}
+
+/// Who takes the steps.
+pub struct Hands<'a>(&'a dyn Fn(Step<'_>) -> io::Result<()>);
+
+impl<'a> Hands<'a> {
+    /// Hands that ask before each step; with an error, it is not taken.
+    pub fn that_ask(ask: &'a dyn Fn(Step<'_>) -> io::Result<()>) -> Self {
+        Self(ask)
+    }
+
+    /// About to make something.
+    pub(super) fn make(&self, path: &Path) -> io::Result<()> {
+        (self.0)(Step::Make(path))
+    }
+
+    /// More of a large file is copied.
+    pub(super) fn copy_on(&self) -> io::Result<()> {
+        (self.0)(Step::Copy)
+    }
+
+    /// Gives a file or folder another name; a file takes the place of one that has it.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.0)(Step::Rename(from, to))?;
+        fs::rename(from, to)
+    }
+
+    /// Removes a file, or a folder with all that is in it; nothing is fine, too.
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        let is_folder = match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            meta => meta?.is_dir(),
+        };
+        (self.0)(Step::Remove(path))?;
+        if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    }
+
+    /// Makes all that was done to the file system that `folder` is on durable.
+    pub(super) fn sync(&self, folder: &Path) -> io::Result<()> {
+        (self.0)(Step::Sync)?;
+        Ok(rustix::fs::syncfs(File::open(folder)?)?)
+    }
+
+    /// Makes a folder and those that lead to it.
+    pub(super) fn make_folder(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        self.make(path)?;
+        fs::create_dir_all(path)
+    }
+
+    /// Replaces a small file in one step that is durable when this returns.
+    pub(super) fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        (self.0)(Step::Write(path))?;
+        crate::store::replace(path, text.as_bytes()).map_err(io::Error::other)
+    }
+
+    /// Puts `new` in the place of the folder `at`, durably. What was there is whole until then: it is at `<at>.old` if power goes
+    /// in the middle, where [`Self::recover`] finds it.
+    pub(super) fn exchange(&self, new: &Path, at: &Path) -> io::Result<()> {
+        let (old, folder) = (beside(at, "old"), at.parent().unwrap_or(Path::new(".")));
+        self.remove(&old)?;
+        self.sync(folder)?;
+        if fs::symlink_metadata(at).is_ok() {
+            self.rename(at, &old)?;
+        }
+        self.rename(new, at)?;
+        self.sync(folder)?;
+        self.remove(&old)
+    }
+
+    /// Ends or takes back what a power cut left of an exchange.
+    pub(super) fn recover(&self, at: &Path) -> io::Result<()> {
+        let old = beside(at, "old");
+        if fs::symlink_metadata(at).is_err() && fs::symlink_metadata(&old).is_ok() {
+            self.rename(&old, at)?;
+        }
+        self.remove(&old)?;
+        self.remove(&beside(at, "new"))
+    }
+}
+
+impl Default for Hands<'_> {
+    fn default() -> Self {
+        Self(&|_| Ok(()))
+    }
+}
+
+/// `<path>.<ending>`.
+pub(super) fn beside(path: &Path, ending: &str) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    name.into()
+}

@@ -1,0 +1,103 @@
+//! Where state is.
+//!
+//! ```text
+//! /var/lib/upright/etc/<slot>/upper          what was changed in /etc while the slot ran (overlayfs)
+//! /var/lib/upright/versioned/<slot>/paths    the paths below /var that the slot has a copy of, a line each
+//! /var/lib/upright/versioned/<slot>/files/   the copies
+//! /var/lib/upright/last-slot                 the slot that ran last
+//! /var/lib/upright/fresh                     the slot that was written and has not run
+//! /var/lib/upright/stopped                   why a slot's boot was stopped: slot, times, reason
+//! /var/lib/upright/reset                     what the next boot is to reset
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use upright_manifests::name::Slot;
+
+use crate::store::read_own;
+
+/// The state partition.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    own: PathBuf,
+    var: PathBuf,
+}
+
+impl Layout {
+    /// That of the `/var` at `var`.
+    pub fn of_var(var: &Path) -> Self {
+        Self { own: var.join("lib/upright"), var: var.to_owned() }
+    }
+
+    /// That of the agent's folder, `/var/lib/upright`.
+    pub fn around(own: &Path) -> Self {
+        let var = own.ancestors().nth(2).unwrap_or(own);
+        Self { own: own.to_owned(), var: var.to_owned() }
+    }
+
+    /// `/var`.
+    pub fn var(&self) -> &Path {
+        &self.var
+    }
+
+    /// The agent's folder.
+    pub fn own(&self) -> &Path {
+        &self.own
+    }
+
+    /// All that belongs to a slot's `/etc`.
+    pub(super) fn etc(&self, slot: Slot) -> PathBuf {
+        self.own.join("etc").join(slot.as_str())
+    }
+
+    /// What was changed in `/etc` while the slot ran.
+    pub fn upper(&self, slot: Slot) -> PathBuf {
+        self.etc(slot).join("upper")
+    }
+
+    /// The slot's copies of what is versioned, and their list.
+    pub(super) fn versioned(&self, slot: Slot) -> PathBuf {
+        self.own.join("versioned").join(slot.as_str())
+    }
+
+    /// The slot that was written and has not run.
+    pub(super) fn fresh(&self) -> PathBuf {
+        self.own.join("fresh")
+    }
+
+    /// The slot that ran last.
+    pub(super) fn last_slot(&self) -> PathBuf {
+        self.own.join("last-slot")
+    }
+
+    /// Why a boot was stopped.
+    pub(super) fn stopped(&self) -> PathBuf {
+        self.own.join("stopped")
+    }
+
+    /// What is to be reset.
+    pub(super) fn reset(&self) -> PathBuf {
+        self.own.join("reset")
+    }
+
+    /// What a reset that is under way keeps.
+    pub(super) fn reset_kept(&self) -> PathBuf {
+        self.own.join("reset-kept")
+    }
+
+    /// The slot that a file names.
+    pub(super) fn slot_in(&self, file: &Path) -> Option<Slot> {
+        self.text_in(file, 16)?.trim().parse().ok()
+    }
+
+    /// The text of a small file; none if there is none that can be read.
+    pub(super) fn text_in(&self, file: &Path, limit: u64) -> Option<String> {
+        String::from_utf8(read_own(file, limit).ok()??).ok()
+    }
+
+    /// Whether something is there, a link that leads nowhere included.
+    pub(super) fn is_there(path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok()
+    }
+}

@@ -1,0 +1,109 @@
+//! The state of a host that goes with its slots: `/etc`, and what a release declares as versioned in `/var`.
+//!
+//! All of it is plain files on the state partition. The agent copies for a slot that it has written ([`carry`]) and says whether
+//! there is room ([`room`]); what counts is done when a slot boots, before anything of it runs ([`prepare`]): in the initrd, by the
+//! program in the image that boots (`upright boot-state`), and on a simulated host by its boot.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `layout` | where everything is |
+//! | `declared` | what an image declares |
+//! | `hands` | steps that a test can cut off |
+//! | `copy` | a copy with everything that belongs to it |
+//! | `follow` | what follows the host from slot to slot |
+//! | `accounts` | users of host and image in one file (pure) |
+//! | `versioned` | a copy a slot of what a release may change |
+//! | `prepare` | what happens at a boot |
+//! | `reset` | back to the image |
+
+mod accounts;
+mod copy;
+mod declared;
+mod follow;
+mod hands;
+mod layout;
+mod prepare;
+mod reset;
+#[cfg(test)]
+mod tests;
+mod versioned;
+
+use std::io;
+
+use upright_manifests::name::Slot;
+
+pub use declared::{Folder, Image, declared};
+pub use hands::{Hands, Step};
+pub use layout::Layout;
+pub use prepare::{Mount, Prepared, Stopped, prepare, stopped};
+pub use reset::{Request, carry_out as carry_out_reset};
+pub use versioned::{Need, kept, room};
+
+use copy::Copier;
+use hands::beside;
+
+/// Why state cannot be kept for a slot.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A versioned path is not what can be copied.
+    #[error("/var/{path} cannot be kept for each slot: {reason}")]
+    Unfit {
+        /// The path below `/var`.
+        path: String,
+        /// What is in the way.
+        reason: &'static str,
+    },
+    /// The copies do not fit.
+    #[error(
+        "the copies of what is versioned need {} bytes in /var, which has {}: {} bytes too few; make room there", .0.needed, .0.available,
+        .0.missing()
+    )]
+    NoRoom(Need),
+    /// A file could not be read or written.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl StateError {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// Makes the `/etc` that `from` has also that of `to`, which has been written and has not run. It is on a mark that the slot's first
+/// boot takes away, and what was kept for the release that it held before is removed.
+pub fn carry(layout: &Layout, hands: &Hands<'_>, from: Slot, to: Slot) -> io::Result<()> {
+    hands.write(&layout.fresh(), to.as_str())?;
+    hands.remove(&layout.versioned(to))?;
+    hands.remove(&layout.stopped())?;
+    copy_etc(layout, hands, from, to)
+}
+
+/// Replaces `to`'s upper folder with a copy of `from`'s. The old one stays whole until the copy is durable.
+fn copy_etc(layout: &Layout, hands: &Hands<'_>, from: Slot, to: Slot) -> io::Result<()> {
+    let at = layout.etc(to);
+    hands.recover(&at)?;
+    let new = beside(&at, "new");
+    hands.make_folder(&new)?;
+    let upper = layout.upper(from);
+    if upper.exists() {
+        Copier::new(hands).copy(&upper, &new.join("upper"))?;
+    }
+    hands.exchange(&new, &at)
+}
+
+/// Removes what was noted of a boot that was stopped, once it is remembered elsewhere.
+pub fn forget_stopped(layout: &Layout) -> io::Result<()> {
+    Hands::default().remove(&layout.stopped())
+}
+
+/// Whether `slot` has been written and has not run.
+pub fn is_fresh(layout: &Layout, slot: Slot) -> bool {
+    layout.slot_in(&layout.fresh()) == Some(slot)
+}

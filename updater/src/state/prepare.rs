@@ -1,0 +1,166 @@
+//! What happens to a host's state when a slot boots, before anything of it runs.
+//!
+//! Whoever decided that this slot boots, operator, agent or boot loader, and whatever the slot holds: it is the image that boots
+//! which does this. Everything here may be cut off anywhere and is done again by the next boot, of either slot.
+
+use std::io;
+use std::path::PathBuf;
+
+use upright_manifests::name::Slot;
+
+use super::declared::{Image, declared};
+use super::follow::{add_accounts, follow};
+use super::hands::Hands;
+use super::layout::Layout;
+use super::reset::Request;
+use super::versioned::{copy_all, copy_of, kept};
+use super::{StateError, copy_etc};
+
+/// How often a boot is stopped for the sake of its data. A machine that has nothing else to boot must come up all the same.
+const MOST_STOPS: u32 = 10;
+
+/// The longest reason that is kept, in bytes.
+const MAX_REASON: u64 = 16 << 10;
+
+/// What is to be mounted over what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The slot's copy.
+    pub from: PathBuf,
+    /// The plain path in `/var`.
+    pub over: PathBuf,
+}
+
+/// How the state of a slot is ready.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// What is mounted, in this order.
+    pub mounts: Vec<Mount>,
+    /// What did not go as it should, and is no reason not to boot.
+    pub complaints: Vec<String>,
+}
+
+/// Why a slot must not boot.
+#[derive(Debug)]
+pub struct Stopped {
+    /// The reason.
+    pub reason: StateError,
+    /// Whether to start again, so that the boot loader's tries lead back; otherwise state is to be kept out of reach.
+    pub again: bool,
+}
+
+/// Makes the state ready that `slot` boots with.
+pub fn prepare(
+    layout: &Layout,
+    hands: &Hands<'_>,
+    image: &dyn Image,
+    slot: Slot,
+) -> Result<Prepared, Stopped> {
+    let mut complaints = Vec::new();
+    let declared = match declared(image) {
+        Ok((declared, bad)) => {
+            complaints.extend(bad.into_iter().map(|line| format!("{line}; the line does not count")));
+            declared
+        }
+        Err(error) => {
+            complaints.push(format!("cannot read what the image declares: {error}"));
+            Default::default()
+        }
+    };
+    let other = slot.other();
+    if let Err(error) = tidy(layout, hands, slot) {
+        complaints.push(format!("cannot clear away what a power cut left: {error}"));
+    }
+    let fresh = super::is_fresh(layout, slot);
+    if fresh {
+        copy_all(layout, hands, slot, &declared.versioned())
+            .map_err(|reason| stop(layout, hands, slot, reason))?;
+        if let Err(error) = copy_etc(layout, hands, other, slot) {
+            complaints.push(format!(
+                "slot {slot} has the /etc of when it was written: cannot copy it again: {error}"
+            ));
+            let _ = hands.recover(&layout.etc(slot));
+        }
+        complaints.extend(add_accounts(layout, hands, image, &declared, slot));
+    } else if layout.slot_in(&layout.last_slot()) == Some(other) {
+        complaints.extend(follow(layout, hands, &declared, other, slot));
+        complaints.extend(add_accounts(layout, hands, image, &declared, slot));
+    }
+    // What runs from here on counts; the mark of a first boot goes last.
+    let noted = hands
+        .sync(layout.own())
+        .and_then(|()| note_slot(layout, hands, slot))
+        .and_then(|()| if fresh { hands.remove(&layout.fresh()) } else { Ok(()) })
+        .and_then(|()| if fresh { hands.sync(layout.own()) } else { Ok(()) });
+    if let Err(error) = noted {
+        // With the mark, the next boot would take what this one changed for what nobody changed.
+        if fresh && super::is_fresh(layout, slot) {
+            let what = "note that the slot has run";
+            return Err(stop(layout, hands, slot, StateError::Io { what: what.to_owned(), source: error }));
+        }
+        complaints.push(format!("cannot note which slot runs: {error}"));
+    }
+    if stopped(layout, slot).is_some() {
+        let _ = hands.remove(&layout.stopped());
+    }
+    let mounts = mounts(layout, slot).map_err(|reason| Stopped { reason, again: false })?;
+    Ok(Prepared { mounts, complaints })
+}
+
+/// Ends or takes back what was cut off.
+fn tidy(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> io::Result<()> {
+    hands.recover(&layout.etc(slot))?;
+    hands.remove(&layout.etc(slot).join("new"))?;
+    match Request::pending(layout) {
+        Some(_) => Ok(()),
+        None => hands.remove(&layout.reset_kept()),
+    }
+}
+
+fn note_slot(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> io::Result<()> {
+    match layout.slot_in(&layout.last_slot()) == Some(slot) {
+        true => Ok(()),
+        false => hands.write(&layout.last_slot(), slot.as_str()),
+    }
+}
+
+/// The slot's copies, each with a place that it can be mounted over.
+fn mounts(layout: &Layout, slot: Slot) -> Result<Vec<Mount>, StateError> {
+    let mut mounts = Vec::new();
+    for path in kept(layout, slot) {
+        let (from, over) = (copy_of(layout, slot, &path), layout.var().join(&path));
+        let make = || -> io::Result<()> {
+            if Layout::is_there(&over) {
+                return Ok(());
+            }
+            if from.is_dir() {
+                return std::fs::create_dir_all(&over);
+            }
+            std::fs::create_dir_all(over.parent().unwrap_or(layout.var()))?;
+            std::fs::write(&over, "")
+        };
+        make().map_err(StateError::io(format!("make a place for /var/{path}")))?;
+        mounts.push(Mount { from, over });
+    }
+    Ok(mounts)
+}
+
+/// Keeps the reason where the agent finds it.
+fn stop(layout: &Layout, hands: &Hands<'_>, slot: Slot, reason: StateError) -> Stopped {
+    let before = read(layout).filter(|(stopped, ..)| *stopped == slot).map_or(0, |(_, times, _)| times);
+    let text = format!("{slot} {} {reason}", before.saturating_add(1));
+    // A disk so full that this cannot be kept either leaves the agent with a release that did not come up.
+    let _ = hands.write(&layout.stopped(), &text);
+    Stopped { reason, again: before < MOST_STOPS }
+}
+
+/// Why the last boot of `slot` was stopped, if it was.
+pub fn stopped(layout: &Layout, slot: Slot) -> Option<String> {
+    read(layout).filter(|(stopped, ..)| *stopped == slot).map(|(_, _, reason)| reason)
+}
+
+fn read(layout: &Layout) -> Option<(Slot, u32, String)> {
+    let text = layout.text_in(&layout.stopped(), MAX_REASON)?;
+    let mut parts = text.splitn(3, ' ');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.trim().to_owned()))
+}

@@ -1,0 +1,224 @@
+//! A copy a slot of what a release may change beyond return: what it made of a database is its own, and the release before it
+//! finds what it left.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{OFlags, ioctl_ficlone, statvfs};
+use serde::Serialize;
+use upright_manifests::name::Slot;
+use upright_manifests::state::{check_versioned, is_within, outermost};
+
+use super::StateError;
+use super::copy::Copier;
+use super::hands::{Hands, beside};
+use super::layout::Layout;
+
+/// The longest list of paths, in bytes.
+const MAX_LIST: u64 = 2 << 20;
+
+/// What copies take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// How many bytes the copies need.
+    pub needed: u64,
+    /// How many there are for them.
+    pub available: u64,
+}
+
+impl Need {
+    /// How many bytes are too few.
+    pub fn missing(&self) -> u64 {
+        self.needed.saturating_sub(self.available)
+    }
+}
+
+/// The paths below `/var` that a slot has copies of.
+pub fn kept(layout: &Layout, slot: Slot) -> Vec<String> {
+    let list = layout.text_in(&layout.versioned(slot).join("paths"), MAX_LIST).unwrap_or_default();
+    list.lines().filter(|path| check_versioned(path).is_ok()).map(str::to_owned).collect()
+}
+
+/// Where a slot's copy of a path is.
+pub(super) fn copy_of(layout: &Layout, slot: Slot, path: &str) -> PathBuf {
+    layout.versioned(slot).join("files").join(path)
+}
+
+/// What is to be copied for a slot: the path, where its content is now, and what of it is somewhere else.
+struct Original {
+    path: String,
+    at: PathBuf,
+    within: Vec<(String, PathBuf)>,
+}
+
+/// What a release that declares `declared` gets copies of, as the slot `from` sees it: what is declared and there, and what `from`
+/// has copies of, since the plain path is out of date then.
+fn originals(layout: &Layout, from: Slot, declared: &[String]) -> Result<Vec<Original>, StateError> {
+    let has = kept(layout, from);
+    let mut originals = Vec::new();
+    for path in outermost(declared.iter().chain(&has).cloned()) {
+        let within: Vec<_> = has
+            .iter()
+            .filter(|inner| **inner != path && is_within(inner, &path))
+            .map(|inner| (inner.clone(), copy_of(layout, from, inner)))
+            .collect();
+        let at = match has.contains(&path) {
+            true => copy_of(layout, from, &path),
+            false => layout.var().join(&path),
+        };
+        let plain =
+            if has.contains(&path) { layout.versioned(from).join("files") } else { layout.var().to_owned() };
+        if is_fit(&plain, &path)? {
+            originals.push(Original { path, at, within });
+        }
+    }
+    Ok(originals)
+}
+
+/// Whether `path` below `top` is there, with plain folders that lead to it, on the same file system.
+fn is_fit(top: &Path, path: &str) -> Result<bool, StateError> {
+    let unfit = |reason| Err(StateError::Unfit { path: path.to_owned(), reason });
+    let Ok(device) = fs::metadata(top).map(|meta| meta.dev()) else { return Ok(false) };
+    let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+    for end in ends {
+        let Some(part) = path.get(..end) else { continue };
+        let meta = match fs::symlink_metadata(top.join(part)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            meta => meta.map_err(StateError::io(format!("look at /var/{part}")))?,
+        };
+        if meta.is_symlink() {
+            return unfit("a symbolic link leads there; declare where it leads to, or let it be a folder");
+        }
+        if !meta.is_dir() && !(end == path.len() && meta.is_file()) {
+            return unfit("it is neither a folder nor a file");
+        }
+        if meta.dev() != device {
+            return unfit("it is a file system of its own");
+        }
+    }
+    Ok(true)
+}
+
+/// What copies for the slot `to` need that a release gets which declares `declared`, and what there is. What `to` has copies of is
+/// removed before.
+pub fn room(layout: &Layout, to: Slot, declared: &[String]) -> Result<Need, StateError> {
+    let originals = originals(layout, to.other(), declared)?;
+    if originals.is_empty() {
+        return Ok(Need::default());
+    }
+    let shared = shares_blocks(layout.own());
+    let mut needed = 0u64;
+    for original in &originals {
+        for (path, at) in [(&original.path, &original.at)]
+            .into_iter()
+            .chain(original.within.iter().map(|(path, at)| (path, at)))
+        {
+            needed = needed.saturating_add(size(at, path, shared)?);
+        }
+    }
+    let stat = statvfs(layout.own()).map_err(io::Error::from);
+    let stat = stat.map_err(StateError::io("see how much room /var has"))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let freed = size(&layout.versioned(to), "", shared)?;
+    Ok(Need { needed, available: free.saturating_add(freed) })
+}
+
+/// How many bytes a copy of `at`, which is `/var/<path>`, takes.
+fn size(at: &Path, path: &str, shared: bool) -> Result<u64, StateError> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let failed = |source| StateError::Io { what: format!("see how large {} is", at.display()), source };
+    let device = match fs::symlink_metadata(at) {
+        Err(error) if gone(&error) => return Ok(0),
+        meta => meta.map_err(failed)?.dev(),
+    };
+    let mut open = vec![at.to_owned()];
+    let (mut total, mut linked) = (0u64, std::collections::BTreeSet::new());
+    while let Some(next) = open.pop() {
+        let meta = match fs::symlink_metadata(&next) {
+            // Whoever works there removes files.
+            Err(error) if gone(&error) => continue,
+            meta => meta.map_err(failed)?,
+        };
+        if meta.dev() != device {
+            let reason = "there is another file system in it";
+            return Err(StateError::Unfit { path: path.to_owned(), reason });
+        }
+        if meta.is_dir() {
+            match fs::read_dir(&next) {
+                Err(error) if gone(&error) => {}
+                entries => {
+                    for entry in entries.map_err(failed)? {
+                        open.push(entry.map_err(failed)?.path());
+                    }
+                }
+            }
+        } else if shared || (meta.nlink() > 1 && !linked.insert(meta.ino())) {
+            continue;
+        }
+        total = total.saturating_add(meta.blocks().saturating_mul(512));
+    }
+    Ok(total)
+}
+
+/// Whether copies in `folder` share blocks with what they are copies of.
+fn shares_blocks(folder: &Path) -> bool {
+    let unnamed = || {
+        let flags = (OFlags::TMPFILE | OFlags::CLOEXEC).bits() as i32;
+        OpenOptions::new().read(true).write(true).custom_flags(flags).open(folder)
+    };
+    let shares = |from: File, to: File| -> io::Result<()> {
+        std::os::unix::fs::FileExt::write_all_at(&from, &[1; 4096], 0)?;
+        Ok(ioctl_ficlone(&to, &from)?)
+    };
+    match (unnamed(), unnamed()) {
+        (Ok(from), Ok(to)) => shares(from, to).is_ok(),
+        _ => false,
+    }
+}
+
+/// Makes the copies for the slot `to`, all or none, durably.
+pub(super) fn copy_all(
+    layout: &Layout,
+    hands: &Hands<'_>,
+    to: Slot,
+    declared: &[String],
+) -> Result<(), StateError> {
+    let failed = |what: &'static str| StateError::io(format!("{what} the copies of what is versioned"));
+    let at = layout.versioned(to);
+    hands.remove(&at).and_then(|()| hands.recover(&at)).map_err(failed("clear away"))?;
+    let originals = originals(layout, to.other(), declared)?;
+    if originals.is_empty() {
+        return Ok(());
+    }
+    let need = room(layout, to, declared)?;
+    if need.missing() > 0 {
+        return Err(StateError::NoRoom(need));
+    }
+    let new = beside(&at, "new");
+    let made = make(hands, &originals, &new).and_then(|()| hands.exchange(&new, &at));
+    made.map_err(|source| {
+        // What was copied is in nobody's way but takes room.
+        let _ = hands.remove(&new);
+        StateError::Io { what: "make the copies of what is versioned".to_owned(), source }
+    })
+}
+
+fn make(hands: &Hands<'_>, originals: &[Original], new: &Path) -> io::Result<()> {
+    let files = new.join("files");
+    let mut list = String::new();
+    for Original { path, at, within } in originals {
+        let to = files.join(path);
+        hands.make_folder(to.parent().unwrap_or(&files))?;
+        Copier::new(hands).copy(at, &to)?;
+        for (inner, at) in within {
+            let to = files.join(inner);
+            hands.remove(&to)?;
+            hands.make_folder(to.parent().unwrap_or(&files))?;
+            Copier::new(hands).copy(at, &to)?;
+        }
+        list = list + path + "\n";
+    }
+    hands.write(&new.join("paths"), &list)
+}
