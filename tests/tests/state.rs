@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 use upright_tests::fixture::{Fixture, file, make_tree};
-use upright_tests::programs::{Ran, upright};
+use upright_tests::namespace::{REFUSED, in_namespace, refused};
+use upright_tests::programs::{Ran, run, upright};
 
 /// What hosts get from `dist`.
 const DEFAULTS: &[u8] = include_bytes!("../../dist/state.d/50-upright.conf");
@@ -15,7 +16,7 @@ const DEFAULTS: &[u8] = include_bytes!("../../dist/state.d/50-upright.conf");
 /// A publisher whose releases from 1.1.0 on change a database.
 fn publisher() -> Result<(TempDir, Fixture)> {
     let folder = TempDir::new()?;
-    let fixture = Fixture::of(folder.path(), &["1.0.0", "1.1.0", "1.2.0"], |tree, version| {
+    let fixture = Fixture::of(folder.path(), &["1.0.0", "1.1.0"], |tree, version| {
         make_tree(tree, version, 8080)?;
         file(tree, "usr/lib/upright/state.d/50-upright.conf", DEFAULTS)?;
         file(tree, "etc/shadow", format!("root:*:1\nservice-of-{version}:!:1\n").as_bytes())?;
@@ -165,7 +166,7 @@ fn a_release_whose_copies_cannot_be_made_is_refused_before_anything_is_erased() 
     Ok(())
 }
 
-/// Between the last look at the room and the copies, it is used up.
+/// Between the last look and the first boot, it became impossible.
 #[test]
 fn a_release_that_would_start_on_the_only_copy_is_left_and_why_says_so() -> Result<()> {
     let (_folder, fixture) = publisher()?;
@@ -176,6 +177,127 @@ fn a_release_that_would_start_on_the_only_copy_is_left_and_why_says_so() -> Resu
     done(host, &["update"])?;
     fs::rename(host.join("var/lib/app"), host.join("var/lib/moved"))?;
     std::os::unix::fs::symlink("moved", host.join("var/lib/app"))?;
-    done(host, &["update", "--reboot"]).or_else(|_| done(host, &["status"]))?;
+    // Somebody pulls the plug, so that the agent has no say.
+    fs::remove_file(host.join("run/cmdline"))?;
+    assert_eq!(runs(host)?.0, "1.0.0");
+    let why = done(host, &["why"])?.stdout;
+    assert!(why.contains("1.1.0") && why.contains("it was not started, for the sake of its data"), "{why}");
+    assert!(why.contains("/var/lib/app cannot be kept for each slot"), "{why}");
+    assert_eq!(get(host, "/var/lib/app/db")?.as_deref(), Some("version 1"));
+    // It is tried again at an operator's word, and once it can be done, it is.
+    fs::remove_file(host.join("var/lib/app"))?;
+    fs::rename(host.join("var/lib/moved"), host.join("var/lib/app"))?;
+    done(host, &["update", "--retry", "--reboot"])?;
+    assert_eq!(runs(host)?.0, "1.1.0");
+    put(host, "/var/lib/app/db", "version 2")?;
+    done(host, &["health"])?;
+    done(host, &["rollback"])?;
+    assert_eq!(get(host, "/var/lib/app/db")?.as_deref(), Some("version 1"));
+    Ok(())
+}
+
+#[test]
+fn copies_that_do_not_fit_are_refused_with_the_exact_shortfall_before_anything_is_erased() -> Result<()> {
+    let (_folder, fixture) = publisher()?;
+    let host = &fixture.host("host")?;
+    done(host, &["status"])?;
+    fixture.build(&["publish", "1.1.0"])?;
+    // A database of 6 MiB in a /var of 10.
+    let script = format!(
+        "{REFUSED}
+        mkdir kept; cp -a var/. kept/; mount -t tmpfs -o size=10m tmpfs var; cp -a kept/. var/
+        mkdir -p var/lib/app; head -c 6291456 /dev/zero > var/lib/app/db
+        cp dev/root-b before
+        refused update upright --root . update
+        cmp before dev/root-b
+        df --output=avail -B1 var | tail -n 1 > free
+        rm var/lib/app/db; head -c 1048576 /dev/zero > var/lib/app/db
+        upright --root . update
+        upright --root . plan > plan
+        head -c 6291456 /dev/zero > var/lib/app/db
+        upright --root . update --reboot
+        upright --root . why > why
+        upright --root . plan > short"
+    );
+    in_namespace(host, &script)?;
+    let update = refused(host, "update")?;
+    assert_eq!(update.status, 3, "{update:?}");
+    let free: u64 = fs::read_to_string(host.join("free"))?.trim().parse()?;
+    let says = format!("need 6291456 bytes in /var, which has {free}: {} bytes too few", 6_291_456 - free);
+    assert!(update.stderr.contains(&says), "{says}: {update:?}");
+    let read = |name: &str| fs::read_to_string(host.join(name));
+    assert!(
+        read("plan")?.contains("/var/lib/app: copied at the first boot, takes 1.05 MB"),
+        "{}",
+        read("plan")?
+    );
+    // Used up after the switch: the boots of the release are stopped, and the one before it runs on.
+    let why = read("why")?;
+    assert!(why.contains("it was not started") && why.contains("bytes too few"), "{why}");
+    assert!(read("short")?.contains("bytes too few, so the release would not start"), "{}", read("short")?);
+    Ok(())
+}
+
+/// What `plan --json` says of each path that is in the way.
+fn differences(plan: &Value) -> Vec<String> {
+    let all = plan["differences"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    all.iter()
+        .map(|difference| format!("{} {}", text(&difference["path"]), text(&difference["because"])))
+        .collect()
+}
+
+#[test]
+fn plan_shows_which_changes_hide_which_defaults_before_the_reboot() -> Result<()> {
+    let (_folder, fixture) = publisher()?;
+    let host = &fixture.host("host")?;
+    let nothing = upright(host, &["plan"])?;
+    assert_eq!(nothing.status, 3, "{nothing:?}");
+    put(host, "/etc/app.conf", "mine\n")?;
+    put(host, "/etc/hosts", "mine")?;
+    put(host, "/etc/shadow", "root:new:1\n")?;
+    put(host, "/etc/machine-id", "0123")?;
+    put(host, "/var/lib/app/db", "version 1")?;
+    fixture.build(&["publish", "1.1.0"])?;
+    done(host, &["update"])?;
+    let plan = done(host, &["plan", "--json"])?.json()?;
+    assert_eq!(differences(&plan), ["/etc/app.conf changed"]);
+    assert_eq!(plan["local"], serde_json::json!(["/etc/hosts", "/etc/machine-id"]));
+    assert_eq!((&plan["first_boot"], &plan["version"]), (&true.into(), &"1.1.0".into()));
+    assert_eq!(plan["follows"][0], serde_json::json!({ "path": "/etc/machine-id", "kind": "identity" }));
+    assert_eq!(plan["versioned"][0]["path"], "/var/lib/app");
+    let text = done(host, &["plan"])?.stdout;
+    for line in [
+        "1.1.0 in slot b: its first boot begins with the /etc of the slot that runs",
+        "/etc/app.conf: changed here and in 1.1.0; what is here counts",
+        "2 local changes in the way of nothing (`--all` lists them)",
+        "/etc/shadow: follows this host, with the users that only the release knows",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    assert!(done(host, &["plan", "--all"])?.stdout.contains("\n    /etc/hosts\n"));
+    // What a rollback goes to is told in the same way.
+    done(host, &["update", "--reboot"])?;
+    done(host, &["health"])?;
+    put(host, "/etc/only-new", "x")?;
+    let back = done(host, &["plan", "--json"])?.json()?;
+    assert_eq!((&back["version"], &back["first_boot"]), (&"1.0.0".into(), &false.into()));
+    assert_eq!(back["stays"], serde_json::json!(["/etc/only-new"]));
+    assert_eq!(back["versioned"], serde_json::json!([]));
+    Ok(())
+}
+
+#[test]
+fn declarations_that_hosts_would_not_understand_are_refused_with_their_line() -> Result<()> {
+    let (folder, fixture) = publisher()?;
+    let tree = folder.path().join("1.1.0");
+    file(&tree, "usr/lib/upright/state.d/70-bad.conf", b"# a database\nversioned /etc/app\n")?;
+    let workspace = fixture.workspace();
+    let arguments =
+        [workspace.as_os_str(), "build".as_ref(), tree.as_os_str(), "--version".as_ref(), "1.3.0".as_ref()];
+    let ran = run("upright-build", ["-C".as_ref()].into_iter().chain(arguments))?;
+    assert_eq!(ran.status, 3, "{ran:?}");
+    let says = "usr/lib/upright/state.d/70-bad.conf:2: a path below /var is wanted";
+    assert!(ran.stderr.contains(says) && ran.stderr.trim().lines().count() == 1, "{ran:?}");
     Ok(())
 }

@@ -15,6 +15,7 @@ pub mod health;
 pub mod host;
 pub mod machine;
 pub mod memory;
+pub mod plan;
 pub mod policy;
 mod program;
 pub mod slot;

@@ -96,8 +96,12 @@ reset() {
 
 # Makes what the slot $1 has as its own ready. Ends with 1 if that must stay out of reach.
 prepare() {
+    # Copies that are stopped for taking too long are as good as none.
+    trap : TERM
     boot_state --slot "$1"
-    case $? in
+    ended=$?
+    trap - TERM
+    case $ended in
         0) return 0 ;;
         3) ;;
         6) return 1 ;;

@@ -164,6 +164,7 @@ impl Shop {
                 kernel: "6.1".into(),
                 parts: vec![part],
             },
+            versioned: Vec::new(),
         };
         let folder = self.root().join("builds").join(version);
         fs::create_dir_all(&folder).unwrap();

@@ -20,6 +20,9 @@ pub(super) const OS: &str = "demo";
 /// The unit that a release must run to be healthy.
 pub(super) const SERVICE: &str = "app.service";
 
+/// Where the service has its database, which 1.1.0 brings into another format.
+pub(super) const DATABASE: &str = "var/lib/demo/db";
+
 /// Where the OS keeps its own files.
 const OWN: &str = "usr/share/demo";
 
@@ -122,11 +125,22 @@ fn application(changes: &mut Changes, version: &str) {
     changes.file(&format!("usr/lib/systemd/system/{SERVICE}"), 0o644, unit);
     let enabled = format!("usr/lib/systemd/system/multi-user.target.wants/{SERVICE}");
     changes.link(&enabled, &format!("../{SERVICE}"));
-    let script = match version {
-        "1.2.0" => "#!/bin/sh\necho 'app: cannot open its database'\nexit 3\n".to_owned(),
-        _ => format!("#!/bin/sh\necho 'app {version} runs'\nexec sleep infinity\n"),
+    let database = format!("/{DATABASE}");
+    // The old format is made by the first release only, and the new one is nothing that it can read.
+    let open = match version {
+        "1.0.0" => format!(
+            "[ -e {database} ] || echo 'format 1' > {database}; grep -q 'format 1' {database} || exit 3"
+        ),
+        "1.1.0" => format!("echo 'format 2' > {database}.new; mv {database}.new {database}"),
+        _ => "echo 'app: cannot open its database'; exit 3".to_owned(),
     };
+    let script = format!("#!/bin/sh\nmkdir -p {}\n{open}\n", database.rsplit_once('/').unwrap_or_default().0);
+    let script = format!("{script}echo 'app {version} runs'\nexec sleep infinity\n");
     changes.file("usr/lib/demo/app", 0o755, script);
+    changes.file("etc/demo.conf", 0o644, format!("default of {version}\n"));
+    if version != "1.0.0" {
+        changes.file("usr/lib/upright/state.d/60-demo.conf", 0o644, "versioned /var/lib/demo\n");
+    }
     changes.file(&format!("{OWN}/changed"), 0o644, format!("{version}\n"));
     // Whole blocks of its own in the image.
     changes.file(&data(), 0o644, noise(1, DATA_BYTES));

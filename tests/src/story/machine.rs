@@ -12,6 +12,9 @@ use super::table::{Row, Summary};
 use super::{Loader, Place, Teller, loader};
 use crate::vm::{Accelerator, BOOT_TIME, Machine};
 
+/// What prints the format of the service's database.
+const DATABASE: &str = "cat /var/lib/demo/db";
+
 /// The exit code of what policy speaks against.
 const REFUSED: i32 = 3;
 
@@ -75,7 +78,8 @@ impl Told {
         let (back, forward) =
             self.rollback_and_forward().context("an operator's rollback, and forward again")?;
         let failed = self.failing_release().context("1.2.0, whose service fails")?;
-        Ok(vec![first, updated, back, forward, failed])
+        let reset = self.factory_reset().context("a factory reset")?;
+        Ok(vec![first, updated, back, forward, failed, reset])
     }
 
     fn first_boot(&mut self) -> Result<Row> {
@@ -88,7 +92,7 @@ impl Told {
     fn unattended_update(&mut self) -> Result<Row> {
         let before = self.guest.vm.read("openssl version")?;
         // What an administrator changed in /etc must come along.
-        self.guest.vm.read("echo kept > /etc/demo-local")?;
+        self.guest.vm.read("echo kept > /etc/demo-local; echo mine > /etc/demo.conf")?;
         self.publisher.publish("1.1.0")?;
         self.guest.teller.say("1.1.0 is published; the agent is left to itself");
         self.guest.come_up("1.1.0")?;
@@ -106,17 +110,71 @@ impl Told {
     }
 
     fn rollback_and_forward(&mut self) -> Result<(Row, Row)> {
+        let rotated = self.use_it()?;
+        let plan = self.guest.vm.read("upright plan")?;
+        ensure!(plan.contains("/etc/demo.conf: changed here and in 1.0.0"), "`upright plan` says {plan}");
+        self.guest.teller.say(&format!("`upright plan` says what comes with the other slot:\n{plan}"));
         self.guest.teller.say("an operator types `upright rollback`");
         self.guest.vm.start("upright rollback")?;
         self.guest.come_up("1.0.0")?;
+        self.expect(&[
+            ("cat /etc/demo-local", "kept"),
+            (DATABASE, "format 1"),
+            ("grep ^root: /etc/shadow", rotated.as_str()),
+        ])?;
+        self.guest.teller.say("the database and /etc are as they were, and the rotated password is in force");
+        let plan = self.guest.vm.read("upright plan")?;
+        ensure!(
+            plan.contains("/var/lib/demo: is as it was when the slot ran last"),
+            "`upright plan` says {plan}"
+        );
         let refused = self.guest.vm.run("upright update")?;
         ensure!(refused.code == REFUSED, "1.1.0 was rolled back, and yet `upright update` says: {refused:?}");
         self.guest.teller.say("and once more, to go forward again");
         self.guest.vm.start("upright rollback")?;
         self.guest.come_up("1.1.0")?;
         self.guest.wait_until_proven("1.1.0")?;
+        self.expect(&[("cat /etc/demo-local", "changed"), (DATABASE, "format 2")])?;
         let back = Row::in_its_slot("1.0.0", "an operator went back to it");
         Ok((back, Row::in_its_slot("1.1.0", "an operator went forward to it; healthy")))
+    }
+
+    /// What happens on 1.1.0: its service has migrated the database, and an operator changes this and that. Gives root's new
+    /// password as the host keeps it.
+    fn use_it(&mut self) -> Result<String> {
+        self.expect(&[(DATABASE, "format 2")])?;
+        let before = self.guest.vm.read("grep ^root: /etc/shadow")?;
+        self.guest.vm.read("echo root:rotated | chpasswd; echo changed > /etc/demo-local")?;
+        let rotated = self.guest.vm.read("grep ^root: /etc/shadow")?;
+        ensure!(rotated != before, "root's password was not changed");
+        Ok(rotated)
+    }
+
+    /// Commands, each with what it must print.
+    fn expect(&mut self, told: &[(&str, &str)]) -> Result<()> {
+        for (command, expected) in told {
+            let said = self.guest.vm.read(command)?;
+            ensure!(said == *expected, "{command:?} says {said:?}, expected {expected:?}");
+        }
+        Ok(())
+    }
+
+    /// Back to an empty /etc and /var, from which the system boots, healthy; what the agent knows is still there.
+    fn factory_reset(&mut self) -> Result<Row> {
+        self.guest.vm.read("touch /var/lib/left-behind")?;
+        self.guest.teller.say("an operator types `upright reset --var --yes --reboot`");
+        self.guest.vm.start("upright reset --var --yes --reboot")?;
+        self.guest.come_up("1.1.0")?;
+        self.guest.wait_until_proven("1.1.0")?;
+        self.expect(&[
+            ("ls /etc/demo-local /var/lib/left-behind 2> /dev/null | wc -l", "0"),
+            ("cat /etc/demo.conf", "default of 1.1.0"),
+            ("grep -c ^root:.y /etc/shadow || true", "0"),
+            (DATABASE, "format 2"),
+            ("systemctl is-active boot-complete.target", "active"),
+        ])?;
+        self.require_not_tried_again()?;
+        Ok(Row::in_its_slot("1.1.0", "reset to an empty /etc and /var; healthy"))
     }
 
     fn failing_release(&mut self) -> Result<Row> {

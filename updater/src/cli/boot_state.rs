@@ -1,13 +1,20 @@
 //! `upright boot-state`: what the initrd runs, from the image that boots, before anything of that does.
 
+use std::cell::Cell;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use sd_notify::NotifyState;
 use upright_manifests::name::Slot;
 
 use super::exit::{Exit, Failure};
 use super::output;
-use crate::state::{Folder, Hands, Layout, carry_out_reset, prepare};
+use crate::state::{Folder, Hands, Layout, Step, carry_out_reset, prepare};
+
+/// How much longer a step may take, and how often that is said (sd_notify(3), `EXTEND_TIMEOUT_USEC=`).
+const LONGER: Duration = Duration::from_secs(300);
+const OFTEN: Duration = Duration::from_secs(5);
 
 /// Make the state ready that a slot boots with (the initrd does so)
 ///
@@ -31,7 +38,16 @@ pub(super) struct BootState {
 impl BootState {
     pub(super) fn run(&self) -> Result<Exit, Failure> {
         let layout = Layout::of_var(&self.sysroot.join("var"));
-        let (hands, image) = (Hands::default(), Folder(&self.sysroot));
+        let last = Cell::new(Instant::now());
+        let go_on = |_: Step<'_>| {
+            if last.get().elapsed() > OFTEN {
+                last.set(Instant::now());
+                // Without systemd there is nobody who waits.
+                let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(LONGER.as_micros() as u32)]);
+            }
+            Ok(())
+        };
+        let (hands, image) = (Hands::that_ask(&go_on), Folder(&self.sysroot));
         if self.reset {
             let complaints = carry_out_reset(&layout, &hands, &image, self.slot)
                 .map_err(|error| Failure::new(Exit::Host, format!("cannot reset this host: {error}")))?;

@@ -11,6 +11,7 @@ mod history;
 mod manual;
 mod output;
 mod repair;
+mod plan;
 mod reset;
 mod rollback;
 mod run;
@@ -68,6 +69,7 @@ enum Command {
     Update(update::Update),
     Verify(verify::Verify),
     Repair(repair::Repair),
+    Plan(plan::PlanCommand),
     Rollback(rollback::Rollback),
     Channel(channel::Channel),
     History(history::History),
@@ -123,6 +125,7 @@ impl Cli {
             Command::Update(command) => command.run(&context),
             Command::Verify(command) => command.run(&context),
             Command::Repair(command) => command.run(&context),
+            Command::Plan(command) => command.run(&context),
             Command::Rollback(command) => command.run(&context),
             Command::Channel(command) => command.run(&context),
             Command::History(command) => command.run(&context),

@@ -35,6 +35,15 @@ impl Need {
     }
 }
 
+/// A copy of what is versioned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Copied {
+    /// The path.
+    pub path: String,
+    /// What the copy takes of the file system, in bytes; what shares its blocks with the original takes none.
+    pub bytes: u64,
+}
+
 /// The paths below `/var` that a slot has copies of.
 pub fn kept(layout: &Layout, slot: Slot) -> Vec<String> {
     let list = layout.text_in(&layout.versioned(slot).join("paths"), MAX_LIST).unwrap_or_default();
@@ -101,27 +110,41 @@ fn is_fit(top: &Path, path: &str) -> Result<bool, StateError> {
     Ok(true)
 }
 
+/// What a slot's first boot copies for a release that declares `declared`.
+pub fn copies(layout: &Layout, to: Slot, declared: &[String]) -> Result<Vec<Copied>, StateError> {
+    let shared = shares_blocks(layout.own());
+    let originals = originals(layout, to.other(), declared)?.into_iter();
+    let copies = originals.map(|Original { path, at, within }| {
+        let mut bytes = size(&at, &path, shared)?;
+        for (inner, at) in &within {
+            bytes = bytes.saturating_add(size(at, inner, shared)?);
+        }
+        Ok(Copied { path: format!("/var/{path}"), bytes })
+    });
+    copies.collect()
+}
+
+/// What a slot has of its own, and what that takes.
+pub fn own_copies(layout: &Layout, slot: Slot) -> Result<Vec<Copied>, StateError> {
+    let own = kept(layout, slot).into_iter().map(|path| {
+        let bytes = size(&copy_of(layout, slot, &path), &path, false)?;
+        Ok(Copied { path: format!("/var/{path}"), bytes })
+    });
+    own.collect()
+}
+
 /// What copies for the slot `to` need that a release gets which declares `declared`, and what there is. What `to` has copies of is
 /// removed before.
 pub fn room(layout: &Layout, to: Slot, declared: &[String]) -> Result<Need, StateError> {
-    let originals = originals(layout, to.other(), declared)?;
-    if originals.is_empty() {
+    let copies = copies(layout, to, declared)?;
+    if copies.is_empty() {
         return Ok(Need::default());
     }
-    let shared = shares_blocks(layout.own());
-    let mut needed = 0u64;
-    for original in &originals {
-        for (path, at) in [(&original.path, &original.at)]
-            .into_iter()
-            .chain(original.within.iter().map(|(path, at)| (path, at)))
-        {
-            needed = needed.saturating_add(size(at, path, shared)?);
-        }
-    }
+    let needed = copies.iter().fold(0u64, |sum, copied| sum.saturating_add(copied.bytes));
     let stat = statvfs(layout.own()).map_err(io::Error::from);
     let stat = stat.map_err(StateError::io("see how much room /var has"))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let freed = size(&layout.versioned(to), "", shared)?;
+    let freed = size(&layout.versioned(to), "", false)?;
     Ok(Need { needed, available: free.saturating_add(freed) })
 }
 

@@ -12,6 +12,7 @@ use upright_updater::config::Config;
 use upright_updater::host::Booted;
 use upright_updater::machine::{Record, State};
 use upright_updater::policy::Overrides;
+use upright_updater::state::{Hands, Image, Layout, prepare};
 use upright_updater::store::RecordFile;
 
 use super::super::fat::Fat;
@@ -175,6 +176,8 @@ impl<'w> Life<'w> {
         let files = self.tape.files()?;
         let known = [
             "state.json",
+            "last-slot",
+            "fresh",
             "kept",
             "tuf/root.json",
             "tuf/timestamp.json",
@@ -194,6 +197,16 @@ impl<'w> Life<'w> {
         Ok(leaks)
     }
 
+    /// What the initrd does to the state.
+    fn make_state_ready(&self, slot: Slot) -> Result<()> {
+        let layout = Layout::around(&self.state);
+        let ready = prepare(&layout, &Hands::default(), &Plain, slot);
+        let ready =
+            ready.map_err(|stopped| anyhow::anyhow!("slot {slot} does not boot: {}", stopped.reason))?;
+        ensure!(ready.complaints.is_empty(), "{:?}", ready.complaints);
+        Ok(self.tape.look()?)
+    }
+
     /// What firmware, boot loader and initrd do.
     fn power_on(&mut self, offered: usize) -> Result<VirtualHost> {
         let disk = self.tape.disk();
@@ -202,6 +215,7 @@ impl<'w> Life<'w> {
         Vfat::mount(&self.tape)?.check()?;
         self.boots += 1;
         let known = &self.world.known[index];
+        self.make_state_ready(slot)?;
         let booted =
             Booted { slot, os: OS.parse()?, version: known.version.parse()?, root_hash: known.root_hash };
         Ok(VirtualHost::start(Start {
@@ -215,6 +229,18 @@ impl<'w> Life<'w> {
             healthy: known.version != BAD,
             state: self.state.clone(),
         })?)
+    }
+}
+
+/// An image that declares nothing.
+struct Plain;
+
+impl Image for Plain {
+    fn file(&self, _: &str, _: usize) -> std::io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    fn names(&self, _: &str) -> std::io::Result<Vec<String>> {
+        Ok(Vec::new())
     }
 }
 

@@ -1,0 +1,304 @@
+//! Reads both images' `/etc` and what was changed here, and says what becomes of it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use serde::Serialize;
+use upright_manifests::digest::{Digest, Digester};
+use upright_manifests::erofs::{ErofsError, FileType, Node, Reader};
+use upright_manifests::name::Slot;
+use upright_manifests::state::{Declarations, Kind};
+use upright_manifests::version::Version;
+
+use super::compare::{Because, Difference, Fact, Local, compare};
+use crate::host::{Access, BlockDevice, Host, Part};
+use crate::slot::Image;
+use crate::state::{self, Copied, Layout, Need, StateError};
+
+/// The most paths that an image may have below `/etc`, and the most that may be changed there.
+const MOST: usize = 200_000;
+
+/// What becomes of a host's state when the other slot boots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The slot that would boot.
+    pub slot: Slot,
+    /// The release in it.
+    pub version: Version,
+    /// Whether it has not run yet: its first boot copies what the slot that runs has.
+    pub first_boot: bool,
+    /// Local changes in the way of changed defaults.
+    pub differences: Vec<Difference>,
+    /// Local changes that are in the way of nothing.
+    pub local: Vec<String>,
+    /// Changed here, and not what the other slot has: it stays with the slot that runs.
+    pub stays: Vec<String>,
+    /// What follows the host, of what was changed here.
+    pub follows: Vec<Follows>,
+    /// What is versioned.
+    pub versioned: Vec<Copied>,
+    /// What the copies need.
+    pub room: Need,
+    /// How many bytes are missing for them.
+    pub missing: u64,
+    /// Why what is versioned cannot be copied, if it cannot.
+    pub unfit: Option<String>,
+    /// Lines of the release's declarations that do not count.
+    pub bad_lines: Vec<String>,
+}
+
+/// A path that follows the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Follows {
+    /// The path.
+    pub path: String,
+    /// As what.
+    pub kind: Kind,
+}
+
+/// Why nothing can be said.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// An image cannot be read.
+    #[error("cannot read /etc in slot {slot}: {source}; `upright verify {slot}` says whether it is damaged")]
+    Image {
+        /// The slot.
+        slot: Slot,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// The upper layer cannot be read.
+    #[error("cannot read what was changed in /etc: {0}")]
+    Upper(io::Error),
+    /// What is versioned cannot be looked at.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What becomes of the state in `layout` when `slot` boots, which holds `version`.
+pub fn plan(host: &dyn Host, layout: &Layout, slot: Slot, version: Version) -> Result<Plan, PlanError> {
+    let running = slot.other();
+    let open = |slot| -> Result<Box<dyn BlockDevice>, PlanError> {
+        host.slots().open(slot, Part::Root, Access::Read).map_err(|source| PlanError::Image { slot, source })
+    };
+    let (from, to) = (open(running)?, open(slot)?);
+    let at = |slot| move |source: ErofsError| PlanError::Image { slot, source: io::Error::other(source) };
+    let old = Reader::open(Image(from.as_ref())).and_then(|image| defaults(&image)).map_err(at(running))?;
+    let image = Reader::open(Image(to.as_ref())).map_err(at(slot))?;
+    let new = defaults(&image).map_err(at(slot))?;
+    let (declared, bad_lines) =
+        state::declared(&image).map_err(|source| PlanError::Image { slot, source })?;
+    let first_boot = state::is_fresh(layout, slot);
+    let here = changes(&layout.upper(running)).map_err(PlanError::Upper)?;
+    let (upper, stays) = match first_boot {
+        true => (here.clone(), Vec::new()),
+        false => merged(&declared, &here, changes(&layout.upper(slot)).map_err(PlanError::Upper)?),
+    };
+    let (found, local) = compare(&old, &new, &upper);
+    // The image's users are added to the host's.
+    let merges = |path: &[u8], because: &Because| {
+        *because == Because::Changed && declared.follows(path) == Some(Kind::Accounts)
+    };
+    let differences = found.into_iter().filter(|(path, because)| !merges(path, because));
+    let follows = upper.iter().filter(|(_, local)| !matches!(local, Local::Here(Fact { folder: true, .. })));
+    let follows =
+        follows.filter_map(|(path, _)| Some(Follows { path: shown(path), kind: declared.follows(path)? }));
+    let (versioned, unfit) = match (first_boot, state::copies(layout, slot, &declared.versioned())) {
+        (false, _) => (state::own_copies(layout, slot)?, None),
+        (true, Ok(copies)) => (copies, None),
+        (true, Err(unfit @ StateError::Unfit { .. })) => (Vec::new(), Some(unfit.to_string())),
+        (true, Err(error)) => return Err(error.into()),
+    };
+    let room = match first_boot {
+        true if unfit.is_none() => state::room(layout, slot, &declared.versioned())?,
+        _ => Need::default(),
+    };
+    Ok(Plan {
+        slot,
+        version,
+        first_boot,
+        differences: differences.map(|(path, because)| Difference { path: shown(&path), because }).collect(),
+        local: local.iter().map(|path| shown(path)).collect(),
+        stays,
+        follows: follows.collect(),
+        versioned,
+        room,
+        missing: room.missing(),
+        unfit,
+        bad_lines,
+    })
+}
+
+/// What the other slot has of its own with what follows from `here`; and what is here and stays.
+fn merged(
+    declared: &Declarations,
+    here: &BTreeMap<Vec<u8>, Local>,
+    mut there: BTreeMap<Vec<u8>, Local>,
+) -> (BTreeMap<Vec<u8>, Local>, Vec<String>) {
+    let follows = |path: &Vec<u8>| declared.follows(path).is_some();
+    let stays = here.iter().filter(|(path, local)| {
+        !follows(path)
+            && there.get(*path) != Some(*local)
+            && !matches!(local, Local::Here(Fact { folder: true, .. }))
+    });
+    let stays = stays.map(|(path, _)| shown(path)).collect();
+    there.retain(|path, _| !follows(path));
+    there.extend(here.iter().filter(|(path, _)| follows(path)).map(|(path, local)| (path.clone(), *local)));
+    (there, stays)
+}
+
+fn shown(path: &[u8]) -> String {
+    format!("/etc/{}", String::from_utf8_lossy(path))
+}
+
+/// What an image has below `/etc`.
+fn defaults(image: &Reader<Image<'_>>) -> Result<BTreeMap<Vec<u8>, Fact>, ErofsError> {
+    let mut found = BTreeMap::new();
+    let Some(etc) = image.lookup(b"etc")? else { return Ok(found) };
+    let mut open = vec![(Vec::new(), etc)];
+    while let Some((path, folder)) = open.pop() {
+        for entry in image.entries(&folder)? {
+            if entry.name == b"." || entry.name == b".." {
+                continue;
+            }
+            let node = image.node(entry.nid)?;
+            let at = if path.is_empty() { entry.name } else { [path.as_slice(), b"/", &entry.name].concat() };
+            found.insert(at.clone(), fact_in_image(image, &node)?);
+            if found.len() > MOST {
+                return Err(ErofsError::Corrupt {
+                    nid: entry.nid,
+                    reason: "more files in /etc than are read",
+                });
+            }
+            if node.inode.kind == FileType::Directory {
+                open.push((at, node));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn fact_in_image(image: &Reader<Image<'_>>, node: &Node) -> Result<Fact, ErofsError> {
+    let inode = &node.inode;
+    let mut facts = Facts::of(u32::from(inode.permissions), inode.uid, inode.gid);
+    let kind = match inode.kind {
+        FileType::Directory => b'd',
+        FileType::Regular => {
+            let (mut buffer, mut at) = (vec![0; PIECE], 0);
+            loop {
+                match image.read(node, at, &mut buffer)? {
+                    0 => break,
+                    read => {
+                        facts.add(buffer.get(..read).unwrap_or_default());
+                        at += read as u64;
+                    }
+                }
+            }
+            b'f'
+        }
+        FileType::Symlink => {
+            facts.add(&image.target(node)?);
+            b'l'
+        }
+        _ => b'o',
+    };
+    Ok(facts.end(kind))
+}
+
+/// How much of a file is in memory at a time.
+const PIECE: usize = 64 << 10;
+
+/// What makes up a [`Fact`].
+struct Facts(Digester, [u32; 3]);
+
+impl Facts {
+    fn of(mode: u32, uid: u32, gid: u32) -> Self {
+        Self(Digester::new(), [mode & 0o7777, uid, gid])
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn end(self, kind: u8) -> Fact {
+        let content = self.0.finish();
+        let mut all = content.as_bytes().to_vec();
+        // A link's permissions mean nothing.
+        let [mode, uid, gid] = self.1;
+        let mode = if kind == b'l' { 0 } else { mode };
+        for number in [u32::from(kind), mode, uid, gid] {
+            all.extend(number.to_le_bytes());
+        }
+        Fact { folder: kind == b'd', digest: Digest::of(&all) }
+    }
+}
+
+/// What an upper layer has.
+fn changes(upper: &Path) -> io::Result<BTreeMap<Vec<u8>, Local>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![Vec::new()];
+    while let Some(path) = open.pop() {
+        let entries = match fs::read_dir(upper.join(std::ffi::OsStr::from_bytes(&path))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.as_bytes();
+            let at = if path.is_empty() { name.to_vec() } else { [path.as_slice(), b"/", name].concat() };
+            let Some(local) = local(&entry.path())? else { continue };
+            if matches!(local, Local::Opaque(_) | Local::Here(Fact { folder: true, .. })) {
+                open.push(at.clone());
+            }
+            found.insert(at, local);
+            if found.len() > MOST {
+                return Err(io::Error::other(format!("there are more than {MOST} files")));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What the upper layer has at a path; none if it has just gone.
+fn local(path: &Path) -> io::Result<Option<Local>> {
+    let meta = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        meta => meta?,
+    };
+    let kind = meta.file_type();
+    if kind.is_char_device() && meta.rdev() == 0 {
+        return Ok(Some(Local::Deleted));
+    }
+    let mut facts = Facts::of(meta.mode(), meta.uid(), meta.gid());
+    if kind.is_dir() {
+        let mut value = [0; 1];
+        let opaque = rustix::fs::lgetxattr(path, c"trusted.overlay.opaque", &mut value);
+        let fact = facts.end(b'd');
+        return Ok(Some(match opaque.is_ok() && value == *b"y" {
+            true => Local::Opaque(fact),
+            false => Local::Here(fact),
+        }));
+    }
+    let kind = if kind.is_file() {
+        let mut file = File::open(path)?;
+        let mut buffer = vec![0; PIECE];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                read => facts.add(buffer.get(..read).unwrap_or_default()),
+            }
+        }
+        b'f'
+    } else if kind.is_symlink() {
+        facts.add(fs::read_link(path)?.as_os_str().as_bytes());
+        b'l'
+    } else {
+        b'o'
+    };
+    Ok(Some(Local::Here(facts.end(kind))))
+}
