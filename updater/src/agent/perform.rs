@@ -72,7 +72,8 @@ impl Agent<'_> {
 
     /// What the release declares as versioned may have grown since it was written; its first boot makes the copies.
     fn require_room_for_state(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
-        if !state::is_fresh(&self.layout(), slot) {
+        let refused = |source| ApplyError::State { version: target.version.clone(), source };
+        if !state::is_fresh(&self.layout(), slot).map_err(refused)? {
             return Ok(());
         }
         let opened = self.host.slots().open(slot, Part::Root, Access::Read);

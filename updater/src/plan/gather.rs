@@ -92,7 +92,7 @@ pub fn plan(host: &dyn Host, layout: &Layout, slot: Slot, version: Version) -> R
     let new = defaults(&image).map_err(at(slot))?;
     let (declared, bad_lines) =
         state::declared(&image).map_err(|source| PlanError::Image { slot, source })?;
-    let first_boot = state::is_fresh(layout, slot);
+    let first_boot = state::is_fresh(layout, slot)?;
     let here = changes(&layout.upper(running)).map_err(PlanError::Upper)?;
     let (upper, stays) = match first_boot {
         true => (here.clone(), Vec::new()),

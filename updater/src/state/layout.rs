@@ -11,6 +11,7 @@
 //! ```
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use upright_manifests::name::Slot;
@@ -86,14 +87,16 @@ impl Layout {
         self.own.join("reset-kept")
     }
 
-    /// The slot that a file names.
-    pub(super) fn slot_in(&self, file: &Path) -> Option<Slot> {
-        self.text_in(file, 16)?.trim().parse().ok()
+    /// The slot that a file names; none if there is no file.
+    pub(super) fn slot_in(file: &Path) -> io::Result<Option<Slot>> {
+        let text = Self::text_in(file, 16)?;
+        text.map(|text| text.trim().parse().map_err(|_| io::Error::other("it names no slot"))).transpose()
     }
 
-    /// The text of a small file; none if there is none that can be read.
-    pub(super) fn text_in(&self, file: &Path, limit: u64) -> Option<String> {
-        String::from_utf8(read_own(file, limit).ok()??).ok()
+    /// The text of a small file; none if there is no file. One that cannot be read is no file that is not there.
+    pub(super) fn text_in(file: &Path, limit: u64) -> io::Result<Option<String>> {
+        let bytes = read_own(file, limit).map_err(io::Error::other)?;
+        bytes.map(|bytes| String::from_utf8(bytes).map_err(io::Error::other)).transpose()
     }
 
     /// Whether something is there, a link that leads nowhere included.

@@ -104,6 +104,7 @@ pub fn forget_stopped(layout: &Layout) -> io::Result<()> {
 }
 
 /// Whether `slot` has been written and has not run.
-pub fn is_fresh(layout: &Layout, slot: Slot) -> bool {
-    layout.slot_in(&layout.fresh()) == Some(slot)
+pub fn is_fresh(layout: &Layout, slot: Slot) -> Result<bool, StateError> {
+    let fresh = Layout::slot_in(&layout.fresh());
+    Ok(fresh.map_err(StateError::io(format!("read {}", layout.fresh().display())))? == Some(slot))
 }

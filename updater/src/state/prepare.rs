@@ -3,6 +3,7 @@
 //! Whoever decided that this slot boots, operator, agent or boot loader, and whatever the slot holds: it is the image that boots
 //! which does this. Everything here may be cut off anywhere and is done again by the next boot, of either slot.
 
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -56,55 +57,76 @@ pub fn prepare(
     image: &dyn Image,
     slot: Slot,
 ) -> Result<Prepared, Stopped> {
+    let out_of_reach = |reason| Stopped { reason, again: false };
     let mut complaints = Vec::new();
-    let declared = match declared(image) {
-        Ok((declared, bad)) => {
-            complaints.extend(bad.into_iter().map(|line| format!("{line}; the line does not count")));
-            declared
-        }
-        Err(error) => {
-            complaints.push(format!("cannot read what the image declares: {error}"));
-            Default::default()
-        }
-    };
-    let other = slot.other();
     if let Err(error) = tidy(layout, hands, slot) {
         complaints.push(format!("cannot clear away what a power cut left: {error}"));
     }
-    let fresh = super::is_fresh(layout, slot);
-    if fresh {
-        copy_all(layout, hands, slot, &declared.versioned())
+    if super::is_fresh(layout, slot).map_err(out_of_reach)? {
+        first_boot(layout, hands, image, slot, &mut complaints)
             .map_err(|reason| stop(layout, hands, slot, reason))?;
-        if let Err(error) = copy_etc(layout, hands, other, slot) {
-            complaints.push(format!(
-                "slot {slot} has the /etc of when it was written: cannot copy it again: {error}"
-            ));
-            let _ = hands.recover(&layout.etc(slot));
-        }
-        complaints.extend(add_accounts(layout, hands, image, &declared, slot));
-    } else if layout.slot_in(&layout.last_slot()) == Some(other) {
-        complaints.extend(follow(layout, hands, &declared, other, slot));
-        complaints.extend(add_accounts(layout, hands, image, &declared, slot));
-    }
-    // What runs from here on counts; the mark of a first boot goes last.
-    let noted = hands
-        .sync(layout.own())
-        .and_then(|()| note_slot(layout, hands, slot))
-        .and_then(|()| if fresh { hands.remove(&layout.fresh()) } else { Ok(()) })
-        .and_then(|()| if fresh { hands.sync(layout.own()) } else { Ok(()) });
-    if let Err(error) = noted {
-        // With the mark, the next boot would take what this one changed for what nobody changed.
-        if fresh && super::is_fresh(layout, slot) {
-            let what = "note that the slot has run";
-            return Err(stop(layout, hands, slot, StateError::Io { what: what.to_owned(), source: error }));
-        }
-        complaints.push(format!("cannot note which slot runs: {error}"));
+    } else {
+        another_boot(layout, hands, image, slot, &mut complaints);
     }
     if stopped(layout, slot).is_some() {
         let _ = hands.remove(&layout.stopped());
     }
-    let mounts = mounts(layout, slot).map_err(|reason| Stopped { reason, again: false })?;
+    let mounts = mounts(layout, slot).map_err(out_of_reach)?;
     Ok(Prepared { mounts, complaints })
+}
+
+/// Copies what the other slot has, for a slot that has not run.
+fn first_boot(
+    layout: &Layout,
+    hands: &Hands<'_>,
+    image: &dyn Image,
+    slot: Slot,
+    complaints: &mut Vec<String>,
+) -> Result<(), StateError> {
+    // Without knowing what is versioned, the release might start on the only copy of it.
+    let (declared, bad) = declared(image).map_err(StateError::io("read what the image declares"))?;
+    complaints.extend(bad.into_iter().map(no_count));
+    copy_all(layout, hands, slot, &declared.versioned())?;
+    if let Err(error) = copy_etc(layout, hands, slot.other(), slot) {
+        complaints
+            .push(format!("slot {slot} has the /etc of when it was written: cannot copy it again: {error}"));
+        let _ = hands.recover(&layout.etc(slot));
+    }
+    complaints.extend(add_accounts(layout, hands, image, &declared, slot));
+    // What runs from here on counts. With the mark, which goes last, the next boot would copy over what this one changed.
+    let noted = note_slot(layout, hands, slot)
+        .and_then(|()| hands.remove(&layout.fresh()))
+        .and_then(|()| hands.sync(layout.own()));
+    noted.map_err(StateError::io("note that the slot has run"))
+}
+
+/// Brings what follows the host, if the other slot ran last.
+fn another_boot(
+    layout: &Layout,
+    hands: &Hands<'_>,
+    image: &dyn Image,
+    slot: Slot,
+    complaints: &mut Vec<String>,
+) {
+    if Layout::slot_in(&layout.last_slot()).ok().flatten() == Some(slot.other()) {
+        match declared(image) {
+            Ok((declared, bad)) => {
+                complaints.extend(bad.into_iter().map(no_count));
+                complaints.extend(follow(layout, hands, &declared, slot.other(), slot));
+                complaints.extend(add_accounts(layout, hands, image, &declared, slot));
+            }
+            Err(error) => {
+                complaints.push(format!("nothing follows: cannot read what the image declares: {error}"))
+            }
+        }
+    }
+    if let Err(error) = note_slot(layout, hands, slot) {
+        complaints.push(format!("cannot note which slot runs: {error}"));
+    }
+}
+
+fn no_count(line: String) -> String {
+    format!("{line}; the line does not count")
 }
 
 /// Ends or takes back what was cut off.
@@ -117,29 +139,33 @@ fn tidy(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> io::Result<()> {
     }
 }
 
+/// Notes, durably, which slot runs; what it has is durable before.
 fn note_slot(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> io::Result<()> {
-    match layout.slot_in(&layout.last_slot()) == Some(slot) {
-        true => Ok(()),
-        false => hands.write(&layout.last_slot(), slot.as_str()),
+    hands.sync(layout.own())?;
+    match Layout::slot_in(&layout.last_slot()) {
+        Ok(Some(last)) if last == slot => Ok(()),
+        _ => hands.write(&layout.last_slot(), slot.as_str()),
     }
 }
 
 /// The slot's copies, each with a place that it can be mounted over.
 fn mounts(layout: &Layout, slot: Slot) -> Result<Vec<Mount>, StateError> {
     let mut mounts = Vec::new();
-    for path in kept(layout, slot) {
+    for path in kept(layout, slot)? {
         let (from, over) = (copy_of(layout, slot, &path), layout.var().join(&path));
         let make = || -> io::Result<()> {
+            // A copy that is lost is not to be replaced by the plain path.
+            let is_folder = fs::symlink_metadata(&from)?.is_dir();
             if Layout::is_there(&over) {
                 return Ok(());
             }
-            if from.is_dir() {
-                return std::fs::create_dir_all(&over);
+            if is_folder {
+                return fs::create_dir_all(&over);
             }
-            std::fs::create_dir_all(over.parent().unwrap_or(layout.var()))?;
-            std::fs::write(&over, "")
+            fs::create_dir_all(over.parent().unwrap_or(layout.var()))?;
+            fs::write(&over, "")
         };
-        make().map_err(StateError::io(format!("make a place for /var/{path}")))?;
+        make().map_err(StateError::io(format!("reach the slot's own /var/{path}")))?;
         mounts.push(Mount { from, over });
     }
     Ok(mounts)
@@ -160,7 +186,7 @@ pub fn stopped(layout: &Layout, slot: Slot) -> Option<String> {
 }
 
 fn read(layout: &Layout) -> Option<(Slot, u32, String)> {
-    let text = layout.text_in(&layout.stopped(), MAX_REASON)?;
+    let text = Layout::text_in(&layout.stopped(), MAX_REASON).ok()??;
     let mut parts = text.splitn(3, ' ');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.trim().to_owned()))
 }

@@ -26,7 +26,7 @@ pub struct Request {
 impl Request {
     /// The request that is pending.
     pub fn pending(layout: &Layout) -> Option<Self> {
-        let text = layout.text_in(&layout.reset(), 256)?;
+        let text = Layout::text_in(&layout.reset(), 256).ok()??;
         let has = |word: &str| text.split_whitespace().any(|other| other == word);
         Some(Self { var: has("var"), keep_identity: has("keep-identity") })
     }
@@ -98,7 +98,7 @@ fn remove(hands: &Hands<'_>, path: &Path, complaints: &mut Vec<String>) {
 /// Makes a copy of what the slot that ran last has as this host's identity.
 fn keep(layout: &Layout, hands: &Hands<'_>, image: &dyn Image, slot: Slot, kept: &Path) -> io::Result<()> {
     let (declared, _) = declared(image)?;
-    let from = layout.upper(layout.slot_in(&layout.last_slot()).unwrap_or(slot));
+    let from = layout.upper(Layout::slot_in(&layout.last_slot()).ok().flatten().unwrap_or(slot));
     let new = beside(kept, "new");
     hands.remove(&new)?;
     hands.make_folder(&new)?;

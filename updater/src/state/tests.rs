@@ -74,7 +74,7 @@ impl State {
 
     /// What a slot that is booted sees of a path below /var.
     fn sees(&self, slot: Slot, path: &str) -> Option<String> {
-        let copies = kept(&self.layout, slot);
+        let copies = kept(&self.layout, slot).unwrap();
         let at = match copies.iter().any(|copy| path == copy || path.starts_with(&format!("{copy}/"))) {
             true => self.layout.versioned(slot).join("files").join(path),
             false => self.layout.var().join(path),
@@ -335,12 +335,12 @@ fn a_release_does_not_start_on_the_only_copy() {
         stopped.again && stopped.reason.to_string().contains("a symbolic link leads there"),
         "{stopped:?}"
     );
-    assert!(is_fresh(&state.layout, B));
+    assert!(is_fresh(&state.layout, B).unwrap());
     let kept = super::stopped(&state.layout, B).unwrap();
     assert!(kept.starts_with("/var/lib/app cannot be kept for each slot"), "{kept}");
     // The other slot boots, and the mark stays.
     state.boot(A);
-    assert!(super::stopped(&state.layout, B).is_some() && is_fresh(&state.layout, B));
+    assert!(super::stopped(&state.layout, B).is_some() && is_fresh(&state.layout, B).unwrap());
     // A machine that has nothing else to boot comes up in the end, with its data out of reach.
     assert!((0..20).map(|_| boot().again).any(|again| !again));
     // Once it can be done, it is.
@@ -351,8 +351,39 @@ fn a_release_does_not_start_on_the_only_copy() {
     assert_eq!(kept_in(&state, B), ["lib/app", "lib/file.db"]);
 }
 
+/// What cannot be read is not taken for something that is not there.
+#[test]
+fn data_that_cannot_be_reached_is_not_replaced_by_what_the_other_slot_has() {
+    let state = staged();
+    state.boot(B);
+    let boot = |slot| prepare(&state.layout, &Hands::default(), &image(DECLARES), slot);
+    fs::remove_file(state.path("lib/upright/versioned/b/paths")).unwrap();
+    assert!(!boot(B).unwrap_err().again, "b has copies, and nobody knows which");
+    state.put("lib/upright/versioned/b/paths", "lib/app\n");
+    fs::remove_dir_all(state.path("lib/upright/versioned/b/files/lib/app")).unwrap();
+    assert!(!boot(B).unwrap_err().again, "its copy is lost");
+    state.stage(B, A);
+    let stopped = boot(A).unwrap_err();
+    assert!(stopped.again && stopped.reason.to_string().contains("the copy of the slot that runs is gone"));
+    state.put("lib/upright/fresh", "?");
+    assert!(!boot(A).unwrap_err().again);
+    // Nor is an image whose declarations cannot be read one that declares nothing.
+    struct Broken;
+    impl Image for Broken {
+        fn file(&self, _: &str, _: usize) -> io::Result<Option<Vec<u8>>> {
+            Err(io::Error::other("input/output error"))
+        }
+        fn names(&self, _: &str) -> io::Result<Vec<String>> {
+            Err(io::Error::other("input/output error"))
+        }
+    }
+    let state = staged();
+    assert!(prepare(&state.layout, &Hands::default(), &Broken, B).is_err());
+    assert!(prepare(&state.layout, &Hands::default(), &Broken, A).is_ok());
+}
+
 fn kept_in(state: &State, slot: Slot) -> Vec<String> {
-    kept(&state.layout, slot)
+    kept(&state.layout, slot).unwrap()
 }
 
 #[test]
@@ -425,7 +456,7 @@ fn a_cut_first_boot_leaves_the_slot_before_it_as_it_was() {
         {
             assert_eq!(state.get(path).as_deref(), Some(text), "{path} after {steps} steps");
         }
-        assert_eq!(kept(&state.layout, A), [""; 0]);
+        assert_eq!(kept_in(&state, A), [""; 0]);
     }
 }
 
@@ -475,7 +506,7 @@ fn a_reset_empties_what_was_asked_for_and_keeps_what_the_agent_must_not_forget()
         for there in ["lib/upright/filled", "log/journal/x", "lib/other", "lib/app/data/db"] {
             assert_eq!(state.get(there).is_none(), var, "{there} {request:?}");
         }
-        assert_eq!(kept(&state.layout, B).is_empty(), var);
+        assert_eq!(kept_in(&state, B).is_empty(), var);
         assert!(!state.layout.own().join("reset-kept").exists());
     }
 }
@@ -487,7 +518,7 @@ fn a_slot_that_has_not_run_is_one_after_a_reset_too() {
     Request { var: false, keep_identity: true }.leave(&state.layout).unwrap();
     try_boot(&state, &Hands::default(), B);
     assert_eq!((state.get("b:machine-id").as_deref(), state.get("b:hosts")), (Some("me"), None));
-    assert_eq!(kept(&state.layout, B), ["lib/app", "lib/file.db"], "not on the only copy");
+    assert_eq!(kept_in(&state, B), ["lib/app", "lib/file.db"], "not on the only copy");
 }
 
 #[test]

@@ -45,9 +45,17 @@ pub struct Copied {
 }
 
 /// The paths below `/var` that a slot has copies of.
-pub fn kept(layout: &Layout, slot: Slot) -> Vec<String> {
-    let list = layout.text_in(&layout.versioned(slot).join("paths"), MAX_LIST).unwrap_or_default();
-    list.lines().filter(|path| check_versioned(path).is_ok()).map(str::to_owned).collect()
+pub fn kept(layout: &Layout, slot: Slot) -> Result<Vec<String>, StateError> {
+    let folder = layout.versioned(slot);
+    if !Layout::is_there(&folder) {
+        return Ok(Vec::new());
+    }
+    let list = folder.join("paths");
+    let failed = StateError::io(format!("read {}", list.display()));
+    // Copies whose list is lost are not to be taken for none.
+    let lost = || io::Error::from(io::ErrorKind::NotFound);
+    let text = Layout::text_in(&list, MAX_LIST).and_then(|text| text.ok_or_else(lost)).map_err(failed)?;
+    Ok(text.lines().filter(|path| check_versioned(path).is_ok()).map(str::to_owned).collect())
 }
 
 /// Where a slot's copy of a path is.
@@ -65,7 +73,7 @@ struct Original {
 /// What a release that declares `declared` gets copies of, as the slot `from` sees it: what is declared and there, and what `from`
 /// has copies of, since the plain path is out of date then.
 fn originals(layout: &Layout, from: Slot, declared: &[String]) -> Result<Vec<Original>, StateError> {
-    let has = kept(layout, from);
+    let has = kept(layout, from)?;
     let mut originals = Vec::new();
     for path in outermost(declared.iter().chain(&has).cloned()) {
         let within: Vec<_> = has
@@ -73,14 +81,16 @@ fn originals(layout: &Layout, from: Slot, declared: &[String]) -> Result<Vec<Ori
             .filter(|inner| **inner != path && is_within(inner, &path))
             .map(|inner| (inner.clone(), copy_of(layout, from, inner)))
             .collect();
-        let at = match has.contains(&path) {
-            true => copy_of(layout, from, &path),
-            false => layout.var().join(&path),
-        };
-        let plain =
-            if has.contains(&path) { layout.versioned(from).join("files") } else { layout.var().to_owned() };
-        if is_fit(&plain, &path)? {
-            originals.push(Original { path, at, within });
+        let is_copy = has.contains(&path);
+        let top = if is_copy { layout.versioned(from).join("files") } else { layout.var().to_owned() };
+        match is_fit(&top, &path)? {
+            true => originals.push(Original { at: top.join(&path), path, within }),
+            // The plain path is out of date.
+            false if is_copy => {
+                let reason = "the copy of the slot that runs is gone";
+                return Err(StateError::Unfit { path, reason });
+            }
+            false => {}
         }
     }
     Ok(originals)
@@ -100,7 +110,8 @@ fn is_fit(top: &Path, path: &str) -> Result<bool, StateError> {
         if meta.is_symlink() {
             return unfit("a symbolic link leads there; declare where it leads to, or let it be a folder");
         }
-        if !meta.is_dir() && !(end == path.len() && meta.is_file()) {
+        let is_last = end == path.len();
+        if !(meta.is_dir() || is_last && meta.is_file()) {
             return unfit("it is neither a folder nor a file");
         }
         if meta.dev() != device {
@@ -126,7 +137,7 @@ pub fn copies(layout: &Layout, to: Slot, declared: &[String]) -> Result<Vec<Copi
 
 /// What a slot has of its own, and what that takes.
 pub fn own_copies(layout: &Layout, slot: Slot) -> Result<Vec<Copied>, StateError> {
-    let own = kept(layout, slot).into_iter().map(|path| {
+    let own = kept(layout, slot)?.into_iter().map(|path| {
         let bytes = size(&copy_of(layout, slot, &path), &path, false)?;
         Ok(Copied { path: format!("/var/{path}"), bytes })
     });
