@@ -6,6 +6,7 @@ use upright_fuzz::in_proportion;
 use upright_manifests::bls::EntryName;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{ChannelName, OsName, RepoPath};
+use upright_manifests::state::{Declarations, Kind, check_versioned, is_within};
 use upright_manifests::uuid::Uuid;
 use upright_manifests::version::Version;
 
@@ -28,9 +29,27 @@ fuzz_target!(|text: &str| {
         }
         let _ = (text.parse::<Digest>(), text.parse::<Uuid>());
         order(text);
+        declarations(text);
         let _ = upright_updater::fuzzing::command_line(text);
     });
 });
+
+/// No declaration leads out of `/etc` and `/var`, and what is versioned is not in each other.
+fn declarations(text: &str) {
+    let mut declared = Declarations::default();
+    declared.add(text.as_bytes());
+    let versioned = declared.versioned();
+    for path in &versioned {
+        assert_eq!(check_versioned(path), Ok(()));
+        assert_eq!(versioned.iter().filter(|other| is_within(path, other)).count(), 1);
+    }
+    for kind in [Kind::Sticky, Kind::Identity, Kind::Accounts] {
+        for path in declared.of(kind) {
+            assert!(!path.split('/').any(|part| matches!(part, "" | "." | "..")));
+            let _ = declared.follows(path.as_bytes());
+        }
+    }
+}
 
 /// The order of versions holds both ways.
 fn order(text: &str) {

@@ -85,6 +85,7 @@ impl Declarations {
                     break;
                 }
                 Ok(declared) => self.0.extend(declared),
+                Err(_) if bad.len() >= MOST => break,
                 Err(reason) => bad.push(BadLine { number, reason }),
             }
         }
@@ -113,12 +114,21 @@ impl Declarations {
 
 /// These paths without those that are in another of them, sorted.
 pub fn outermost(paths: impl IntoIterator<Item = String>) -> Vec<String> {
-    let mut paths: Vec<String> = paths.into_iter().collect();
-    paths.sort();
-    paths.dedup();
-    let all = paths.clone();
-    paths.retain(|path| !all.iter().any(|other| other != path && is_within(path, other)));
-    paths
+    let mut found: Vec<String> = Vec::new();
+    for path in paths {
+        if !found.iter().any(|other| is_within(&path, other)) {
+            found.retain(|other| !is_within(other, &path));
+            insert(&mut found, path);
+        }
+    }
+    found
+}
+
+/// Puts a path where it belongs in a sorted list, once.
+pub fn insert(sorted: &mut Vec<String>, path: String) {
+    if let Err(at) = sorted.binary_search(&path) {
+        sorted.insert(at, path);
+    }
 }
 
 /// Whether `path` is `folder` or below it.

@@ -270,7 +270,7 @@ fn plan_shows_which_changes_hide_which_defaults_before_the_reboot() -> Result<()
     for line in [
         "1.1.0 in slot b: its first boot begins with the /etc of the slot that runs",
         "/etc/app.conf: changed here and in 1.1.0; what is here counts",
-        "2 local changes in the way of nothing (`--all` lists them)",
+        "local changes in the way of nothing: 2 (`--all` lists them)",
         "/etc/shadow: follows this host, with the users that only the release knows",
     ] {
         assert!(text.contains(line), "{text}");

@@ -9,7 +9,7 @@ use upright_manifests::state::Kind;
 use super::exit::{Exit, Failure};
 use super::{Context, output};
 use crate::agent::AgentError;
-use crate::plan::{Because, Plan, PlanError, plan};
+use crate::plan::{Because, Difference, Plan, PlanError, plan};
 use crate::state::Layout;
 
 /// Show what becomes of /etc and of what is versioned in /var when the other slot boots, before it does
@@ -55,7 +55,7 @@ fn describe(plan: &Plan, all: bool) -> String {
     };
     let mut text = format!("{version} in slot {slot}: {begins}\n");
     for difference in &plan.differences {
-        let _ = writeln!(text, "  {}: {}", difference.path, reason(&difference.because, version.as_str()));
+        let _ = writeln!(text, "  {}: {}", difference.path, reason(difference, version.as_str()));
     }
     if plan.differences.is_empty() {
         text.push_str("  no local change is in the way of what the release changes\n");
@@ -98,20 +98,19 @@ fn list(text: &mut String, paths: &[String], all: bool, what: &str) {
         return;
     }
     let more = if all { "" } else { " (`--all` lists them)" };
-    let _ = writeln!(text, "  {} local changes {what}{more}", paths.len());
+    let _ = writeln!(text, "  local changes {what}: {}{more}", paths.len());
     for path in paths.iter().filter(|_| all) {
         let _ = writeln!(text, "    {path}");
     }
 }
 
-fn reason(because: &Because, version: &str) -> String {
-    match because {
-        Because::Changed => format!("changed here and in {version}; what is here counts"),
-        Because::Deleted => format!("deleted here and changed in {version}; it stays deleted"),
-        Because::Added => format!("added here and now by {version} too; what is here counts"),
-        Because::Removed => format!("changed here and no longer in {version}; what is here stays"),
-        Because::Hidden { by } => {
-            format!("changed in {version}, and hidden by /etc/{by}, which is of this host's making")
-        }
-    }
+fn reason(difference: &Difference, version: &str) -> String {
+    let (what, follows) = match difference.because {
+        Because::Changed => ("changed here and in", "; what is here counts"),
+        Because::Deleted => ("deleted here and changed in", "; it stays deleted"),
+        Because::Added => ("added here and now also in", "; what is here counts"),
+        Because::Removed => ("changed here and no longer in", "; what is here stays"),
+        Because::Hidden => ("changed in", ", and hidden by what is of this host's making: "),
+    };
+    format!("{what} {version}{follows}{}", difference.by.as_deref().unwrap_or_default())
 }

@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use upright_manifests::digest::Digest;
 
-/// A path below `/etc`.
-type Path = Vec<u8>;
-
 /// What a path is, but for its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fact {
@@ -17,7 +14,7 @@ pub struct Fact {
     pub digest: Digest,
 }
 
-/// What the upper layer has at a path.
+/// What is at a path of an upper layer, or of an image, which has nothing but the last of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Local {
     /// It was deleted.
@@ -28,9 +25,12 @@ pub enum Local {
     Here(Fact),
 }
 
+/// Files by path.
+pub type Files = BTreeMap<Vec<u8>, Local>;
+
 /// How a local change and a release get in each other's way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "because", rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Because {
     /// It was changed here, and by the release.
     Changed,
@@ -41,49 +41,62 @@ pub enum Because {
     /// It was changed here, and the release has it no more.
     Removed,
     /// The release changes or brings it, below something that was put in the place of its folder here.
-    Hidden {
-        /// What hides it, below `/etc`.
-        by: String,
-    },
+    Hidden,
 }
 
 /// A local change in the way of a changed default.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
     /// The path.
-    pub path: String,
+    pub path: Vec<u8>,
     /// How.
-    #[serde(flatten)]
     pub because: Because,
+    /// What hides it, if it is hidden.
+    pub by: Option<Vec<u8>>,
 }
 
-/// What `upper` hides of the changes from the defaults `old` to `new`, by path; and the other changes that are only local.
-pub fn compare(
-    old: &BTreeMap<Path, Fact>,
-    new: &BTreeMap<Path, Fact>,
-    upper: &BTreeMap<Path, Local>,
-) -> (BTreeMap<Path, Because>, Vec<Path>) {
-    let (mut found, mut local) = (BTreeMap::new(), Vec::new());
-    for (path, here) in upper {
-        match verdict(*here, old.get(path).copied(), new.get(path).copied()) {
-            Verdict::InTheWay(because) => drop(found.insert(path.clone(), because)),
+/// What `upper` hides of the changes from the defaults `old` to `new`; and the paths of the other changes, which are only local.
+pub fn compare(old: &Files, new: &Files, upper: &Files) -> (Vec<Found>, Vec<Vec<u8>>) {
+    let (mut found, mut local) = (Vec::new(), Vec::new());
+    let mut judge =
+        |path: &Vec<u8>, here: Local, default: Option<Fact>| match verdict(here, fact_at(old, path), default)
+        {
+            Verdict::InTheWay(because) => found.push(Found { path: path.clone(), because, by: None }),
             Verdict::Local => local.push(path.clone()),
             Verdict::Nothing => {}
-        }
-        if matches!(here, Local::Here(Fact { folder: true, .. })) {
+        };
+    for (path, here) in upper {
+        judge(path, *here, fact_at(new, path));
+    }
+    for path in new.keys().filter(|path| !upper.contains_key(*path)) {
+        let default = fact_at(new, path);
+        if default == fact_at(old, path) || default.is_some_and(|fact| fact.folder) {
             continue;
         }
-        // Whatever is there instead of the release's folder hides all of it.
-        let below = [path.as_slice(), b"/"].concat();
-        let hidden = new.range(below.clone()..).take_while(|(other, _)| other.starts_with(&below));
-        for (other, fact) in hidden.filter(|(other, fact)| old.get(*other) != Some(*fact)) {
-            if !upper.contains_key(other) && !fact.folder {
-                let by = String::from_utf8_lossy(path).into_owned();
-                found.entry(other.clone()).or_insert(Because::Hidden { by });
-            }
+        if let Some(by) = hides(upper, path) {
+            found.push(Found { path: path.clone(), because: Because::Hidden, by: Some(by.to_vec()) });
         }
     }
     (found, local)
+}
+
+/// What an image has at a path.
+fn fact_at(image: &Files, path: &[u8]) -> Option<Fact> {
+    match image.get(path) {
+        Some(Local::Here(fact)) => Some(*fact),
+        _ => None,
+    }
+}
+
+/// The nearest thing above a path that hides what the image has there: whatever is in the place of a folder, but a folder that
+/// is merged with it.
+fn hides<'a>(upper: &Files, path: &'a [u8]) -> Option<&'a [u8]> {
+    let ends = (0..path.len()).rev().filter(|end| path.get(*end) == Some(&b'/'));
+    let mut above = ends.filter_map(|end| path.get(..end));
+    above.find(|folder| match upper.get(*folder) {
+        None | Some(Local::Here(Fact { folder: true, .. })) => false,
+        Some(_) => true,
+    })
 }
 
 enum Verdict {
@@ -126,8 +139,8 @@ mod tests {
         Fact { folder: text.starts_with("folder"), digest: Digest::of(text.as_bytes()) }
     }
 
-    fn facts(entries: &[(&str, &str)]) -> BTreeMap<Path, Fact> {
-        entries.iter().map(|(path, text)| (path.as_bytes().to_vec(), fact(text))).collect()
+    fn facts(entries: &[(&str, &str)]) -> Files {
+        entries.iter().map(|(path, text)| (path.as_bytes().to_vec(), Local::Here(fact(text)))).collect()
     }
 
     /// `-` stands for a deletion, `!` before a folder for an opaque one.
@@ -145,12 +158,14 @@ mod tests {
             (path.as_bytes().to_vec(), local)
         });
         let (found, local) = compare(&facts(old), &facts(new), &upper.collect());
-        let name = |path: &Path| String::from_utf8(path.clone()).unwrap();
-        let found = found.iter().map(|(path, because)| match because {
-            Because::Hidden { by } => format!("{} hidden by {by}", name(path)),
-            because => format!("{} {}", name(path), format!("{because:?}").to_lowercase()),
+        let name = |path: &Vec<u8>| String::from_utf8(path.clone()).unwrap();
+        let found = found.iter().map(|Found { path, because, by }| match by {
+            Some(by) => format!("{} hidden by {}", name(path), name(by)),
+            None => format!("{} {}", name(path), format!("{because:?}").to_lowercase()),
         });
-        (found.collect(), local.iter().map(name).collect())
+        let mut found: Vec<String> = found.collect();
+        found.sort();
+        (found, local.iter().map(name).collect())
     }
 
     #[test]
@@ -205,14 +220,14 @@ mod tests {
     }
 
     /// What a host sees at a path: the upper layer's, or the image's unless something above hides it.
-    fn seen(lower: &BTreeMap<Path, Fact>, upper: &BTreeMap<Path, Local>, path: &Path) -> Option<Fact> {
+    fn seen(lower: &Files, upper: &Files, path: &[u8]) -> Option<Local> {
         let hides = |end: usize| {
             let here = upper.get(&path[..end]);
             here.is_some_and(|here| !matches!(here, Local::Here(Fact { folder: true, .. })))
         };
         match upper.get(path) {
             Some(Local::Deleted) => None,
-            Some(Local::Opaque(fact) | Local::Here(fact)) => Some(*fact),
+            Some(Local::Opaque(fact) | Local::Here(fact)) => Some(Local::Here(*fact)),
             None if (0..path.len()).any(|end| path[end] == b'/' && hides(end)) => None,
             None => lower.get(path).copied(),
         }
@@ -229,16 +244,16 @@ mod tests {
             // Folders are folders in every image, so that the paths below them make sense.
             const PATHS: [&str; 8] = ["a", "b", "d", "d/1", "d/2", "d/e", "d/e/3", "d/e/4"];
             let is_folder = |path: usize| matches!(PATHS[path], "d" | "d/e");
-            let image = |map: &BTreeMap<usize, usize>| -> BTreeMap<Path, Fact> {
-                let text = |path, text: usize| if is_folder(path) { fact("folder") } else { fact(&text.to_string()) };
+            let image = |map: &BTreeMap<usize, usize>| -> Files {
+                let text = |path, text: usize| Local::Here(if is_folder(path) { fact("folder") } else { fact(&text.to_string()) });
                 let mut all: BTreeMap<_, _> =
                     map.iter().map(|(path, content)| (PATHS[*path].into(), text(*path, *content))).collect();
-                all.insert(b"d".to_vec(), fact("folder"));
-                all.insert(b"d/e".to_vec(), fact("folder"));
+                all.insert(b"d".to_vec(), Local::Here(fact("folder")));
+                all.insert(b"d/e".to_vec(), Local::Here(fact("folder")));
                 all
             };
             let (old, new) = (image(&old), image(&new));
-            let upper: BTreeMap<Path, Local> = here.iter().map(|(path, kind)| {
+            let upper: Files = here.iter().map(|(path, kind)| {
                 let local = match (kind, is_folder(*path)) {
                     (0, _) => Local::Deleted,
                     (1, true) => Local::Opaque(fact("folder")),
@@ -248,10 +263,12 @@ mod tests {
                 (PATHS[*path].into(), local)
             }).collect();
             let (found, _) = compare(&old, &new, &upper);
-            for (path, default) in new.iter().filter(|(_, fact)| !fact.folder) {
+            let is_file = |here: &Local| matches!(here, Local::Here(Fact { folder: false, .. }));
+            for (path, default) in new.iter().filter(|(_, here)| is_file(here)) {
                 let is_changed = old.get(path) != Some(default);
                 let is_hidden = seen(&new, &upper, path) != Some(*default);
-                prop_assert_eq!(found.contains_key(path), is_changed && is_hidden, "{:?}", path);
+                let told = found.iter().filter(|found| found.path == *path).count();
+                prop_assert_eq!(told, usize::from(is_changed && is_hidden), "{:?}", path);
             }
         }
     }

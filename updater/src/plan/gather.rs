@@ -1,6 +1,5 @@
 //! Reads both images' `/etc` and what was changed here, and says what becomes of it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +13,7 @@ use upright_manifests::name::Slot;
 use upright_manifests::state::{Declarations, Kind};
 use upright_manifests::version::Version;
 
-use super::compare::{Because, Difference, Fact, Local, compare};
+use super::compare::{Because, Fact, Files, Local, compare};
 use crate::host::{Access, BlockDevice, Host, Part};
 use crate::slot::Image;
 use crate::state::{self, Copied, Layout, Need, StateError};
@@ -49,6 +48,18 @@ pub struct Plan {
     pub unfit: Option<String>,
     /// Lines of the release's declarations that do not count.
     pub bad_lines: Vec<String>,
+}
+
+/// A local change in the way of a changed default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The path.
+    pub path: String,
+    /// How.
+    pub because: Because,
+    /// What hides it, if it is hidden.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// A path that follows the host.
@@ -95,18 +106,25 @@ pub fn plan(host: &dyn Host, layout: &Layout, slot: Slot, version: Version) -> R
     let first_boot = state::is_fresh(layout, slot)?;
     let here = changes(&layout.upper(running)).map_err(PlanError::Upper)?;
     let (upper, stays) = match first_boot {
-        true => (here.clone(), Vec::new()),
+        true => (here, Vec::new()),
         false => merged(&declared, &here, changes(&layout.upper(slot)).map_err(PlanError::Upper)?),
     };
     let (found, local) = compare(&old, &new, &upper);
-    // The image's users are added to the host's.
-    let merges = |path: &[u8], because: &Because| {
-        *because == Because::Changed && declared.follows(path) == Some(Kind::Accounts)
-    };
-    let differences = found.into_iter().filter(|(path, because)| !merges(path, because));
-    let follows = upper.iter().filter(|(_, local)| !matches!(local, Local::Here(Fact { folder: true, .. })));
-    let follows =
-        follows.filter_map(|(path, _)| Some(Follows { path: shown(path), kind: declared.follows(path)? }));
+    let mut differences = Vec::new();
+    for found in found {
+        // The image's users are added to the host's, and no image knows better who this host is.
+        let is_settled = matches!(declared.follows(&found.path), Some(Kind::Accounts | Kind::Identity));
+        if found.because != Because::Changed || !is_settled {
+            let by = found.by.map(|by| shown(&by));
+            differences.push(Difference { path: shown(&found.path), because: found.because, by });
+        }
+    }
+    let mut follows = Vec::new();
+    for (path, local) in &upper {
+        if let (Some(kind), false) = (declared.follows(path), is_merged_folder(local)) {
+            follows.push(Follows { path: shown(path), kind });
+        }
+    }
     let (versioned, unfit) = match (first_boot, state::copies(layout, slot, &declared.versioned())) {
         (false, _) => (state::own_copies(layout, slot)?, None),
         (true, Ok(copies)) => (copies, None),
@@ -121,10 +139,10 @@ pub fn plan(host: &dyn Host, layout: &Layout, slot: Slot, version: Version) -> R
         slot,
         version,
         first_boot,
-        differences: differences.map(|(path, because)| Difference { path: shown(&path), because }).collect(),
+        differences,
         local: local.iter().map(|path| shown(path)).collect(),
         stays,
-        follows: follows.collect(),
+        follows,
         versioned,
         room,
         missing: room.missing(),
@@ -134,21 +152,25 @@ pub fn plan(host: &dyn Host, layout: &Layout, slot: Slot, version: Version) -> R
 }
 
 /// What the other slot has of its own with what follows from `here`; and what is here and stays.
-fn merged(
-    declared: &Declarations,
-    here: &BTreeMap<Vec<u8>, Local>,
-    mut there: BTreeMap<Vec<u8>, Local>,
-) -> (BTreeMap<Vec<u8>, Local>, Vec<String>) {
-    let follows = |path: &Vec<u8>| declared.follows(path).is_some();
-    let stays = here.iter().filter(|(path, local)| {
-        !follows(path)
-            && there.get(*path) != Some(*local)
-            && !matches!(local, Local::Here(Fact { folder: true, .. }))
-    });
-    let stays = stays.map(|(path, _)| shown(path)).collect();
-    there.retain(|path, _| !follows(path));
-    there.extend(here.iter().filter(|(path, _)| follows(path)).map(|(path, local)| (path.clone(), *local)));
-    (there, stays)
+fn merged(declared: &Declarations, here: &Files, there: Files) -> (Files, Vec<String>) {
+    let (mut merged, mut stays) = (Files::new(), Vec::new());
+    for (path, local) in here {
+        if declared.follows(path).is_some() {
+            merged.insert(path.clone(), *local);
+        } else if there.get(path) != Some(local) && !is_merged_folder(local) {
+            stays.push(shown(path));
+        }
+    }
+    for (path, local) in there {
+        if declared.follows(&path).is_none() {
+            merged.insert(path, local);
+        }
+    }
+    (merged, stays)
+}
+
+fn is_merged_folder(local: &Local) -> bool {
+    matches!(local, Local::Here(Fact { folder: true, .. }))
 }
 
 fn shown(path: &[u8]) -> String {
@@ -156,8 +178,8 @@ fn shown(path: &[u8]) -> String {
 }
 
 /// What an image has below `/etc`.
-fn defaults(image: &Reader<Image<'_>>) -> Result<BTreeMap<Vec<u8>, Fact>, ErofsError> {
-    let mut found = BTreeMap::new();
+fn defaults(image: &Reader<Image<'_>>) -> Result<Files, ErofsError> {
+    let mut found = Files::new();
     let Some(etc) = image.lookup(b"etc")? else { return Ok(found) };
     let mut open = vec![(Vec::new(), etc)];
     while let Some((path, folder)) = open.pop() {
@@ -167,7 +189,7 @@ fn defaults(image: &Reader<Image<'_>>) -> Result<BTreeMap<Vec<u8>, Fact>, ErofsE
             }
             let node = image.node(entry.nid)?;
             let at = if path.is_empty() { entry.name } else { [path.as_slice(), b"/", &entry.name].concat() };
-            found.insert(at.clone(), fact_in_image(image, &node)?);
+            found.insert(at.clone(), Local::Here(fact_in_image(image, &node)?));
             if found.len() > MOST {
                 return Err(ErofsError::Corrupt {
                     nid: entry.nid,
@@ -238,8 +260,8 @@ impl Facts {
 }
 
 /// What an upper layer has.
-fn changes(upper: &Path) -> io::Result<BTreeMap<Vec<u8>, Local>> {
-    let mut found = BTreeMap::new();
+fn changes(upper: &Path) -> io::Result<Files> {
+    let mut found = Files::new();
     let mut open = vec![Vec::new()];
     while let Some(path) = open.pop() {
         let entries = match fs::read_dir(upper.join(std::ffi::OsStr::from_bytes(&path))) {
@@ -252,7 +274,7 @@ fn changes(upper: &Path) -> io::Result<BTreeMap<Vec<u8>, Local>> {
             let name = name.as_bytes();
             let at = if path.is_empty() { name.to_vec() } else { [path.as_slice(), b"/", name].concat() };
             let Some(local) = local(&entry.path())? else { continue };
-            if matches!(local, Local::Opaque(_) | Local::Here(Fact { folder: true, .. })) {
+            if matches!(local, Local::Opaque(_)) || is_merged_folder(&local) {
                 open.push(at.clone());
             }
             found.insert(at, local);

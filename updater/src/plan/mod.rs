@@ -9,5 +9,5 @@
 mod compare;
 mod gather;
 
-pub use compare::{Because, Difference, Fact, Local, compare};
-pub use gather::{Follows, Plan, PlanError, plan};
+pub use compare::{Because, Fact, Files, Found, Local, compare};
+pub use gather::{Difference, Follows, Plan, PlanError, plan};

@@ -4,21 +4,19 @@
 //! missing there, and those that its services run as with them. So what the image knows and the host does not is added. What the
 //! host says counts: a changed line stays changed.
 
-use std::collections::BTreeSet;
-
-/// The largest such file, in bytes.
-pub(super) const MAX: usize = 4 << 20;
+/// The largest such file, in bytes: entries of one are looked for in the other.
+pub(super) const MAX: usize = 1 << 20;
 
 /// The host's file with the entries of the image's that it lacks; none if it lacks none. In `passwd` and `group` an entry whose
 /// number the host has given to somebody else is left out.
 pub(super) fn merge(name: &str, host: &[u8], image: &[u8]) -> Option<Vec<u8>> {
     let numbered = matches!(name, "passwd" | "group");
-    let id = |line: &[u8]| field(line, 2).filter(|_| numbered);
-    let names: BTreeSet<_> = entries(host).map(|line| field(line, 0)).collect();
-    let ids: BTreeSet<_> = entries(host).filter_map(id).collect();
     let mut merged = host.to_vec();
     for line in entries(image) {
-        if names.contains(&field(line, 0)) || id(line).is_some_and(|id| ids.contains(&id)) {
+        let is_taken = |other: &[u8]| {
+            field(other, 0) == field(line, 0) || (numbered && field(other, 2) == field(line, 2))
+        };
+        if entries(host).any(is_taken) {
             continue;
         }
         if merged.last().is_some_and(|byte| *byte != b'\n') {
@@ -34,8 +32,8 @@ fn entries(file: &[u8]) -> impl Iterator<Item = &[u8]> {
     file.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line[0] != b'#')
 }
 
-fn field(line: &[u8], number: usize) -> Option<Vec<u8>> {
-    line.split(|byte| *byte == b':').nth(number).map(<[u8]>::to_vec)
+fn field(line: &[u8], number: usize) -> Option<&[u8]> {
+    line.split(|byte| *byte == b':').nth(number)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Copies of files and folders with everything that belongs to them, sharing blocks where the file system can.
 
-use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, Write};
@@ -21,13 +20,13 @@ const PIECE: u64 = 64 << 20;
 /// What has been copied by now.
 pub(super) struct Copier<'a> {
     hands: &'a Hands<'a>,
-    /// Where files with several names are, by device and inode.
-    linked: BTreeMap<(u64, u64), PathBuf>,
+    /// Where files with several names are, by inode; there is one file system in what is copied.
+    linked: Vec<(u64, PathBuf)>,
 }
 
 impl<'a> Copier<'a> {
     pub(super) fn new(hands: &'a Hands<'a>) -> Self {
-        Self { hands, linked: BTreeMap::new() }
+        Self { hands, linked: Vec::new() }
     }
 
     /// Copies a file, or a folder with what is in it, to where nothing is.
@@ -36,17 +35,17 @@ impl<'a> Copier<'a> {
         let kind = meta.file_type();
         self.hands.make(to)?;
         if meta.nlink() > 1 && !kind.is_dir() {
-            let first = self.linked.entry((meta.dev(), meta.ino())).or_insert_with(|| to.to_owned());
-            if first != to {
-                return fs::hard_link(first, to);
+            match self.linked.binary_search_by_key(&meta.ino(), |(inode, _)| *inode) {
+                Ok(at) => return fs::hard_link(self.linked.get(at).map_or(from, |(_, first)| first), to),
+                Err(at) => self.linked.insert(at, (meta.ino(), to.to_owned())),
             }
         }
         if kind.is_dir() {
             fs::create_dir(to)?;
-            let names = fs::read_dir(from)?.map(|entry| Ok(entry?.file_name()));
-            let mut names = names.collect::<io::Result<Vec<_>>>()?;
-            names.sort();
-            names.iter().try_for_each(|name| self.copy(&from.join(name), &to.join(name)))?;
+            for entry in fs::read_dir(from)? {
+                let name = entry?.file_name();
+                self.copy(&from.join(&name), &to.join(&name))?;
+            }
         } else if kind.is_file() {
             self.copy_content(from, to, &meta)?;
         } else if kind.is_symlink() {

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use upright_manifests::erofs::{ErofsError, FileType, ReadAt, Reader};
-use upright_manifests::state::{Declarations, ENDING, FOLDER, MAX_FILE};
+use upright_manifests::state::{Declarations, ENDING, FOLDER, MAX_FILE, insert};
 
 /// An image of a release, mounted or not. Paths have no leading `/`.
 pub trait Image {
@@ -37,9 +37,10 @@ impl Image for Folder<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        let mut names = names.collect::<io::Result<Vec<_>>>()?;
-        names.sort();
+        let mut names = Vec::new();
+        for entry in entries {
+            insert(&mut names, entry?.file_name().to_string_lossy().into_owned());
+        }
         Ok(names)
     }
 }

@@ -1,13 +1,12 @@
 //! What follows the host from slot to slot: a password that was changed is changed, whichever slot runs.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use upright_manifests::name::Slot;
-use upright_manifests::state::{Declarations, Kind, matches};
+use upright_manifests::state::{Declarations, Kind, insert, matches};
 
 use super::accounts;
 use super::copy::{Copier, dress};
@@ -34,19 +33,20 @@ pub(super) fn follow(
 }
 
 /// The paths that patterns stand for, as far as one of the folders has them.
-pub(super) fn paths(declared: &Declarations, folders: &[&Path]) -> BTreeSet<String> {
-    let mut paths = BTreeSet::new();
+pub(super) fn paths(declared: &Declarations, folders: &[&Path]) -> Vec<String> {
+    let mut paths = Vec::new();
     for kind in [Kind::Sticky, Kind::Identity, Kind::Accounts] {
         for pattern in declared.of(kind) {
-            let (folder, last) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+            let (folder, last) =
+                pattern.rsplit_once('/').map_or(("", pattern), |(folder, last)| (folder, last));
             for top in folders {
-                let names = fs::read_dir(top.join(folder)).into_iter().flatten().flatten();
-                let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-                let named = names.filter(|name| matches(last.as_bytes(), name.as_bytes()));
-                paths.extend(named.map(|name| match folder {
-                    "" => name,
-                    folder => format!("{folder}/{name}"),
-                }));
+                for entry in fs::read_dir(top.join(folder)).into_iter().flatten().flatten() {
+                    let Ok(name) = entry.file_name().into_string() else { continue };
+                    if matches(last.as_bytes(), name.as_bytes()) {
+                        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                        insert(&mut paths, path);
+                    }
+                }
             }
         }
     }
