@@ -460,6 +460,31 @@ fn a_cut_first_boot_leaves_the_slot_before_it_as_it_was() {
     }
 }
 
+#[test]
+fn the_copy_of_the_staging_stands_where_it_cannot_be_made_again_after_a_cut() {
+    let start = || {
+        let state = staged();
+        state.put("a:hosts", "after staging");
+        state
+    };
+    for steps in 0..60 {
+        let (state, cut) = (start(), Cut::after(steps));
+        try_boot(&state, &Hands::that_ask(&|step| cut.ask(step)), B);
+        let full = |step: Step<'_>| match step {
+            Step::Make(path) if path.to_string_lossy().contains("/etc/b.new") => {
+                Err(io::Error::other("no space"))
+            }
+            _ => Ok(()),
+        };
+        let prepared = prepare(&state.layout, &Hands::that_ask(&full), &image(DECLARES), B).unwrap();
+        let hosts = state.get("b:hosts").unwrap_or_default();
+        assert!(matches!(hosts.as_str(), "at staging" | "after staging"), "{hosts:?} after {steps} steps");
+        let again =
+            prepared.complaints.iter().any(|line| line.contains("has the /etc of when it was written"));
+        assert!(again || hosts == "after staging", "{:?} after {steps} steps", prepared.complaints);
+    }
+}
+
 fn asked(request: Request) -> State {
     let state = staged();
     state.boot(B);
