@@ -10,8 +10,8 @@ mod history;
 #[cfg(feature = "manual")]
 mod manual;
 mod output;
-mod repair;
 mod plan;
+mod repair;
 mod reset;
 mod rollback;
 mod run;
