@@ -296,7 +296,7 @@ fn commands_about_things_that_are_not_there() -> Result<()> {
         (&["rollout", "nightly", "--hold", "x"], 3, &["nightly is not a channel of acme: there are stable"]),
         (&["diff", "1.0.0", "9.9"], 3, &["9.9 has not been built"]),
         (&["check", "/none/such"], 3, &["is not a repository: it has no folder metadata/"]),
-        (&["check", &file], 3, &["is not a repository"]),
+        (&["check", &file], 3, &["cannot be used", "it is not an export"]),
         (&["check", "http://127.0.0.1:1/"], 1, &["127.0.0.1:1", "Connection refused"]),
         (&["serve", &file], 3, &["cannot serve", "it is not a folder"]),
         (&["serve", "/none/such"], 1, &["cannot serve /none/such", "No such file"]),
