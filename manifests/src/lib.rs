@@ -3,6 +3,7 @@
 //! Nothing in this crate touches a file, a socket, a clock or a process: time, seeds and bytes are
 //! arguments. What comes from outside is bounded before it is allocated and never panics.
 
+pub mod aligned;
 pub mod archive;
 pub mod bls;
 pub mod boot;

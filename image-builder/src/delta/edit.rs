@@ -37,6 +37,8 @@ pub(super) struct Rebuilt {
     pub(super) literal: Vec<u8>,
     /// How the content differs from what it is similar to, in the order of the edits.
     pub(super) difference: Vec<u8>,
+    /// How many bytes shorter that is than what it makes, about.
+    pub(super) saves: u64,
 }
 
 impl Edit {

@@ -9,6 +9,7 @@ use upright_manifests::delta::{Head, Input, Kind, PackError, Source};
 use upright_manifests::digest::Digest;
 
 use super::edit::{Edit, What, push};
+use super::effort;
 use super::file::{Files, Made};
 use super::old::Old;
 use super::pairing::Candidates;
@@ -117,7 +118,9 @@ pub fn encode(
     if made.iter().any(|made| made.late) {
         inputs.push(input(Source::Root, target));
     }
-    let stretches = stretches(&pieces, independent(&pieces, made));
+    let mut made = independent(&pieces, made);
+    effort::bound(&mut made, effort::MOST);
+    let stretches = stretches(&pieces, made);
     let head = Head {
         kind: Kind::Root,
         memory: 0,

@@ -166,18 +166,20 @@ impl Files<'_> {
             }
             at += new.len();
         }
-        let rebuilt = Rebuilt { rebuild, edits, literal, difference };
-        let is_good = segments::fits(&rebuilt)? && worth(&rebuilt)?;
+        let saves = saves(length, &literal, &difference)?;
+        let rebuilt = Rebuilt { rebuild, edits, literal, difference, saves };
+        let is_good = saves > 0 && segments::fits(&rebuilt)?;
         Ok(is_good.then(|| (member.packed.clone(), rebuilt)))
     }
 }
 
-/// Whether it is shorter to bring along what a rebuild needs than what it makes.
-fn worth(rebuilt: &Rebuilt) -> Result<bool, DeltaError> {
+/// How many bytes it is shorter to bring along what a rebuild needs than the `length` bytes that it makes; none if it is not, or
+/// does not fit.
+fn saves(length: u64, literal: &[u8], difference: &[u8]) -> Result<u64, DeltaError> {
     let packed = |bytes: &[u8]| zstd::bulk::compress(bytes, QUICK).map(|packed| packed.len() as u64);
-    let brought = packed(&rebuilt.literal).and_then(|literal| Ok(literal + packed(&rebuilt.difference)?));
+    let brought = packed(literal).and_then(|literal| Ok(literal + packed(difference)?));
     let brought = brought.map_err(PackError::Compress)?;
-    Ok(brought < rebuilt.rebuild.length.min(u64::from(MAX_SEGMENT_PACKED) / 2))
+    Ok(if brought < u64::from(MAX_SEGMENT_PACKED) / 2 { length.saturating_sub(brought) } else { 0 })
 }
 
 /// The parts of the old file `was`, at a byte of the source, that are most like member `number` of `count`, and what they hold.

@@ -6,6 +6,7 @@
 
 mod compose;
 mod edit;
+mod effort;
 mod encode;
 mod file;
 mod inner;

@@ -355,7 +355,7 @@ mod tests {
         let brings = |literal: Vec<u8>| {
             let whats = [What::Literal, What::Add(Source::Plain, 0, Numbers::Bytes)];
             let edits = whats.map(|what| Edit::new(what, literal.len())).to_vec();
-            Rebuilt { rebuild: rebuild.clone(), edits, difference: literal.clone(), literal }
+            Rebuilt { rebuild: rebuild.clone(), edits, difference: literal.clone(), literal, saves: 0 }
         };
         assert!(fits(&brings(vec![7; 3 << 20])).unwrap());
         let next = |state: &u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));

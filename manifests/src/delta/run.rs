@@ -48,6 +48,7 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
         let taken = streams + u64::from(CACHE_BYTES) + packed.len() as u64;
         let memory = u64::from(head.memory);
         let memory = memory.checked_sub(taken).ok_or(SegmentError::Memory(taken.saturating_sub(memory)))?;
+        cache.limit(memory);
         Ok(Self {
             written: written(head, number),
             segment,
@@ -175,6 +176,8 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
         if memory > self.memory {
             return Err(SegmentError::Memory(memory - self.memory));
         }
+        // What no rebuild takes is for the cache.
+        self.cache.limit(self.memory - memory);
         self.unpack(&rebuild)?;
         self.expected[usize::from(Source::Plain.id())] = 0;
         let mut out = Exactly { out, left: length };
@@ -187,6 +190,7 @@ impl<'r, 's, 'p> Run<'r, 's, 'p> {
         }
         packer.finish().map_err(failed)?;
         self.plain = Vec::new();
+        self.cache.limit(self.memory);
         if out.left == 0 { Ok(()) } else { Err(SegmentError::Malformed("end of a rebuild")) }
     }
 

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::io;
 
-use upright_manifests::BLOCK_SIZE;
 use upright_manifests::delta::{
     Applier, Head, Kind, MAX_HEAD_BYTES, Output, Segment, SegmentError, Source, Sources,
 };
@@ -149,9 +148,6 @@ impl Sources for Images<'_> {
     }
 }
 
-/// Bytes read at once where a device is not read in order: a file that changed in many places is a few such reads.
-const LEAST: usize = 64 << 10;
-
 /// How many times further each time.
 const GROWTH: usize = 4;
 
@@ -165,23 +161,26 @@ struct Held {
     buffer: AlignedBuffer,
     start: u64,
     length: usize,
+    /// Where the last read ended, and how long it was.
+    end: u64,
+    last: usize,
 }
 
 impl<'a> Window<'a> {
     fn new(device: &'a dyn BlockDevice) -> Self {
-        let held = Held { buffer: AlignedBuffer::new(IO_SIZE), start: 0, length: 0 };
+        let held = Held { buffer: AlignedBuffer::new(IO_SIZE), start: 0, length: 0, end: 0, last: 0 };
         Self { device, held: RefCell::new(held) }
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let mut held = self.held.borrow_mut();
-        let end = held.start + held.length as u64;
-        if offset < held.start || offset + buffer.len() as u64 > end {
-            let wanted = buffer.len().next_multiple_of(BLOCK_SIZE as usize);
-            let ahead = if offset == end { IO_SIZE.min(GROWTH * held.length) } else { LEAST };
+        let held = &mut *self.held.borrow_mut();
+        let wanted = buffer.len();
+        if offset < held.start || offset + wanted as u64 > held.start + held.length as u64 {
+            let ahead = if offset == held.end { IO_SIZE.min(GROWTH * held.last) } else { wanted };
             let left = self.device.size().saturating_sub(offset);
-            let length = usize::try_from(left).unwrap_or(usize::MAX).min(ahead.max(wanted));
-            if length < buffer.len() || length > IO_SIZE {
+            let length = usize::try_from(left).unwrap_or(usize::MAX).min(ahead);
+            (held.end, held.last) = (offset + length.max(wanted) as u64, length.max(wanted));
+            if length <= wanted {
                 return self.device.read_at(buffer, offset);
             }
             held.length = 0;
@@ -189,7 +188,7 @@ impl<'a> Window<'a> {
             (held.start, held.length) = (offset, length);
         }
         let at = (offset - held.start) as usize;
-        buffer.copy_from_slice(&held.buffer[at..at + buffer.len()]);
+        buffer.copy_from_slice(&held.buffer[at..at + wanted]);
         Ok(())
     }
 }

@@ -2,19 +2,17 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `aligned` | buffers that direct I/O takes as they are |
 //! | `partition` | a partition or a file as a [`BlockDevice`](crate::host::BlockDevice) |
 //! | `image` | a root partition as the EROFS reader wants it |
 //! | `fake` | a device in memory that loses power, fails and lies on request |
 
-mod aligned;
 pub mod fake;
 mod image;
 mod partition;
 
-pub use aligned::AlignedBuffer;
 pub use image::Image;
 pub use partition::Partition;
+pub use upright_manifests::aligned::AlignedBuffer;
 
 /// How much is read or written at once, in bytes.
 pub const IO_SIZE: usize = 1 << 20;

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use upright_manifests::BLOCK_SIZE;
+use upright_manifests::aligned::{AlignedBuffer, is_aligned};
 
 use super::IO_SIZE;
-use super::aligned::{AlignedBuffer, is_aligned};
 use crate::host::{Access, BlockDevice};
 
 /// Bytes copied at once for callers whose buffers are not aligned.

@@ -190,18 +190,17 @@ impl<'a> Search<'a> {
         if last.length >= self.effort.good {
             chain >>= 2;
         }
-        let start = pair(scan, 0);
-        let mut end = pair(scan, best.length - 1);
+        let mut end = End::of(scan, best.length);
         let mut place = head;
         while let Some(there) = self.ahead_of(place) {
-            if pair(there, best.length - 1) == end && pair(there, 0) == start {
+            if end.is_in(there) {
                 let length = common(there, scan);
                 if length > best.length {
                     best = Found { length, start: place };
                     if length >= self.effort.nice {
                         break;
                     }
-                    end = pair(scan, length - 1);
+                    end = End::of(scan, length);
                 }
             }
             place = usize::from(self.previous[place % WINDOW]);
@@ -237,9 +236,28 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Two bytes at once: nearly all places are told apart by them.
-fn pair(bytes: &[u8; MAX_MATCH], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+/// The last bytes of what a match longer than the best one would have in common, four at once: nearly all places are told apart by them.
+struct End {
+    at: usize,
+    mask: u32,
+    bytes: u32,
+}
+
+impl End {
+    /// For a best match of `best` bytes, at least two.
+    fn of(scan: &[u8; MAX_MATCH], best: usize) -> Self {
+        let (at, mask) = if best < 3 { (0, 0x00ff_ffff) } else { (best - 3, u32::MAX) };
+        Self { at, mask, bytes: four(scan, at) }
+    }
+
+    fn is_in(&self, there: &[u8; MAX_MATCH]) -> bool {
+        (four(there, self.at) ^ self.bytes) & self.mask == 0
+    }
+}
+
+/// Four bytes; none of the last ones are asked for, since a match of full length ends a search.
+fn four(bytes: &[u8; MAX_MATCH], at: usize) -> u32 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 /// Length of the common start.

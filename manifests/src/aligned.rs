@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use upright_manifests::BLOCK_SIZE;
+use crate::BLOCK_SIZE;
 
 const ALIGNMENT: usize = BLOCK_SIZE as usize;
 
@@ -37,6 +37,6 @@ impl DerefMut for AlignedBuffer {
 }
 
 /// Whether direct I/O takes a buffer as it is.
-pub(super) fn is_aligned(buffer: &[u8]) -> bool {
+pub fn is_aligned(buffer: &[u8]) -> bool {
     buffer.as_ptr().addr().is_multiple_of(ALIGNMENT) && buffer.len().is_multiple_of(ALIGNMENT)
 }
