@@ -226,6 +226,35 @@ fn a_rotated_root_comes_along_with_those_before_it() {
 }
 
 #[test]
+fn a_digit_that_flipped_in_a_copy_does_not_stop_it_for_good() {
+    let (shop, folder) = (Shop::new(), TempDir::new().unwrap());
+    small(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    Wanted::default().mirror(&shop, folder.path()).unwrap();
+    let path = folder.path().join("metadata/timestamp.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let at = text.find("\"version\":").unwrap()
+        + text[text.find("\"version\":").unwrap()..].find(char::is_numeric).unwrap();
+    let flipped = format!("{}9{}", &text[..at], &text[at + 1..]);
+    assert_ne!(text, flipped);
+    fs::write(&path, flipped).unwrap();
+    Wanted::default().mirror(&shop, folder.path()).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn a_pipe_in_a_repository_is_not_waited_for() {
+    let (shop, folder) = (Shop::new(), TempDir::new().unwrap());
+    small(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    let path = shop.root().join("repository/metadata/timestamp.json");
+    fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let (_, line) = Wanted::default().mirror(&shop, folder.path()).unwrap_err();
+    assert!(line.contains("not a regular file"), "{line}");
+}
+
+#[test]
 fn two_do_not_write_one_mirror_at_once() {
     use rustix::fs::{FlockOperation, flock};
     let shop = Shop::new();

@@ -289,6 +289,77 @@ fn a_damaged_boot_entry_of_what_runs_is_told_and_left_alone() -> Result<()> {
 }
 
 #[test]
+fn a_way_back_without_a_boot_entry_is_no_way_back_until_it_is_mended() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let (entry, whole) = (boot_entry(host, "1.0.0")?, fs::read(boot_entry(host, "1.0.0")?)?);
+    fs::remove_file(&entry)?;
+    let ran = upright(host, &["verify"])?;
+    assert_eq!(ran.status, 4, "{ran:?}");
+    contains(&ran.stdout, &["slot a  1.0.0         DAMAGED: the boot entry"])?;
+    line_of("upright", &upright(host, &["rollback"])?, 3)?;
+    contains(&upright(host, &["status"])?.stdout, &["`upright repair` brings it back"])?;
+    // Cut off or refused at first, it is mended later.
+    fixture.server.spoil("", Fault::HangUp);
+    assert_ne!(upright(host, &["repair"])?.status, 0);
+    fixture.server.mend();
+    mended(host, &[])?;
+    assert!(fs::read(&entry)? == whole, "another entry than before");
+    let back = upright(host, &["rollback"])?;
+    assert_eq!(back.status, 0, "{back:?}");
+    Ok(())
+}
+
+#[test]
+fn the_last_entries_of_a_host_are_not_removed_to_be_mended() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let entries = [boot_entry(host, "1.0.0")?, boot_entry(host, "1.1.0")?];
+    for entry in &entries {
+        let text = fs::read(entry)?.windows(9).position(|window| window == b"roothash=");
+        flip_in(entry, text.context("no command line")? + 2)?;
+    }
+    let damaged = entries.each_ref().map(fs::read);
+    let ran = upright(host, &["repair"])?;
+    assert_ne!(ran.status, 0, "{ran:?}");
+    for (entry, damaged) in entries.iter().zip(damaged) {
+        assert!(fs::read(entry)? == damaged?, "{} was touched", entry.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_is_mended_while_a_release_has_to_prove_itself() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    fixture.build(&["publish", "1.1.0"])?;
+    assert_eq!(upright(host, &["update", "--reboot"])?.status, 0);
+    contains(line_of("upright", &upright(host, &["repair"])?, 3)?, &["1.1.0 runs on trial"])?;
+    assert_eq!(upright(host, &["health"])?.status, 0);
+    assert_eq!(upright(host, &["repair"])?.status, 0);
+    Ok(())
+}
+
+#[test]
+fn a_release_that_is_not_offered_any_more_is_mended_by_what_it_was_installed_from() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let make = |tree: &Path, version: &str| upright_tests::fixture::make_tree(tree, version, 8080);
+    let fixture = Fixture::of(folder.path(), &["1.0.0", "1.1.0", "1.3.0"], make)?;
+    let host = &host(&fixture)?;
+    let file = fixture.workspace().with_file_name("stick.tar").display().to_string();
+    fixture.build(&["export", "1.1.0", "--no-deltas", "-o", &file])?;
+    // The export is older than what the host has seen since.
+    fixture.build(&["publish", "1.3.0"])?;
+    assert_eq!(upright(host, &["check"])?.status, 0);
+    fixture.server.spoil("", Fault::HangUp);
+    let before = devices(host)?;
+    flip(host, "root-b", place(host, "root-b", ADDED)?)?;
+    mended(host, &["--from", &file])?;
+    assert_eq!(devices(host)?, before);
+    Ok(())
+}
+
+#[test]
 fn what_cannot_be_mended_says_what_to_do() -> Result<()> {
     let folder = tempfile::tempdir()?;
     // What the host runs was never published.

@@ -10,7 +10,7 @@ use crate::apply::{ApplyError, compare_staged, digest_of, rehearse, stage};
 use crate::boot::{BootLoader, Entry};
 use crate::fetch::Fetcher;
 use crate::host::{BlockDevice, Booted};
-use crate::machine::{Record, State, Target};
+use crate::machine::{Installed, Record, State, Target};
 
 /// What a slot's boot entry was found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -33,14 +33,15 @@ impl EntryState {
     }
 }
 
-/// The release that a slot should hold: for the slot that runs what its UKI says, for the other what was installed; none if
-/// nothing is known of it.
+/// The release that a slot should hold: for the slot that runs what its UKI says, for the other what was installed, be it lost; none
+/// if nothing is known of it.
 pub(super) fn held(record: &Record, booted: &Booted, slot: Slot) -> Option<Target> {
     match record.slots.get(&slot) {
         Some(installed) if slot != booted.slot || installed.root_hash == booted.root_hash => {
             Some(installed.target())
         }
-        _ => (slot == booted.slot).then(|| booted.target()),
+        _ if slot == booted.slot => Some(booted.target()),
+        _ => record.lost.get(&slot).map(Installed::target),
     }
 }
 
@@ -55,8 +56,14 @@ pub(super) fn judge(
     let entry = Entry { slot, os: os.clone(), version: target.version.clone() };
     let Some(mut uki) = boot.content(&entry).map_err(failed())? else { return Ok(EntryState::Missing) };
     if let Some(signed) = target.uki {
-        let found = digest_of(&mut uki).map_err(failed())?;
-        return Ok(if found == signed { EntryState::Whole } else { EntryState::Damaged });
+        // What cannot be read is composed again as well.
+        let found =
+            digest_of(&mut uki).inspect_err(|error| tracing::warn!(%slot, "reading the boot entry: {error}"));
+        return Ok(if found.is_ok_and(|found| found == signed) {
+            EntryState::Whole
+        } else {
+            EntryState::Damaged
+        });
     }
     let names_it = |line: &String| {
         Booted::parse(line, slot)
@@ -67,14 +74,31 @@ pub(super) fn judge(
 }
 
 impl Agent<'_> {
-    /// Whether the entry of `slot` may be composed again: nothing else is under way, and the release is the way back, proven and
-    /// not left.
-    pub(super) fn may_restore(&self, slot: Slot) -> bool {
-        let proven = self.record.slots.get(&slot).filter(|installed| installed.proven);
+    /// Whether the entry of `slot`, found in that state, may be composed again: nothing else is under way, and the release is the way
+    /// back, proven and not left. An entry that is there, damaged as it is, stays while that of what runs is no better: a host with
+    /// none between two writes would be lost.
+    pub(super) fn may_restore(&self, slot: Slot, found: EntryState) -> Result<bool, AgentError> {
+        let known = self.record.slots.get(&slot).or_else(|| self.record.lost.get(&slot));
+        let proven = known.filter(|installed| installed.proven);
         let is_bad = |root_hash: Digest| self.record.bad.iter().any(|bad| bad.root_hash == root_hash);
-        slot != self.booted.slot
+        let is_way_back = slot != self.booted.slot
             && self.record.state == State::Idle
-            && proven.is_some_and(|installed| !is_bad(installed.root_hash))
+            && proven.is_some_and(|installed| !is_bad(installed.root_hash));
+        if !is_way_back || found == EntryState::Missing {
+            return Ok(is_way_back);
+        }
+        let runs = self.booted.slot;
+        let Some(target) = held(&self.record, &self.booted, runs) else { return Ok(false) };
+        Ok(judge(self.host.boot(), &self.booted.os, runs, &target)?.is_good())
+    }
+
+    /// The slot's release, if it had been lost, can be gone back to again.
+    pub(super) fn reinstate(&mut self, slot: Slot) -> Result<(), AgentError> {
+        self.amend(|record| {
+            if let Some(installed) = record.lost.remove(&slot) {
+                record.slots.insert(slot, installed);
+            }
+        })
     }
 
     /// Composes the entry of `slot`, which is not the one that runs, out of its image, and puts it in force as the way back. What is
@@ -112,8 +136,10 @@ impl Agent<'_> {
         }
         let signed = release.uki.sha256;
         self.amend(|record| {
-            if let Some(installed) = record.slots.get_mut(&slot) {
-                installed.uki = Some(signed);
+            for known in [&mut record.slots, &mut record.lost] {
+                if let Some(installed) = known.get_mut(&slot) {
+                    installed.uki = Some(signed);
+                }
             }
         })
     }

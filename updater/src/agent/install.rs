@@ -14,6 +14,7 @@ use upright_manifests::version::Version;
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer, medium};
 use crate::apply::{Allowance, Job, Partitions, Room, audit, check_signer, install, layout, preflight, ways};
+use crate::boot::Entry;
 use crate::fetch::Patience;
 use crate::flow::GentleDevice;
 use crate::host::{Access, BlockDevice, Clock, Part};
@@ -205,6 +206,10 @@ impl<'h> Agent<'h> {
         root_hash: Digest,
         slot: Slot,
     ) -> Result<(), AgentError> {
+        let entry = Entry { slot, os: self.booted.os.clone(), version: version.clone() };
+        if self.trust(&entry)?.is_none() {
+            return Err(AgentError::Damaged { slot, version: version.clone() });
+        }
         let opened = self.open_slot(slot, Access::Read)?;
         let (root, verity) = (opened.root.as_ref(), opened.verity.as_ref());
         let is_whole = match layout(root, verity, root_hash, salt(&self.booted.os)) {

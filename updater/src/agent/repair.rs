@@ -10,9 +10,9 @@ use upright_manifests::version::Version;
 use super::entry::{EntryState, held, judge};
 use super::{Agent, AgentError, Reporter};
 use crate::apply::{ApplyError, Damage, Frames, Partitions, Patient, layout, look, mend};
-use crate::fetch::{FetchError, Patience};
-use crate::host::{Access, BlockDevice, Part};
-use crate::machine::{Outcome, Repair, Target};
+use crate::fetch::{FetchError, Patience, known_manifest};
+use crate::host::{Access, BlockDevice, Part, Remote};
+use crate::machine::{Outcome, Repair, State, StepError, Target};
 
 /// How a slot was found, and what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -86,10 +86,17 @@ impl Agent<'_> {
         dry_run: bool,
         reporter: &mut dyn Reporter,
     ) -> Result<Option<Repaired>, AgentError> {
+        // The health checks wait for nobody for long, and the other slot is what they may go back to.
+        if let State::Trial { target, .. }
+        | State::Committing { target, .. }
+        | State::RollingBack { from: target, .. } = &self.record.state
+        {
+            return Err(StepError::OnTrial(target.version.clone()).into());
+        }
         let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(None) };
         let version = target.version.clone();
         let entry = judge(self.host.boot(), &self.booted.os, slot, &target)?;
-        let restored = !entry.is_good() && self.may_restore(slot);
+        let restored = !entry.is_good() && self.may_restore(slot, entry)?;
         let own = self.open_both(slot, if dry_run { Access::Read } else { Access::Mend })?;
         let slots = Slots { own, other: self.open_both(slot.other(), Access::Read).ok() };
         let patience = Patience { total: self.config.limits.patience.0, ..Patience::default() };
@@ -102,6 +109,9 @@ impl Agent<'_> {
             AgentError::Entry { slot, version, missing, runs }
         });
         if damage.is_none() && !restored {
+            if left.is_none() && !dry_run {
+                self.reinstate(slot)?;
+            }
             let repair = Repair::nothing(slot);
             return left.map_or(Ok(Some(Repaired { outcome: Did::Whole, version, repair })), Err);
         }
@@ -125,8 +135,10 @@ impl Agent<'_> {
         if let Some(release) = release.as_ref().filter(|_| restored) {
             self.restore_entry(slot, &target, release, &fetcher, slots.own.root.as_ref(), reporter)?;
         }
-        let medium = self.record.medium.as_ref().filter(|_| self.medium.is_some() && release.is_some());
-        let medium = medium.map(ToString::to_string);
+        if left.is_none() {
+            self.reinstate(slot)?;
+        }
+        let medium = self.medium.filter(|_| release.is_some()).map(Remote::address);
         let (blocks, tree, fetched) = (mended.blocks, mended.tree, fetcher.fetched());
         let repair = Repair { slot, blocks, here, tree, entry: restored, fetched, medium };
         let (now, outcome) = (self.now(), Outcome::Repaired { repair: repair.clone() });
@@ -172,8 +184,14 @@ impl Agent<'_> {
         }
     }
 
-    /// The signed manifest of the release in a slot.
+    /// The signed manifest of the release in a slot: what it was installed from, be it offered still or not, or else what is offered.
     fn installed(&mut self, target: &Target) -> Result<Release, AgentError> {
+        let of = (self.os(), Arch::HERE, self.channel());
+        let known = target.manifest.map(|digest| known_manifest(self.remote(), of, &target.version, digest));
+        let known = known.transpose()?.flatten();
+        if let Some(release) = known.filter(|release| release.root.verity.root_hash == target.root_hash) {
+            return Ok(release);
+        }
         let mut session = self.refresh()?;
         let os = self.os().clone();
         let told = |error: FetchError| match error {

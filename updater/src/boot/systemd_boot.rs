@@ -234,12 +234,12 @@ impl BootLoader for SystemdBoot {
         let wins = |file: &&EntryFile| {
             file.visible && file.name.as_ref().is_some_and(|name| name.precedes(&release))
         };
-        if !kept.iter().any(|file| wins(&file)) {
-            let message = format!("{} {} would be booted before {}", entry.os, entry.version, keep.version);
-            return Err(io::Error::other(message));
-        }
         // Without tries first: it is not seen before it has a name under which it is passed over.
         self.recount(&release, Change::Demote)?;
+        // A newer release than what runs would be booted before it: it stays as it was left, passed over.
+        if !kept.iter().any(|file| wins(&file)) {
+            return Ok(());
+        }
         let first = self.files_of(&release)?.into_iter().find(|file| file.visible);
         let first = first.ok_or_else(|| missing(&release, "stage it first"))?;
         self.folder.rename(&first.file, &release.to_string())

@@ -8,7 +8,7 @@ use upright_manifests::name::Slot;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, Did, Repaired};
+use crate::agent::{Agent, AgentError, Did, Repaired};
 
 /// Write anew what is damaged in the slots, as `verify` finds it, and fetch only what this host does not have
 ///
@@ -42,7 +42,12 @@ impl Repair {
             // What is wrong with one slot does not keep the other from being mended.
             match agent.repair(slot, self.dry_run, &mut progress) {
                 Ok(repaired) => done.extend(repaired),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error @ AgentError::Step(_)) => return Err(error.into()),
+                Err(error) => {
+                    if let Some(first) = failed.replace(error) {
+                        tracing::error!("{first}");
+                    }
+                }
             }
         }
         if let (Some(slot), true, None) = (self.slot, done.is_empty(), &failed) {

@@ -58,9 +58,11 @@ impl Remote for Folder {
 
 /// Opens a regular file; anything else could block or never end.
 pub(super) fn open_file(path: &std::path::Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    let other = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+    // Opening alone may do something, to a watchdog for one.
+    if !path.metadata()?.is_file() {
+        return Err(other());
     }
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
 }

@@ -36,6 +36,30 @@ pub fn check_stored(folder: &Path, shipped: &Path, now: Timestamp) -> Result<(),
     Ok(())
 }
 
+/// The manifest with that SHA-256, of a release that `channel` has or had; none if `remote` has it no more. It was trusted when it was
+/// installed from and is what it was, so nothing has to be offered or fresh for it.
+pub fn known_manifest(
+    remote: &dyn Remote,
+    (os, arch, channel): (&OsName, Arch, &ChannelName),
+    version: &Version,
+    digest: Digest,
+) -> Result<Option<Release>, FetchError> {
+    let repository = Repository { remote, folder: PathBuf::new() };
+    for path in [Release::channel_path(os, arch, channel, version), Release::target_path(os, arch, version)] {
+        let (folder, name) = path.rsplit_once('/').unwrap_or_default();
+        match repository.read(&format!("{folder}/{digest}.{name}"), release::MAX_BYTES) {
+            Ok(bytes) if Digest::of(&bytes) == digest => {
+                return Release::parse(&bytes)
+                    .map(Some)
+                    .map_err(|source| FetchError::Release { path, source });
+            }
+            Ok(_) | Err(FetchError::Remote(RemoteError::NotFound { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
 impl<'a> Session<'a> {
     /// Brings the metadata in `folder` up to date with the server's, starting from the root in `shipped`.
     ///

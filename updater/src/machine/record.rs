@@ -45,6 +45,9 @@ pub struct Record {
     /// The medium that this metadata came on, if it was not the server that sent it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub medium: Option<Brought>,
+    /// Proven releases that cannot be booted any more, by slot: `upright repair` brings them back, and an update writes over them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<Slot, Installed>,
     /// What happened, oldest first, at most [`HistoryEntry::MOST`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,

@@ -92,6 +92,7 @@ pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, 
         ) => return Err(StepError::OnTrial(target.version)),
         (State::Fetching { target, since }, Event::Accepted { slot }) => {
             record.slots.remove(&slot);
+            record.lost.remove(&slot);
             State::Applying { target, slot, since, progress: Progress::default() }
         }
         (State::Applying { target, slot, since, .. }, Event::Progressed(progress)) => {
@@ -116,7 +117,7 @@ pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, 
             State::Idle
         }
         (state, Event::Lost { slot, reason }) => {
-            record.slots.remove(&slot);
+            lose(&mut record, slot);
             record.failure = Some((now, reason));
             state
         }
@@ -335,6 +336,7 @@ fn not_up(seen: &Observation) -> Cause {
 fn found(record: &mut Record, state: State, beside: &Beside, seen: &Observation) -> State {
     let slot = seen.slot.other();
     record.slots.insert(slot, beside.release.clone());
+    record.lost.remove(&slot);
     match state {
         State::Idle if beside.tried && !seen.on_trial => {
             State::Switched { target: beside.release.target(), slot, boot_id: seen.boot_id.clone() }
@@ -347,9 +349,10 @@ fn found(record: &mut Record, state: State, beside: &Beside, seen: &Observation)
 /// wrong with its release, which is installed anew when policy wants it.
 fn gone(record: &mut Record, state: State, seen: &Observation, now: Timestamp) -> State {
     let slot = seen.slot.other();
-    record.slots.remove(&slot);
+    lose(record, slot);
+    let advice = if record.lost.contains_key(&slot) { "; `upright repair` brings it back" } else { "" };
     let reason =
-        format!("slot {slot} has lost its boot entry, so it is written again before the next switch");
+        format!("slot {slot} has lost its boot entry, so it is written again before the next switch{advice}");
     record.failure = Some((now, reason.clone()));
     match state.target().filter(|target| target.root_hash != seen.root_hash) {
         Some(target) => {
@@ -357,6 +360,13 @@ fn gone(record: &mut Record, state: State, seen: &Observation, now: Timestamp) -
             State::Idle
         }
         None => state,
+    }
+}
+
+/// What is in a slot cannot be booted.
+fn lose(record: &mut Record, slot: Slot) {
+    if let Some(installed) = record.slots.remove(&slot).filter(|installed| installed.proven) {
+        record.lost.insert(slot, installed);
     }
 }
 

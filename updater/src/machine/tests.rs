@@ -137,6 +137,18 @@ fn a_release_whose_boot_entry_was_lost_is_not_bad_and_is_installed_again() {
 }
 
 #[test]
+fn a_proven_release_whose_boot_entry_was_lost_is_remembered_until_its_slot_is_written() {
+    let gone = Observation { other_gone: true, ..seen(Slot::B, "1.1", 3) };
+    let lost = run(updated(), [Event::Started(gone)]);
+    assert!(!lost.slots.contains_key(&Slot::A) && lost.lost[&Slot::A].proven);
+    let back = Event::Started(seen(Slot::B, "1.1", 3));
+    assert_eq!(run(lost.clone(), [back]), lost);
+    let chosen = Event::Chosen { target: target("1.2"), retry: false };
+    let written = run(lost, [chosen, Event::Accepted { slot: Slot::A }]);
+    assert!(written.lost.is_empty());
+}
+
+#[test]
 fn a_way_back_that_is_gone_ends_a_rollback_where_it_is() {
     let record = run(updated(), [Event::RollbackAsked(seen(Slot::B, "1.1", 2))]);
     let gone = Observation { other_gone: true, ..seen(Slot::B, "1.1", 2) };

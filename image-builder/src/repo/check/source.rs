@@ -173,6 +173,10 @@ impl Source {
 /// At most `length` bytes of a file from `from` on.
 fn open_file(path: &Path, from: u64, length: u64) -> Result<Option<Opened>> {
     let open = || -> io::Result<Opened> {
+        // A pipe would be waited for.
+        if !path.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(from))?;
         Ok(Opened { bytes: Box::new(file.take(length)), from })

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use upright_manifests::channel::Channel;
 use upright_manifests::digest::Digest;
+use upright_manifests::name::RepoPath;
 use upright_manifests::release::{Blob, PartedBlob, Release};
 use upright_manifests::tuf::schema::Root;
 use upright_manifests::tuf::{Document, RoleStatus, Stored, Summary, limits, names};
@@ -69,11 +70,22 @@ impl Catalogue {
         catalogue.metadata.sort_by_key(|(name, _)| rank(name));
         // What is wrong with one team's listing is in nobody else's way.
         catalogue.notes.append(&mut report.errors);
+        let (targets, elsewhere): (Vec<_>, Vec<_>) =
+            chain.targets.into_iter().partition(|target| is_document(&target.path));
+        let left_out = |Target { role, path, .. }: &Target| {
+            format!("{role} lists {path:?}, which is no channel and no release: left out")
+        };
+        catalogue.notes.extend(elsewhere.iter().map(left_out));
         let mut gathering =
-            Gathering { source, local, targets: &chain.targets, pick, catalogue, read: BTreeMap::new() };
+            Gathering { source, local, targets: &targets, pick, catalogue, read: BTreeMap::new() };
         gathering.take_all()?;
         Ok(gathering.catalogue)
     }
+}
+
+/// Whether a listed path is that of a channel or a release. Who lists is trusted with nothing but these.
+fn is_document(path: &str) -> bool {
+    path.parse::<RepoPath>().is_ok() && (path.starts_with("channels/") || path.starts_with("releases/"))
 }
 
 /// What was fetched and is in force. A timestamp of the version that is stored changes nothing.
@@ -127,11 +139,12 @@ fn rank(name: &str) -> (u8, u64, String) {
     let number = name.split_once('.').and_then(|(number, _)| number.parse().ok()).unwrap_or(0);
     let is = |role: &str| name == format!("{number}.{role}.json") || name == format!("{role}.json");
     let kind = match () {
-        () if is("root") => 0,
-        () if is("targets") => 2,
-        () if is("snapshot") => 3,
+        () if is("targets") => 1,
+        () if is("snapshot") => 2,
+        // A new root may be one of new keys, with which the timestamp that is there is not signed.
+        () if is("root") => 3,
         () if is("timestamp") => 4,
-        () => 1,
+        () => 0,
     };
     (kind, number, name.to_owned())
 }
@@ -151,19 +164,33 @@ impl<'a> Gathering<'a> {
     fn take_all(&mut self) -> Result<()> {
         let targets = self.targets;
         for target in targets.iter().filter(|target| target.path.starts_with("channels/")) {
-            self.channel(target)?;
+            let taken = self.channel(target);
+            self.tolerate(target, taken)?;
         }
         for target in targets.iter().filter(|target| target.path.starts_with("releases/")) {
             if self.pick.takes_version(last(&target.path)) {
-                self.release(target, true)?;
+                let taken = self.release(target, true);
+                self.tolerate(target, taken)?;
             }
         }
         if self.pick.is_all() {
             for target in targets {
-                self.document(target)?;
+                let taken = self.document(target).map(drop);
+                self.tolerate(target, taken)?;
             }
         }
         self.expect_everything()
+    }
+
+    /// Where everything is copied, what is wrong with a team's files keeps nobody else's from being copied.
+    fn tolerate(&mut self, target: &Target, taken: Result<()>) -> Result<()> {
+        match taken {
+            Err(Error::Unverified(line)) if self.pick.is_all() && target.role != "targets" => {
+                self.catalogue.notes.push(format!("{}: {line}", target.role));
+                Ok(())
+            }
+            taken => taken,
+        }
     }
 
     /// A channel file, if it is wanted or leads to a release that is.
@@ -232,6 +259,11 @@ impl<'a> Gathering<'a> {
     }
 
     fn object(&mut self, path: &str, size: u64, sha256: Digest) -> Result<()> {
+        if !(path.starts_with("payloads/") || path.starts_with("deltas/")) {
+            return Err(Error::Unverified(format!(
+                "a release names {path:?}, which is no place of payloads or deltas; let the publisher run `upright-build check`"
+            )));
+        }
         let object = Object { size, sha256 };
         match self.catalogue.objects.insert(path.to_owned(), object) {
             Some(other) if other != object => Err(Error::Unverified(format!(
@@ -301,4 +333,50 @@ impl<'a> Gathering<'a> {
 fn last(path: &str) -> &str {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     name.strip_suffix(".json").unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_outside_of_a_copy_or_over_its_metadata() {
+        for path in ["channels/acme/x86-64/stable.json", "releases/acme/x86-64/1.0~rc1.json"] {
+            assert!(is_document(path), "{path}");
+        }
+        for path in [
+            "/etc/profile.d/x.sh",
+            "releases/../../x",
+            "releases//x",
+            "metadata/3.root.json",
+            "x",
+            "releases",
+        ] {
+            assert!(!is_document(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn metadata_appears_from_the_bottom_up_and_keys_right_before_what_they_sign() {
+        let mut names = [
+            "2.root.json",
+            "timestamp.json",
+            "7.snapshot.json",
+            "5.targets.json",
+            "3.team.json",
+            "1.root.json",
+        ];
+        names.sort_by_key(|name| rank(name));
+        assert_eq!(
+            names,
+            [
+                "3.team.json",
+                "5.targets.json",
+                "7.snapshot.json",
+                "1.root.json",
+                "2.root.json",
+                "timestamp.json"
+            ]
+        );
+    }
 }

@@ -2,6 +2,7 @@
 //! state, or the new one, whole.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -17,9 +18,9 @@ use crate::repo::files::{make_folder, place, replace};
 
 pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
     let partial = folder.join(PARTIAL);
-    let stored = stored(folder, copy.root.clone())?;
     make_folder(copy.files, &partial)?;
     let _lock = lock(folder, &partial)?;
+    let stored = stored(folder, copy.root.clone())?;
     let local = Source::Folder(folder.to_owned());
     let mut catalogue = Catalogue::gather(copy.source, Some(&local), &stored, copy.pick, copy.now)?;
     require_good(copy, &mut catalogue)?;
@@ -51,10 +52,18 @@ pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
 fn lock(folder: &Path, partial: &Path) -> Result<File> {
     let file = File::open(partial).map_err(Error::file("open", partial))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        // Who held it before may have removed it in the end.
+        Ok(()) if !is_at(&file, partial) => Err(Error::Busy(folder.to_owned())),
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy(folder.to_owned())),
         Err(error) => Err(Error::file("lock", partial)(error.into())),
     }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    let held = file.metadata().map(inode).ok();
+    held.is_some() && held == fs::metadata(path).map(inode).ok()
 }
 
 /// Hosts that read a folder of another publisher must not find two in it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use upright_manifests::tuf::schema::{Root, Snapshot, Timestamp};
+use upright_manifests::tuf::schema::{Body, Root, Snapshot, Timestamp};
 use upright_manifests::tuf::{Document, Stored, names};
 
 use super::read_own;
@@ -17,15 +17,19 @@ pub(super) fn stored(folder: &Path, root: Option<Vec<u8>>) -> Result<Stored> {
     if let Some(newest) = newest_root(folder)? {
         files.insert("root.json".to_owned(), newest);
     }
+    let roots = [root.as_ref(), files.get("root.json")].into_iter().flatten();
+    let roots = roots.filter_map(|bytes| Document::<Root>::parse(bytes).ok());
+    let trusted = roots.max_by_key(Document::version);
     let metadata = folder.join("metadata");
-    if let Some(bytes) = read_own(&metadata.join("timestamp.json"))?
-        && let Ok(timestamp) = Document::<Timestamp>::parse(&bytes)
+    if let Some(trusted) = trusted
+        && let Some(bytes) = read_own(&metadata.join("timestamp.json"))?
+        && let Some(timestamp) = signed::<Timestamp>(&bytes, &trusted, "timestamp")
     {
         files.insert("timestamp.json".to_owned(), bytes);
         let version = timestamp.signed.snapshot().map(|file| file.version);
         let snapshot = read_own(&metadata.join(names::served_name("snapshot", version)))?;
         if let Some(bytes) = snapshot
-            && let Ok(snapshot) = Document::<Snapshot>::parse(&bytes)
+            && let Some(snapshot) = signed::<Snapshot>(&bytes, &trusted, "snapshot")
         {
             files.insert("snapshot.json".to_owned(), bytes);
             for (name, file) in &snapshot.signed.meta {
@@ -44,6 +48,13 @@ pub(super) fn stored(folder: &Path, root: Option<Vec<u8>>) -> Result<Stored> {
         ))
     };
     Stored::new(root, files).map_err(damaged)
+}
+
+/// A document that the keys of a role have signed.
+fn signed<T: Body>(bytes: &[u8], root: &Document<Root>, role: &str) -> Option<Document<T>> {
+    let document = Document::<T>::parse(bytes).ok()?;
+    let keys = root.signed.roles.get(role)?;
+    document.verify(&root.signed.keys, keys).is_ok().then_some(document)
 }
 
 /// The root of the highest version in a copy, if it can be read.
