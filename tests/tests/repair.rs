@@ -185,7 +185,7 @@ fn nothing_that_was_not_signed_is_written() -> Result<()> {
         (".zst", Fault::Flip(100), 4, "is signed"),
         (".zst", Fault::Status(404), 5, "does not exist on the server"),
         ("1.1.0.json", Fault::Flip(100), 4, "is signed"),
-        ("timestamp.json", Fault::Status(500), 5, "status 500"),
+        ("1.1.0.json", Fault::Status(500), 5, "status 500"),
     ];
     for (path, fault, status, says) in cases {
         fixture.server.spoil(path, fault);
