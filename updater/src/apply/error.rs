@@ -155,7 +155,7 @@ impl ApplyError {
     pub fn is_local(&self) -> bool {
         match self {
             Self::Device { .. } | Self::Store(_) | Self::Tree { .. } => true,
-            Self::State { source, .. } => matches!(source, StateError::Io { .. }),
+            Self::State { source, .. } => matches!(source, StateError::Io { .. } | StateError::InMemory),
             Self::NoWay { ways, .. } => ways.iter().any(|(_, error)| error.is_local()),
             Self::Compose { source, .. } | Self::Mend { source, .. } => source.is_local(),
             _ => false,

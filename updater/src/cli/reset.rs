@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure};
 use super::{Context, output};
 use crate::agent::AgentError;
 use crate::host::Host;
-use crate::state::{Layout, Request};
+use crate::state::{Layout, Request, StateError};
 use crate::store::StoreError;
 
 /// Go back to what the image has, at the next boot: /etc, and /var if asked
@@ -46,9 +46,19 @@ impl Reset {
         if self.cancel {
             let pending = Request::pending(&layout);
             Request::cancel(&layout).map_err(failed)?;
-            let line = if pending.is_some() { "the reset is taken back" } else { "no reset was pending" };
-            output::print(context.json, &serde_json::json!({ "cancelled": pending }), || line.to_owned())?;
+            let line = match &pending {
+                Ok(None) => "no reset was pending",
+                Ok(Some(_)) | Err(_) => "the reset is taken back",
+            };
+            let told = serde_json::json!({ "cancelled": pending.ok().flatten() });
+            output::print(context.json, &told, || line.to_owned())?;
             return Ok(Exit::Done);
+        }
+        if context.host.machine().state_in_memory() {
+            return Err(Failure::new(
+                Exit::Host,
+                format!("nothing can be left for the next boot: {}", StateError::InMemory),
+            ));
         }
         let request = Request { var: self.var, keep_identity: self.keep_identity };
         if !self.yes {

@@ -108,7 +108,7 @@ impl Status {
             medium: record.medium,
             metadata_good_until: record.good_until.unwrap_or_default(),
             failure: record.failure,
-            reset: Request::pending(&Layout::around(&context.folder)),
+            reset: Request::pending(&Layout::around(&context.folder)).unwrap_or_default(),
         };
         output::print(context.json, &report, || describe(&report))?;
         Ok(Exit::Done)

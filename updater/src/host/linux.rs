@@ -158,6 +158,11 @@ impl Machine for LinuxMachine {
         carry_configuration(&self.state, from, to)
     }
 
+    fn state_in_memory(&self) -> bool {
+        // The initrd's mount-state leaves it.
+        Path::new("/run/upright/volatile").exists()
+    }
+
     fn reboot(&self) -> io::Result<()> {
         match Command::new("systemctl").arg("reboot").status() {
             Ok(status) if status.success() => Ok(()),

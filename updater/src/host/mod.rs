@@ -200,6 +200,10 @@ pub trait Machine {
     fn boot_id(&self) -> io::Result<String>;
     /// Makes the configuration (`/etc`) that `from` has also that of `to`, replacing what `to` had.
     fn carry_configuration(&self, from: Slot, to: Slot) -> io::Result<()>;
+    /// Whether the boot could not use the state partition or the slot's part of it: what is written there now is lost.
+    fn state_in_memory(&self) -> bool {
+        false
+    }
     /// Restarts the machine. On a real one the call returns when the restart is under way.
     fn reboot(&self) -> io::Result<()>;
     /// The SHA-256 of each certificate (DER) whose signatures the firmware takes on boot entries; none if it takes what is not

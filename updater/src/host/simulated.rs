@@ -7,6 +7,7 @@
 //! DIR/efivars/                                            the firmware's variables, if it is to enforce Secure Boot
 //! DIR/var/lib/upright/                                    the agent's state
 //! DIR/run/cmdline  DIR/run/slot  DIR/run/boot_id          the boot that "runs"
+//! DIR/run/volatile                                        there if that boot could not use the state
 //! DIR/run/clock                                           what its clock says, RFC 3339; this machine's without it
 //! ```
 //!
@@ -145,6 +146,10 @@ impl Machine for Files {
 
     fn carry_configuration(&self, from: Slot, to: Slot) -> io::Result<()> {
         carry_configuration(&self.0.join("var/lib/upright"), from, to)
+    }
+
+    fn state_in_memory(&self) -> bool {
+        self.0.join("run/volatile").exists()
     }
 
     fn reboot(&self) -> io::Result<()> {

@@ -3,16 +3,17 @@
 use std::ffi::CStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, SeekFrom, Timespec, Timestamps, XattrFlags, ioctl_ficlone, lgetxattr,
-    llistxattr, lsetxattr, mknodat, seek, utimensat,
+    AtFlags, CWD, FileType, IFlags, Mode, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags, ioctl_ficlone,
+    ioctl_getflags, ioctl_setflags, lgetxattr, llistxattr, lsetxattr, mknodat, seek, utimensat,
 };
 use rustix::io::Errno;
 
 use super::hands::Hands;
+use super::layout::{Layout, is_absent};
 
 /// How much of a file is copied between two steps, in bytes.
 const PIECE: u64 = 64 << 20;
@@ -22,15 +23,32 @@ pub(super) struct Copier<'a> {
     hands: &'a Hands<'a>,
     /// Where files with several names are, by inode; there is one file system in what is copied.
     linked: Vec<(u64, PathBuf)>,
+    /// Whether what vanishes in the meantime is left out.
+    in_use: bool,
 }
 
 impl<'a> Copier<'a> {
     pub(super) fn new(hands: &'a Hands<'a>) -> Self {
-        Self { hands, linked: Vec::new() }
+        Self { hands, linked: Vec::new(), in_use: false }
+    }
+
+    /// For what others change while it is copied.
+    pub(super) fn of_what_is_in_use(hands: &'a Hands<'a>) -> Self {
+        Self { in_use: true, ..Self::new(hands) }
     }
 
     /// Copies a file, or a folder with what is in it, to where nothing is.
     pub(super) fn copy(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.copy_one(from, to) {
+            Err(error) if self.in_use && is_absent(&error) && !Layout::is_there(from)? => {
+                self.linked.retain(|(_, first)| !first.starts_with(to));
+                self.hands.remove(to)
+            }
+            result => result.map_err(|error| named(from, error)),
+        }
+    }
+
+    fn copy_one(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let meta = fs::symlink_metadata(from)?;
         let kind = meta.file_type();
         self.hands.make(to)?;
@@ -58,20 +76,26 @@ impl<'a> Copier<'a> {
 
     /// Makes `to` share the blocks of `from`, or copies them; holes stay holes.
     fn copy_content(&self, from: &Path, to: &Path, meta: &Metadata) -> io::Result<()> {
-        let source = File::open(from)?;
+        // Whoever may write there may have put something else in its place by now.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let source = File::options().read(true).custom_flags(flags).open(from)?;
+        let now = source.metadata()?;
+        if !now.is_file() || (now.dev(), now.ino()) != (meta.dev(), meta.ino()) {
+            return Err(io::Error::other("it was replaced while it was copied"));
+        }
         let target = File::options().write(true).create_new(true).open(to)?;
-        if meta.len() == 0 || ioctl_ficlone(&target, &source).is_ok() {
+        if now.len() == 0 || share(&source, &target).is_ok() {
             return Ok(());
         }
         let mut at = 0;
-        while at < meta.len() {
+        while at < now.len() {
             let start = match seek(&source, SeekFrom::Data(at)) {
                 Ok(start) => start,
                 // Nothing but a hole is left.
                 Err(Errno::NXIO) => break,
                 Err(_) => at,
             };
-            let end = seek(&source, SeekFrom::Hole(start)).unwrap_or(meta.len());
+            let end = seek(&source, SeekFrom::Hole(start)).unwrap_or(now.len());
             (&source).seek(io::SeekFrom::Start(start))?;
             (&target).seek(io::SeekFrom::Start(start))?;
             self.hands.copy_on()?;
@@ -82,9 +106,36 @@ impl<'a> Copier<'a> {
             }
             at = start.saturating_add(copied);
         }
-        target.set_len(meta.len())?;
+        target.set_len(now.len())?;
         (&target).flush()
     }
+}
+
+/// Makes an empty file share the blocks of another. Btrfs shares those of a file without copy-on-write with its like only.
+fn share(source: &File, target: &File) -> rustix::io::Result<()> {
+    ioctl_ficlone(target, source).or_else(|error| {
+        let plain = ioctl_getflags(target)?;
+        if !ioctl_getflags(source)?.contains(IFlags::NOCOW) || plain.contains(IFlags::NOCOW) {
+            return Err(error);
+        }
+        ioctl_setflags(target, plain | IFlags::NOCOW)?;
+        ioctl_ficlone(target, source)
+    })
+}
+
+/// Says which file it is about, once.
+fn named(path: &Path, error: io::Error) -> io::Error {
+    match error.get_ref().is_some_and(|inner| inner.is::<Named>()) {
+        true => error,
+        false => io::Error::new(error.kind(), Named { path: path.to_owned(), source: error }),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", .path.display())]
+struct Named {
+    path: PathBuf,
+    source: io::Error,
 }
 
 /// Gives `to` the owner, mode, attributes and time of `from`.
@@ -130,7 +181,11 @@ fn copy_xattrs(from: &Path, to: &Path) -> io::Result<()> {
     let mut value = vec![0; 64 * 1024];
     for name in names.get(..length).unwrap_or_default().split_inclusive(|byte| *byte == 0) {
         let name = CStr::from_bytes_with_nul(name).map_err(io::Error::other)?;
-        let length = lgetxattr(from, name, &mut value)?;
+        let length = match lgetxattr(from, name, &mut value) {
+            // It was taken away since.
+            Err(Errno::NODATA) => continue,
+            length => length?,
+        };
         match lsetxattr(to, name, value.get(..length).unwrap_or_default(), XattrFlags::empty()) {
             // Labels and the like that this process may not set are the kernel's to set.
             Err(Errno::PERM | Errno::NOTSUP) if !is_overlay(name) => {}
@@ -146,6 +201,7 @@ fn is_overlay(name: &CStr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hands::Step;
     use super::*;
 
     fn copied(make: impl Fn(&Path)) -> (tempfile::TempDir, PathBuf, PathBuf) {
@@ -174,6 +230,52 @@ mod tests {
         assert_ne!(meta("secret").ino(), fs::metadata(from.join("secret")).unwrap().ino());
         assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("../nowhere"));
         assert!(meta("pipe").file_type().is_fifo());
+    }
+
+    /// As a user would who wants root to read something else, or to wait for ever.
+    #[test]
+    fn what_takes_a_files_place_while_it_is_copied_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let evil: [&dyn Fn(); 3] =
+            [&|| symlink("secret", at("file")).unwrap(), &|| special_node(&at("file")), &|| {
+                fs::write(at("file"), "another").unwrap()
+            }];
+        fs::write(at("secret"), "secret").unwrap();
+        for put in evil {
+            let _ = (fs::remove_file(at("file")), fs::remove_file(at("to")));
+            fs::write(at("file"), "plain").unwrap();
+            fs::hard_link(at("file"), at("held")).unwrap();
+            let swap = |_: Step<'_>| {
+                fs::remove_file(at("file"))?;
+                put();
+                Ok(())
+            };
+            let error = Copier::new(&Hands::that_ask(&swap)).copy(&at("file"), &at("to")).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("{}: ", at("file").display())), "{error}");
+            fs::remove_file(at("held")).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_file_and_what_vanished_is_left_out_where_it_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::create_dir_all(from.join("folder")).unwrap();
+        fs::write(from.join("folder/stays"), "x").unwrap();
+        let vanish = |step: Step<'_>| match step {
+            Step::Make(at) if at.ends_with("to/folder/gone") => fs::remove_file(from.join("folder/gone")),
+            _ => Ok(()),
+        };
+        let hands = Hands::that_ask(&vanish);
+        fs::write(from.join("folder/gone"), "x").unwrap();
+        let error = Copier::new(&hands).copy(&from, &to).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: ", from.join("folder/gone").display())), "{error}");
+        fs::remove_dir_all(&to).unwrap();
+        fs::write(from.join("folder/gone"), "x").unwrap();
+        Copier::of_what_is_in_use(&hands).copy(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(to.join("folder/stays")).unwrap(), "x");
+        assert!(!to.join("folder/gone").exists());
     }
 
     fn special_node(path: &Path) {

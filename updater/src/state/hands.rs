@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use super::layout::Layout;
+
 /// A step that is about to be taken.
 #[derive(Debug, Clone, Copy)]
 pub enum Step<'a> {
@@ -48,12 +50,9 @@ impl<'a> Hands<'a> {
 
     /// Removes a file, or a folder with all that is in it; nothing is fine, too.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
-        let is_folder = match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            meta => meta?.is_dir(),
-        };
+        let Some(meta) = Layout::look(path)? else { return Ok(()) };
         (self.0)(Step::Remove(path))?;
-        if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+        if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
     }
 
     /// Makes all that was done to the file system that `folder` is on durable.
@@ -83,7 +82,7 @@ impl<'a> Hands<'a> {
         let (old, folder) = (beside(at, "old"), at.parent().unwrap_or(Path::new(".")));
         self.remove(&old)?;
         self.sync(folder)?;
-        if fs::symlink_metadata(at).is_ok() {
+        if Layout::is_there(at)? {
             self.rename(at, &old)?;
         }
         self.rename(new, at)?;
@@ -94,7 +93,7 @@ impl<'a> Hands<'a> {
     /// Ends or takes back what a power cut left of an exchange.
     pub(super) fn recover(&self, at: &Path) -> io::Result<()> {
         let old = beside(at, "old");
-        if fs::symlink_metadata(at).is_err() && fs::symlink_metadata(&old).is_ok() {
+        if !Layout::is_there(at)? && Layout::is_there(&old)? {
             self.rename(&old, at)?;
         }
         self.remove(&old)?;

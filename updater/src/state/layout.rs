@@ -10,13 +10,18 @@
 //! /var/lib/upright/reset                     what the next boot is to reset
 //! ```
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use upright_manifests::name::Slot;
 
 use crate::store::read_own;
+
+/// Whether an error says that there is no such file. All others say that it is not known.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
 
 /// The state partition.
 #[derive(Debug, Clone)]
@@ -99,8 +104,16 @@ impl Layout {
         bytes.map(|bytes| String::from_utf8(bytes).map_err(io::Error::other)).transpose()
     }
 
-    /// Whether something is there, a link that leads nowhere included.
-    pub(super) fn is_there(path: &Path) -> bool {
-        fs::symlink_metadata(path).is_ok()
+    /// What is there, a link that leads nowhere included; none if nothing is. What cannot be looked at may well be there.
+    pub(super) fn look(path: &Path) -> io::Result<Option<Metadata>> {
+        match fs::symlink_metadata(path) {
+            Err(error) if is_absent(&error) => Ok(None),
+            meta => meta.map(Some),
+        }
+    }
+
+    /// Whether something is there.
+    pub(super) fn is_there(path: &Path) -> io::Result<bool> {
+        Ok(Self::look(path)?.is_some())
     }
 }

@@ -55,10 +55,16 @@ pub enum StateError {
     },
     /// The copies do not fit.
     #[error(
-        "the copies of what is versioned need {} bytes in /var, which has {}: {} bytes too few; make room there", .0.needed, .0.available,
+        "the copies of /etc and of what is versioned need {} bytes in /var, which has {}: {} bytes too few; make room there", .0.needed, .0.available,
         .0.missing()
     )]
     NoRoom(Need),
+    /// What is written is lost at the next boot, which would take what the disk has for current.
+    #[error(
+        "this boot could not use the state on the disk and keeps its own in memory only; see what `journalctl -b -u upright-state` \
+         says, mend it, and reboot"
+    )]
+    InMemory,
     /// A file could not be read or written.
     #[error("cannot {what}: {source}")]
     Io {
@@ -82,18 +88,24 @@ pub fn carry(layout: &Layout, hands: &Hands<'_>, from: Slot, to: Slot) -> io::Re
     hands.write(&layout.fresh(), to.as_str())?;
     hands.remove(&layout.versioned(to))?;
     hands.remove(&layout.stopped())?;
-    copy_etc(layout, hands, from, to)
+    copy_etc(layout, hands, Copier::of_what_is_in_use(hands), from, to)
 }
 
 /// Replaces `to`'s upper folder with a copy of `from`'s. The old one stays whole until the copy is durable.
-fn copy_etc(layout: &Layout, hands: &Hands<'_>, from: Slot, to: Slot) -> io::Result<()> {
+fn copy_etc(
+    layout: &Layout,
+    hands: &Hands<'_>,
+    mut copier: Copier<'_>,
+    from: Slot,
+    to: Slot,
+) -> io::Result<()> {
     let at = layout.etc(to);
     hands.recover(&at)?;
     let new = beside(&at, "new");
     hands.make_folder(&new)?;
     let upper = layout.upper(from);
-    if upper.exists() {
-        Copier::new(hands).copy(&upper, &new.join("upper"))?;
+    if Layout::is_there(&upper)? {
+        copier.copy(&upper, &new.join("upper"))?;
     }
     hands.exchange(&new, &at)
 }

@@ -8,13 +8,15 @@ use std::io;
 use std::path::PathBuf;
 
 use upright_manifests::name::Slot;
+use upright_manifests::state::Declarations;
 
+use super::copy::Copier;
 use super::declared::{Image, declared};
 use super::follow::{add_accounts, follow};
 use super::hands::Hands;
 use super::layout::Layout;
 use super::reset::Request;
-use super::versioned::{copy_all, copy_of, kept};
+use super::versioned::{copy_all, copy_of, is_fit, kept};
 use super::{StateError, copy_etc};
 
 /// How often a boot is stopped for the sake of its data. A machine that has nothing else to boot must come up all the same.
@@ -62,7 +64,15 @@ pub fn prepare(
     if let Err(error) = tidy(layout, hands, slot) {
         complaints.push(format!("cannot clear away what a power cut left: {error}"));
     }
-    if super::is_fresh(layout, slot).map_err(out_of_reach)? {
+    let is_fresh = match super::is_fresh(layout, slot) {
+        // Whoever the mark is of: that this slot ran was noted after all that a first boot does.
+        Err(error) if Layout::slot_in(&layout.last_slot()).is_ok_and(|last| last == Some(slot)) => {
+            complaints.push(format!("{error}; this slot ran last, so it goes on with what it has"));
+            false
+        }
+        is_fresh => is_fresh.map_err(out_of_reach)?,
+    };
+    if is_fresh {
         first_boot(layout, hands, image, slot, &mut complaints)
             .map_err(|reason| stop(layout, hands, slot, reason))?;
     } else {
@@ -87,10 +97,10 @@ fn first_boot(
     let (declared, bad) = declared(image).map_err(StateError::io("read what the image declares"))?;
     complaints.extend(bad.into_iter().map(no_count));
     copy_all(layout, hands, slot, &declared.versioned())?;
-    if let Err(error) = copy_etc(layout, hands, slot.other(), slot) {
+    if let Err(error) = copy_etc(layout, hands, Copier::new(hands), slot.other(), slot) {
         complaints
             .push(format!("slot {slot} has the /etc of when it was written: cannot copy it again: {error}"));
-        let _ = hands.recover(&layout.etc(slot));
+        staged_etc(layout, hands, &declared, slot)?;
     }
     complaints.extend(add_accounts(layout, hands, image, &declared, slot));
     // What runs from here on counts. With the mark, which goes last, the next boot would copy over what this one changed.
@@ -98,6 +108,26 @@ fn first_boot(
         .and_then(|()| hands.remove(&layout.fresh()))
         .and_then(|()| hands.sync(layout.own()));
     noted.map_err(StateError::io("note that the slot has run"))
+}
+
+/// Makes do with the `/etc` of the staging. What follows the host was changed since, as a password may have been that somebody got to
+/// know, and from here on would be taken from this slot.
+fn staged_etc(
+    layout: &Layout,
+    hands: &Hands<'_>,
+    declared: &Declarations,
+    slot: Slot,
+) -> Result<(), StateError> {
+    let failed = || StateError::io(format!("copy what was changed in /etc to slot {slot}"));
+    let _ = hands.recover(&layout.etc(slot));
+    let is_there = |slot| Layout::is_there(&layout.upper(slot)).map_err(failed());
+    if is_there(slot.other())? && !is_there(slot)? {
+        return Err(failed()(io::Error::other("there is no copy of when it was written either")));
+    }
+    match follow(layout, hands, declared, slot.other(), slot).into_iter().next() {
+        None => Ok(()),
+        Some(line) => Err(failed()(io::Error::other(line))),
+    }
 }
 
 /// Brings what follows the host, if the other slot ran last.
@@ -133,7 +163,8 @@ fn no_count(line: String) -> String {
 fn tidy(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> io::Result<()> {
     hands.recover(&layout.etc(slot))?;
     hands.remove(&layout.etc(slot).join("new"))?;
-    match Request::pending(layout) {
+    // A request that cannot be read may need what was kept.
+    match Request::pending(layout)? {
         Some(_) => Ok(()),
         None => hands.remove(&layout.reset_kept()),
     }
@@ -153,10 +184,12 @@ fn mounts(layout: &Layout, slot: Slot) -> Result<Vec<Mount>, StateError> {
     let mut mounts = Vec::new();
     for path in kept(layout, slot)? {
         let (from, over) = (copy_of(layout, slot, &path), layout.var().join(&path));
+        // Mounts follow links, and what a service may write to leads there.
+        let is_there = is_fit(layout.var(), &path)?;
         let make = || -> io::Result<()> {
             // A copy that is lost is not to be replaced by the plain path.
             let is_folder = fs::symlink_metadata(&from)?.is_dir();
-            if Layout::is_there(&over) {
+            if is_there {
                 return Ok(());
             }
             if is_folder {

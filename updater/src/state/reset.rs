@@ -6,13 +6,16 @@ use std::path::Path;
 
 use serde::Serialize;
 use upright_manifests::name::Slot;
-use upright_manifests::state::Kind;
+use upright_manifests::state::{Kind, outermost};
 
 use super::copy::Copier;
 use super::declared::{Image, declared};
 use super::follow::{lead_to, make_folders};
 use super::hands::{Hands, beside};
 use super::layout::Layout;
+
+/// How many of what cannot be removed are set aside under different names.
+const MOST_ASIDE: u32 = 100;
 
 /// What is to be reset. `/etc` always is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -24,11 +27,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// The request that is pending.
-    pub fn pending(layout: &Layout) -> Option<Self> {
-        let text = Layout::text_in(&layout.reset(), 256).ok()??;
+    /// The request that is pending. One that cannot be read is neither none nor one to empty `/etc` and keep nothing.
+    pub fn pending(layout: &Layout) -> io::Result<Option<Self>> {
+        let Some(text) = Layout::text_in(&layout.reset(), 256)? else { return Ok(None) };
         let has = |word: &str| text.split_whitespace().any(|other| other == word);
-        Some(Self { var: has("var"), keep_identity: has("keep-identity") })
+        match has("etc") {
+            true => Ok(Some(Self { var: has("var"), keep_identity: has("keep-identity") })),
+            false => Err(io::Error::other("the request is damaged; `upright reset --cancel` removes it")),
+        }
     }
 
     /// Leaves the request for the next boot, durably.
@@ -58,15 +64,15 @@ pub fn carry_out(
     image: &dyn Image,
     slot: Slot,
 ) -> io::Result<Vec<String>> {
-    let Some(request) = Request::pending(layout) else { return Ok(Vec::new()) };
+    let Some(request) = Request::pending(layout)? else { return Ok(Vec::new()) };
     let mut complaints = Vec::new();
     let kept = layout.reset_kept();
-    if request.keep_identity && !Layout::is_there(&kept) {
+    if request.keep_identity && !Layout::is_there(&kept)? {
         keep(layout, hands, image, slot, &kept)?;
     }
     for slot in Slot::ALL {
         for path in [layout.etc(slot), beside(&layout.etc(slot), "new"), beside(&layout.etc(slot), "old")] {
-            remove(hands, &path, &mut complaints);
+            remove_or_set_aside(hands, &path, &mut complaints)?;
         }
     }
     // Both slots have it, since the one that boots may take what the other has.
@@ -95,6 +101,21 @@ fn remove(hands: &Hands<'_>, path: &Path, complaints: &mut Vec<String>) {
     }
 }
 
+/// The same for what something else takes the place of, or of which half must not be taken for all.
+fn remove_or_set_aside(hands: &Hands<'_>, path: &Path, complaints: &mut Vec<String>) -> io::Result<()> {
+    remove(hands, path, complaints);
+    if !Layout::is_there(path)? {
+        return Ok(());
+    }
+    for number in 0..MOST_ASIDE {
+        let aside = beside(path, &format!("left-{number}"));
+        if !Layout::is_there(&aside)? {
+            return hands.rename(path, &aside);
+        }
+    }
+    Err(io::Error::other(format!("{} is in the way, and cannot be removed", path.display())))
+}
+
 /// Makes a copy of what the slot that ran last has as this host's identity.
 fn keep(layout: &Layout, hands: &Hands<'_>, image: &dyn Image, slot: Slot, kept: &Path) -> io::Result<()> {
     let (declared, _) = declared(image)?;
@@ -102,8 +123,13 @@ fn keep(layout: &Layout, hands: &Hands<'_>, image: &dyn Image, slot: Slot, kept:
     let new = beside(kept, "new");
     hands.remove(&new)?;
     hands.make_folder(&new)?;
-    for path in super::follow::paths(&declared, &[&from]) {
-        if declared.follows(path.as_bytes()) != Some(Kind::Identity) || !lead_to(&from, &path) {
+    let mut unseen = Vec::new();
+    let paths = super::follow::paths(&declared, &[Kind::Identity], &[&from], &mut unseen);
+    if let Some(line) = unseen.into_iter().next() {
+        return Err(io::Error::other(line));
+    }
+    for path in outermost(paths) {
+        if !lead_to(&from, &path)? {
             continue;
         }
         make_folders(hands, &from, &new, &path)?;
@@ -120,7 +146,7 @@ fn empty_var(layout: &Layout, hands: &Hands<'_>, complaints: &mut Vec<String>) -
     let names = |folder: &Path| -> io::Result<Vec<std::path::PathBuf>> {
         fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
     };
-    remove(hands, &own.join("versioned"), complaints);
+    remove_or_set_aside(hands, &own.join("versioned"), complaints)?;
     // With it gone, the image's files are copied again, whenever power goes.
     hands.remove(&own.join("filled"))?;
     hands.sync(own)?;

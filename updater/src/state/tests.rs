@@ -395,12 +395,17 @@ fn room_is_counted_before_anything_is_copied() {
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 3 << 20).unwrap();
     let need = room(&state.layout, B, &paths).unwrap();
     assert_eq!(need.needed - before.needed, 3 << 20);
+    // So is what is copied for the slot's /etc.
+    let file = fs::File::create(state.path("a:large")).unwrap();
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 1 << 20).unwrap();
+    assert_eq!(room(&state.layout, B, &paths).unwrap().needed - before.needed, 4 << 20);
     assert_eq!(Need { needed: 7, available: 5 }.missing(), 2);
     // What the slot has for the release before is removed first.
     state.boot(B);
     let freed = room(&state.layout, B, &paths).unwrap();
     assert!(freed.available >= freed.needed + (3 << 20));
-    assert_eq!(room(&state.layout, B, &["lib/nothing".to_owned()]).unwrap(), Need::default());
+    let nothing = State::new(&[]);
+    assert_eq!(room(&nothing.layout, B, &["lib/nothing".to_owned()]).unwrap(), Need::default());
 }
 
 #[test]
@@ -485,6 +490,120 @@ fn the_copy_of_the_staging_stands_where_it_cannot_be_made_again_after_a_cut() {
     }
 }
 
+/// The system runs while its /etc is copied.
+#[test]
+fn a_file_that_vanishes_while_etc_is_carried_is_left_out() {
+    let state = staged();
+    state.put("a:gone", "x");
+    let vanish = |step: Step<'_>| match step {
+        Step::Make(path) if path.ends_with("upper/gone") => fs::remove_file(state.path("a:gone")),
+        _ => Ok(()),
+    };
+    carry(&state.layout, &Hands::that_ask(&vanish), A, B).unwrap();
+    assert_eq!((state.get("b:gone"), state.get("b:hosts").as_deref()), (None, Some("at staging")));
+}
+
+/// A password that somebody got to know was changed between staging and reboot, and /etc cannot be copied again.
+#[test]
+fn what_follows_the_host_follows_where_the_copy_of_the_staging_stands() {
+    let state = staged();
+    state.put("a:hosts", "after staging");
+    state.put("a:shadow", "root:rotated\n");
+    state.put("a:ssh/ssh_host_rsa_key", "secret");
+    let boot = |full: &str| {
+        let refuse = |step: Step<'_>| match step {
+            Step::Make(path) if path.to_string_lossy().contains(full) => Err(io::Error::other("no space")),
+            _ => Ok(()),
+        };
+        prepare(&state.layout, &Hands::that_ask(&refuse), &image(DECLARES), B)
+    };
+    // A rollback would bring the old one back for good, so it is not to run like this.
+    let stopped = boot("/etc/b").unwrap_err();
+    assert!(stopped.again && stopped.reason.to_string().contains("does not follow"), "{stopped:?}");
+    assert!(is_fresh(&state.layout, B).unwrap());
+    let complaints = boot("/etc/b.new").unwrap().complaints;
+    assert!(complaints.iter().any(|line| line.contains("has the /etc of when it was written")));
+    assert_eq!(state.get("b:hosts").as_deref(), Some("at staging"));
+    assert_eq!(state.get("b:shadow").as_deref(), Some("root:rotated\n"));
+    assert_eq!(state.get("b:ssh/ssh_host_rsa_key").as_deref(), Some("secret"));
+    state.boot(A);
+    assert_eq!(state.get("a:shadow").as_deref(), Some("root:rotated\n"));
+}
+
+/// Puts something in the place of a folder that no look at what is in it gets through.
+fn make_unreadable(folder: &Path) {
+    fs::rename(folder, folder.with_extension("away")).unwrap();
+    symlink(folder.file_name().unwrap(), folder).unwrap();
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_not_taken_for_what_is_not_there() {
+    let state = staged();
+    state.boot(B);
+    make_unreadable(&state.layout.etc(B));
+    let complaints = prepare(&state.layout, &Hands::default(), &image(DECLARES), A).unwrap().complaints;
+    assert!(
+        complaints.iter().any(|line| line.contains("/etc/shadow does not follow from slot b")),
+        "{complaints:?}"
+    );
+    assert_eq!(state.get("a:shadow").as_deref(), Some("root:old\n"), "removed");
+    // Nor does a slot begin with the image's /etc because nobody could see what was changed.
+    let state = staged();
+    make_unreadable(&state.layout.etc(A));
+    assert!(carry(&state.layout, &Hands::default(), A, B).is_err());
+    assert_eq!(state.get("b:hosts").as_deref(), Some("at staging"));
+    assert!(prepare(&state.layout, &Hands::default(), &image(DECLARES), B).unwrap_err().again);
+}
+
+#[test]
+fn nothing_is_mounted_or_copied_through_a_link() {
+    for replaced in ["lib/app", "lib/app/sub"] {
+        let state = staged();
+        state.put("lib/app/sub/data/db", "version 1");
+        state.put("victim/data/db", "somebody else's");
+        let deep = image("versioned /var/lib/app/sub/data\n");
+        assert_eq!(state.boot_of(&deep, B).mounts.len(), 1);
+        fs::rename(state.path(replaced), state.path("lib/away")).unwrap();
+        symlink(state.path("victim"), state.path(replaced)).unwrap();
+        let stopped = prepare(&state.layout, &Hands::default(), &deep, B).unwrap_err();
+        let says = stopped.reason.to_string();
+        assert!(!stopped.again && says.contains("a symbolic link leads there"), "{says}");
+        // A wider path, in whose copy that of the narrower one takes its place.
+        state.stage(B, A);
+        assert!(prepare(&state.layout, &Hands::default(), &image(DECLARES), A).is_err());
+        assert_eq!(state.get("victim/data/db").as_deref(), Some("somebody else's"));
+    }
+}
+
+#[test]
+fn a_damaged_mark_keeps_no_slot_down_that_ran_last() {
+    let state = staged();
+    state.put("lib/upright/fresh", "\0");
+    let prepared = prepare(&state.layout, &Hands::default(), &image(DECLARES), A).unwrap();
+    assert!(prepared.complaints.iter().any(|line| line.contains("this slot ran last")), "{prepared:?}");
+    assert!(!prepare(&state.layout, &Hands::default(), &image(DECLARES), B).unwrap_err().again);
+}
+
+#[test]
+fn a_user_of_the_image_gets_no_group_of_somebody_elses() {
+    let state = staged();
+    let declares = "accounts /etc/passwd\naccounts /etc/group\n";
+    let mut release = image(declares);
+    release.0.insert("etc/passwd".to_owned(), b"root:x:0:0:::\ndb:x:105:105:::\nweb:x:106:106:::\n".to_vec());
+    release.0.insert("etc/group".to_owned(), b"root:x:0:\ndb:x:105:\nweb:x:106:\n".to_vec());
+    state.put("a:passwd", "root:x:0:0:::\nanna:x:1000:1000:::\n");
+    state.put("a:group", "root:x:0:\ncontractors:x:105:anna\n");
+    let prepared = prepare(&state.layout, &Hands::default(), &release, B).unwrap();
+    assert_eq!(
+        state.get("b:passwd").as_deref(),
+        Some("root:x:0:0:::\nanna:x:1000:1000:::\nweb:x:106:106:::\n")
+    );
+    assert!(
+        prepared.complaints.iter().any(|line| line.starts_with("/etc/passwd lacks db of the image")),
+        "{prepared:?}"
+    );
+}
+
 fn asked(request: Request) -> State {
     let state = staged();
     state.boot(B);
@@ -506,9 +625,9 @@ fn a_reset_empties_what_was_asked_for_and_keeps_what_the_agent_must_not_forget()
     for (var, keep_identity) in [(false, false), (false, true), (true, false), (true, true)] {
         let request = Request { var, keep_identity };
         let state = asked(request);
-        assert_eq!(Request::pending(&state.layout), Some(request));
+        assert_eq!(Request::pending(&state.layout).unwrap(), Some(request));
         try_boot(&state, &Hands::default(), B);
-        assert_eq!(Request::pending(&state.layout), None);
+        assert_eq!(Request::pending(&state.layout).unwrap(), None);
         let identity = keep_identity.then_some("secret");
         // A rollback brings nothing back.
         for round in 0..2 {
@@ -553,6 +672,51 @@ fn power_may_go_at_every_step_of_a_reset() {
         let steps = every_cut(|| asked(request), |state, hands| try_boot(state, hands, B));
         assert!(steps > 5, "{steps} steps");
     }
+}
+
+#[test]
+fn an_identity_that_is_declared_twice_is_kept_once() {
+    let state = asked(Request { var: false, keep_identity: true });
+    let declares =
+        "sticky /etc/ssh\nidentity /etc/ssh\nidentity /etc/ssh/ssh_host_*\nidentity /etc/machine-*\n";
+    let complaints = carry_out_reset(&state.layout, &Hands::default(), &image(declares), B).unwrap();
+    assert_eq!(complaints, [""; 0]);
+    for slot in ["a", "b"] {
+        assert_eq!(state.get(&format!("{slot}:ssh/ssh_host_rsa_key")).as_deref(), Some("secret"));
+        assert_eq!(state.get(&format!("{slot}:machine-id")).as_deref(), Some("me"));
+    }
+    assert_eq!(Request::pending(&state.layout).unwrap(), None);
+}
+
+#[test]
+fn a_reset_ends_though_something_cannot_be_removed() {
+    let state = asked(Request { var: true, keep_identity: true });
+    let stubborn = |step: Step<'_>| match step {
+        Step::Remove(path) if path.ends_with("etc/b") || path.ends_with("upright/versioned") => {
+            Err(io::Error::other("operation not permitted"))
+        }
+        _ => Ok(()),
+    };
+    let hands = Hands::that_ask(&stubborn);
+    let complaints = carry_out_reset(&state.layout, &hands, &image(DECLARES), B).unwrap();
+    assert_eq!(complaints.len(), 2, "{complaints:?}");
+    assert_eq!(Request::pending(&state.layout).unwrap(), None);
+    state.boot(B);
+    assert_eq!((state.get("b:machine-id").as_deref(), state.get("b:hosts")), (Some("me"), None));
+    assert_eq!(kept_in(&state, B), [""; 0]);
+}
+
+#[test]
+fn a_damaged_request_resets_nothing_and_loses_nothing_of_one_that_was_under_way() {
+    let state = asked(Request { var: true, keep_identity: true });
+    state.put("lib/upright/reset-kept/machine-id", "me");
+    state.put("lib/upright/reset", "\0\0\0");
+    try_boot(&state, &Hands::default(), B);
+    assert!(Request::pending(&state.layout).is_err());
+    assert_eq!(state.get("b:ssh/sshd_config").as_deref(), Some("changed"));
+    assert_eq!(state.get("lib/upright/reset-kept/machine-id").as_deref(), Some("me"));
+    Request::cancel(&state.layout).unwrap();
+    assert_eq!(Request::pending(&state.layout).unwrap(), None);
 }
 
 #[test]

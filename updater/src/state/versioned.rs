@@ -14,7 +14,7 @@ use upright_manifests::state::{check_versioned, is_within, outermost};
 use super::StateError;
 use super::copy::Copier;
 use super::hands::{Hands, beside};
-use super::layout::Layout;
+use super::layout::{Layout, is_absent};
 
 /// The longest list of paths, in bytes.
 const MAX_LIST: u64 = 2 << 20;
@@ -47,7 +47,7 @@ pub struct Copied {
 /// The paths below `/var` that a slot has copies of.
 pub fn kept(layout: &Layout, slot: Slot) -> Result<Vec<String>, StateError> {
     let folder = layout.versioned(slot);
-    if !Layout::is_there(&folder) {
+    if !Layout::is_there(&folder).map_err(StateError::io(format!("look at {}", folder.display())))? {
         return Ok(Vec::new());
     }
     let list = folder.join("paths");
@@ -83,6 +83,10 @@ fn originals(layout: &Layout, from: Slot, declared: &[String]) -> Result<Vec<Ori
             .collect();
         let is_copy = has.contains(&path);
         let top = if is_copy { layout.versioned(from).join("files") } else { layout.var().to_owned() };
+        for (inner, _) in &within {
+            // Its copy takes that place in the copy, and no link is to lead it elsewhere.
+            is_fit(&top, inner)?;
+        }
         match is_fit(&top, &path)? {
             true => originals.push(Original { at: top.join(&path), path, within }),
             // The plain path is out of date.
@@ -97,16 +101,18 @@ fn originals(layout: &Layout, from: Slot, declared: &[String]) -> Result<Vec<Ori
 }
 
 /// Whether `path` below `top` is there, with plain folders that lead to it, on the same file system.
-fn is_fit(top: &Path, path: &str) -> Result<bool, StateError> {
+pub(super) fn is_fit(top: &Path, path: &str) -> Result<bool, StateError> {
     let unfit = |reason| Err(StateError::Unfit { path: path.to_owned(), reason });
-    let Ok(device) = fs::metadata(top).map(|meta| meta.dev()) else { return Ok(false) };
+    let failed = |path: &Path| StateError::io(format!("look at {}", path.display()));
+    let device = match fs::metadata(top) {
+        Err(error) if is_absent(&error) => return Ok(false),
+        meta => meta.map_err(failed(top))?.dev(),
+    };
     let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
     for end in ends {
         let Some(part) = path.get(..end) else { continue };
-        let meta = match fs::symlink_metadata(top.join(part)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            meta => meta.map_err(StateError::io(format!("look at /var/{part}")))?,
-        };
+        let at = top.join(part);
+        let Some(meta) = Layout::look(&at).map_err(failed(&at))? else { return Ok(false) };
         if meta.is_symlink() {
             return unfit("a symbolic link leads there; declare where it leads to, or let it be a folder");
         }
@@ -144,14 +150,20 @@ pub fn own_copies(layout: &Layout, slot: Slot) -> Result<Vec<Copied>, StateError
     own.collect()
 }
 
-/// What copies for the slot `to` need that a release gets which declares `declared`, and what there is. What `to` has copies of is
-/// removed before.
+/// What copies for the slot `to` need that a release gets which declares `declared`, that of `/etc` among them, and what there is. What
+/// `to` has copies of is removed before.
 pub fn room(layout: &Layout, to: Slot, declared: &[String]) -> Result<Need, StateError> {
+    let etc = size(&layout.upper(to.other()), "lib/upright/etc", shares_blocks(layout.own()))?;
+    room_beside(layout, to, declared, etc)
+}
+
+/// The same for the versioned paths and so many bytes beside them.
+fn room_beside(layout: &Layout, to: Slot, declared: &[String], others: u64) -> Result<Need, StateError> {
     let copies = copies(layout, to, declared)?;
-    if copies.is_empty() {
+    if copies.is_empty() && others == 0 {
         return Ok(Need::default());
     }
-    let needed = copies.iter().fold(0u64, |sum, copied| sum.saturating_add(copied.bytes));
+    let needed = copies.iter().fold(others, |sum, copied| sum.saturating_add(copied.bytes));
     let stat = statvfs(layout.own()).map_err(io::Error::from);
     let stat = stat.map_err(StateError::io("see how much room /var has"))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
@@ -161,7 +173,7 @@ pub fn room(layout: &Layout, to: Slot, declared: &[String]) -> Result<Need, Stat
 
 /// How many bytes a copy of `at`, which is `/var/<path>`, takes.
 fn size(at: &Path, path: &str, shared: bool) -> Result<u64, StateError> {
-    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let gone = is_absent;
     let failed = |source| StateError::Io { what: format!("see how large {} is", at.display()), source };
     let device = match fs::symlink_metadata(at) {
         Err(error) if gone(&error) => return Ok(0),
@@ -226,7 +238,8 @@ pub(super) fn copy_all(
     if originals.is_empty() {
         return Ok(());
     }
-    let need = room(layout, to, declared)?;
+    // Where there is none for a new copy of /etc, that of the staging stands.
+    let need = room_beside(layout, to, declared, 0)?;
     if need.missing() > 0 {
         return Err(StateError::NoRoom(need));
     }

@@ -33,12 +33,18 @@ pub(super) fn boot(root: &Path) -> io::Result<()> {
             Some(up) => up,
             None => continue,
         };
-        if !make_state_ready(root, slot)? {
+        let ready = make_state_ready(root, slot)?;
+        if ready == Ready::No {
             continue;
         }
         let last = fs::read_to_string(run.join("boot_id")).unwrap_or_default();
         fs::write(run.join("boot_id"), super::next_boot_id(&last))?;
         fs::write(run.join("slot"), slot.as_str())?;
+        match fs::remove_file(run.join("volatile")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ if ready == Ready::OutOfReach => fs::write(run.join("volatile"), "")?,
+            _ => {}
+        }
         return fs::write(run.join("cmdline"), command_line);
     }
     Err(io::Error::other("no boot entry comes up"))
@@ -60,9 +66,16 @@ fn start(root: &Path) -> io::Result<Option<(Slot, String)>> {
     Ok(None)
 }
 
-/// What the initrd does before it starts the system; whether that is started. Nothing is mounted here: what a slot has as its
-/// own is looked at where it is.
-fn make_state_ready(root: &Path, slot: Slot) -> io::Result<bool> {
+/// Whether a system is started, and has its state.
+#[derive(PartialEq, Eq)]
+enum Ready {
+    Yes,
+    OutOfReach,
+    No,
+}
+
+/// What the initrd does before it starts the system. Nothing is mounted here: what a slot has as its own is looked at where it is.
+fn make_state_ready(root: &Path, slot: Slot) -> io::Result<Ready> {
     let layout = Layout::of_var(&root.join("var"));
     fs::create_dir_all(layout.own())?;
     let device = Partition::open(&root.join("dev").join(label(slot, Part::Root)), Access::Read)?;
@@ -73,11 +86,16 @@ fn make_state_ready(root: &Path, slot: Slot) -> io::Result<bool> {
         Err(error) => vec![format!("cannot reset this host: {error}")],
     };
     let ready = prepare(&layout, &hands, &image, slot);
-    let up = !matches!(&ready, Err(stopped) if stopped.again);
-    match ready {
-        Ok(prepared) => complaints.extend(prepared.complaints),
-        Err(stopped) => complaints.push(format!("slot {slot} is not booted: {}", stopped.reason)),
-    }
+    let up = match ready {
+        Ok(prepared) => {
+            complaints.extend(prepared.complaints);
+            Ready::Yes
+        }
+        Err(stopped) => {
+            complaints.push(format!("slot {slot} is not booted: {}", stopped.reason));
+            if stopped.again { Ready::No } else { Ready::OutOfReach }
+        }
+    };
     for line in complaints {
         tracing::warn!("{line}");
     }
