@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 use upright_manifests::name::Slot;
+use upright_manifests::state::outermost;
 use upright_manifests::version::Version;
 
 use super::{Agent, AgentError};
 use crate::machine::{Cause, Effect, Event, State, step};
+use crate::state;
 
 /// What a rollback would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,6 +24,8 @@ pub struct RollbackPlan {
     pub left: Option<Cause>,
     /// Whether a reboot is needed.
     pub reboot: bool,
+    /// The paths that are there as they were when the slot ran last.
+    pub versioned: Vec<String>,
 }
 
 impl Agent<'_> {
@@ -38,15 +42,27 @@ impl Agent<'_> {
                 trial: false,
                 left: None,
                 reboot: false,
+                versioned: Vec::new(),
             },
             ref state => {
                 let slot = self.booted.slot.other();
                 let to = next.slots.get(&slot).map_or(running, |installed| &installed.version).clone();
                 let trial = matches!(state, State::Applied { .. });
                 let left = if trial { self.found_bad(slot) } else { None };
-                RollbackPlan { from: running.clone(), to, slot, trial, left, reboot: true }
+                let versioned = self.goes_back(slot);
+                RollbackPlan { from: running.clone(), to, slot, trial, left, reboot: true, versioned }
             }
         })
+    }
+
+    /// What each of the slots has its own copy of, or only one of them. What cannot be read keeps nobody from going back.
+    fn goes_back(&self, slot: Slot) -> Vec<String> {
+        let layout = self.layout();
+        if state::is_fresh(&layout, slot).unwrap_or_default() {
+            return Vec::new();
+        }
+        let own = Slot::ALL.into_iter().flat_map(|slot| state::kept(&layout, slot).unwrap_or_default());
+        outermost(own).into_iter().map(|path| format!("/var/{path}")).collect()
     }
 
     /// Why the release in `slot` was left by this agent, and not by an operator.

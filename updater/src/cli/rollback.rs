@@ -51,9 +51,18 @@ impl Rollback {
 }
 
 fn describe(plan: &RollbackPlan) -> String {
-    let RollbackPlan { from, to, slot, trial, reboot, .. } = plan;
+    let RollbackPlan { from, to, slot, trial, reboot, versioned, .. } = plan;
     let trial = if *trial { ", on trial until its health checks have passed" } else { "" };
     let reboot =
         if *reboot { "; the next boot starts it" } else { "; it runs already, and the switch is taken back" };
-    format!("from {from} to {to} in slot {slot}{trial}{reboot}")
+    let versioned = match versioned.as_slice() {
+        [] => String::new(),
+        paths => format!(
+            "; as they were when slot {slot} ran last, without what was written since: {}; what is there now waits for the way forward \
+             until an update writes slot {}",
+            paths.join(", "),
+            slot.other()
+        ),
+    };
+    format!("from {from} to {to} in slot {slot}{trial}{reboot}{versioned}")
 }
