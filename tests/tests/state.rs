@@ -102,6 +102,58 @@ fn a_rollback_takes_configuration_and_databases_back_and_leaves_passwords() -> R
     Ok(())
 }
 
+/// What was tried and left begins with what there is now, not with what there was then.
+#[test]
+fn a_release_that_is_tried_again_begins_with_what_there_is_now() -> Result<()> {
+    let (_folder, fixture) = publisher()?;
+    let host = &fixture.host("host")?;
+    done(host, &["status"])?;
+    put(host, "/etc/hosts", "of the first try")?;
+    put(host, "/var/lib/app/db", "version 1")?;
+    fixture.build(&["publish", "1.1.0"])?;
+    done(host, &["update", "--reboot"])?;
+    put(host, "/var/lib/app/db", "version 2")?;
+    // Left before it was proven.
+    let told = done(host, &["rollback"])?.stdout;
+    assert!(told.contains("as they were when slot a ran last") && told.contains(": /var/lib/app;"), "{told}");
+    assert_eq!(get(host, "/var/lib/app/db")?.as_deref(), Some("version 1"));
+    put(host, "/etc/hosts", "of weeks later")?;
+    put(host, "/var/lib/app/db", "version 1, of weeks later")?;
+    done(host, &["update", "--retry", "--reboot"])?;
+    assert_eq!(runs(host)?.0, "1.1.0");
+    assert_eq!(get(host, "/etc/hosts")?.as_deref(), Some("of weeks later"));
+    assert_eq!(get(host, "/var/lib/app/db")?.as_deref(), Some("version 1, of weeks later"));
+    Ok(())
+}
+
+/// The next boot would find nothing of it, and take old copies for current.
+#[test]
+fn nothing_is_installed_while_state_is_in_memory() -> Result<()> {
+    let (_folder, fixture) = publisher()?;
+    let host = &fixture.host("host")?;
+    done(host, &["status"])?;
+    fixture.build(&["publish", "1.1.0"])?;
+    fs::write(host.join("run/volatile"), "")?;
+    let before = fs::read(host.join("dev/root-b"))?;
+    for arguments in [&["update"][..], &["run", "--once"], &["reset", "--yes"]] {
+        let refused = upright(host, arguments)?;
+        assert_eq!(refused.status, 6, "{refused:?}");
+        assert!(refused.stderr.contains("keeps its own in memory only"), "{refused:?}");
+    }
+    assert!(before == fs::read(host.join("dev/root-b"))?);
+    assert!(!host.join("var/lib/upright/reset").exists() && !host.join("var/lib/upright/fresh").exists());
+    // Once a boot has its state on the disk, all is as ever.
+    fs::remove_file(host.join("run/cmdline"))?;
+    done(host, &["update", "--reboot"])?;
+    assert_eq!(runs(host)?.0, "1.1.0");
+    // Such a boot is one of a slot whose own data cannot be reached.
+    fs::create_dir_all(host.join("var/lib/upright/versioned/b"))?;
+    fs::remove_file(host.join("run/cmdline"))?;
+    done(host, &["status"])?;
+    assert!(host.join("run/volatile").exists());
+    Ok(())
+}
+
 #[test]
 fn a_reset_is_carried_out_by_the_next_boot_and_can_be_taken_back() -> Result<()> {
     let (_folder, fixture) = publisher()?;

@@ -107,14 +107,16 @@ impl<'h> Agent<'h> {
         retry: bool,
         reporter: &mut dyn Reporter,
     ) -> Result<(), AgentError> {
+        self.require_state_on_disk(&offer.release.version)?;
         self.take(Event::Chosen { target: offer.target(), retry })?;
         loop {
             let result = match self.record.state.effect() {
                 Effect::Prepare(_) => self.prepare(&offer.release),
                 Effect::Install(_, slot) => self.write(&offer.release, slot, reporter),
-                Effect::Switch(target, slot) => {
-                    self.require_written(&target, slot).and_then(|()| self.switch(&target, slot))
-                }
+                Effect::Switch(target, slot) => self
+                    .require_written(&target, slot)
+                    .and_then(|()| self.carry_again(&target, slot))
+                    .and_then(|()| self.switch(&target, slot)),
                 _ => return Ok(()),
             };
             if let Err(error) = result {

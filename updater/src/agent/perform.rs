@@ -70,12 +70,42 @@ impl Agent<'_> {
         self.take(Event::Switched { boot_id })
     }
 
-    /// What the release declares as versioned may have grown since it was written; its first boot makes the copies.
-    fn require_room_for_state(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
-        let refused = |source| ApplyError::State { version: target.version.clone(), source };
-        if !state::is_fresh(&self.layout(), slot).map_err(refused)? {
+    /// An error if what is written for the slot would not be there at its boot.
+    pub(super) fn require_state_on_disk(&self, version: &Version) -> Result<(), AgentError> {
+        if self.host.machine().state_in_memory() {
+            return Err(ApplyError::State { version: version.clone(), source: StateError::InMemory }.into());
+        }
+        Ok(())
+    }
+
+    /// A release that was tried before and never proven begins anew: what it had then is older than what is here.
+    pub(super) fn carry_again(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
+        let is_proven = self.record.slots.get(&slot).is_some_and(|installed| installed.proven);
+        if is_proven || slot == self.booted.slot || self.is_fresh(target, slot)? {
             return Ok(());
         }
+        // Before what it has goes.
+        self.require_room_in_image(target, slot)?;
+        self.host
+            .machine()
+            .carry_configuration(self.booted.slot, slot)
+            .map_err(AgentError::system(format!("copy the configuration in /etc to slot {slot}")))
+    }
+
+    fn is_fresh(&self, target: &Target, slot: Slot) -> Result<bool, AgentError> {
+        let refused = |source| ApplyError::State { version: target.version.clone(), source };
+        Ok(state::is_fresh(&self.layout(), slot).map_err(refused)?)
+    }
+
+    /// What the release declares as versioned may have grown since it was written; its first boot makes the copies.
+    fn require_room_for_state(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
+        match self.is_fresh(target, slot)? {
+            true => self.require_room_in_image(target, slot),
+            false => Ok(()),
+        }
+    }
+
+    fn require_room_in_image(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
         let opened = self.host.slots().open(slot, Part::Root, Access::Read);
         let device = opened.map_err(AgentError::system(format!("open the partitions of slot {slot}")))?;
         let image = Reader::open(Image(device.as_ref())).map_err(std::io::Error::other);
