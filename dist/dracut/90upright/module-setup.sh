@@ -14,7 +14,7 @@ depends() {
 
 installkernel() {
     # Named one by one: what the build machine has is no sign of what the host has.
-    hostonly='' instmods dm_verity erofs overlay ext4 \
+    hostonly='' instmods dm_verity erofs overlay ext4 btrfs xfs \
         virtio_pci virtio_blk virtio_scsi nvme ahci sd_mod mmc_block sdhci_pci sdhci_acpi usb_storage uas xhci_pci
 }
 

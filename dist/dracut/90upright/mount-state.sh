@@ -13,6 +13,12 @@
 
 root=/sysroot
 kept=/run/upright/image-var
+# What the agent goes by: nothing that this boot writes is there at the next one.
+volatile=/run/upright/volatile
+
+# When this takes too long, systemd stops what is running here; what comes after that has to be done all the same.
+stopped=
+trap 'stopped=yes' TERM
 
 say() {
     echo "upright: $*"
@@ -72,6 +78,7 @@ mend() {
     esac
     e2fsck -p "$1"
     [ $? -lt 4 ] && return 0
+    [ -z "$stopped" ] || return 1
     say "$1 is damaged, mending what can be mended"
     e2fsck -f -y "$1"
     [ $? -lt 4 ]
@@ -97,11 +104,8 @@ reset() {
 # Makes what the slot $1 has as its own ready. Ends with 1 if that must stay out of reach.
 prepare() {
     # Copies that are stopped for taking too long are as good as none.
-    trap : TERM
     boot_state --slot "$1"
-    ended=$?
-    trap - TERM
-    case $ended in
+    case $? in
         0) return 0 ;;
         3) ;;
         6) return 1 ;;
@@ -147,6 +151,7 @@ mount_state() {
 
 mount_volatile() {
     say "WARNING: state is kept in memory only and lost at the next boot"
+    touch "$volatile"
     umount -R -l "$root/var" 2> /dev/null
     mount -t tmpfs -o mode=0755 tmpfs "$root/var" && fill && overlay volatile
 }
