@@ -232,6 +232,22 @@ mod tests {
         assert!(meta("pipe").file_type().is_fifo());
     }
 
+    /// Databases are made like that on btrfs, which is the only one that does it; elsewhere there is nothing to see.
+    #[test]
+    fn a_file_without_copy_on_write_shares_its_blocks_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| File::create_new(folder.path().join(name)).unwrap();
+        let (plain, like, source, target) = (file("plain"), file("like"), file("source"), file("target"));
+        let flags = ioctl_getflags(&source).unwrap_or(IFlags::empty());
+        (&plain).write_all(&[1; 8192]).unwrap();
+        if ioctl_ficlone(&like, &plain).is_err() || ioctl_setflags(&source, flags | IFlags::NOCOW).is_err() {
+            return;
+        }
+        (&source).write_all(&[7; 8192]).unwrap();
+        share(&source, &target).unwrap();
+        assert_eq!(fs::read(folder.path().join("target")).unwrap(), [7; 8192]);
+    }
+
     /// As a user would who wants root to read something else, or to wait for ever.
     #[test]
     fn what_takes_a_files_place_while_it_is_copied_is_not_followed() {
