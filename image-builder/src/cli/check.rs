@@ -1,14 +1,12 @@
 //! `upright-build check`.
 
-use std::fs;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::{Common, output};
+use super::{AT_ITS_WORD, Common, output};
 use crate::repo::check::{Report, Source, check};
 use crate::repo::error::Error;
-use crate::repo::workspace::Workspace;
 use upright_manifests::bytes::human;
 
 /// Audit a repository as a host would see it
@@ -26,7 +24,6 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
-        let workspace = Workspace::open(&common.workspace);
         let (place, source) = match &self.repository {
             Some(place) => (place.clone(), Source::new(place)?),
             None => {
@@ -34,23 +31,10 @@ impl Check {
                 (folder.display().to_string(), Source::folder(folder)?)
             }
         };
-        let mut unproven = false;
-        let root = match (&self.root, workspace) {
-            (Some(path), _) => fs::read(path).map_err(Error::file("read", path))?,
-            (None, Ok(workspace)) => {
-                let path = workspace.trusted_root();
-                fs::read(&path).map_err(Error::file("read", &path))?
-            }
-            (None, Err(_)) => {
-                unproven = true;
-                source.first_root()?
-            }
-        };
+        let (root, unproven) = common.trusted_root(self.root.as_deref(), &source)?;
         let mut report = check(&source, root, common.now(), &common.bars())?;
         if unproven {
-            report.warnings.push(
-                "the repository was taken at its word: name the root.json hosts ship with --root".into(),
-            );
+            report.warnings.push(AT_ITS_WORD.into());
         }
         match self.json {
             true => output::json(&report)?,

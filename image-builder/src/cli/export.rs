@@ -1,17 +1,14 @@
 //! `upright-build export`.
 
-use std::fs;
 use std::path::PathBuf;
 
 use upright_manifests::name::ChannelName;
 use upright_manifests::version::Version;
 
-use super::{Common, mirror, output};
+use super::{AT_ITS_WORD, Common, mirror, output};
 use crate::repo::check::Source;
 use crate::repo::copy::{Copy, Pick, into_file, into_folder};
-use crate::repo::error::Error;
 use crate::repo::files::OnDisk;
-use crate::repo::workspace::Workspace;
 
 /// Write releases and what verifies them to a file or a folder, for hosts that no network reaches
 ///
@@ -53,25 +50,15 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
-        let workspace = Workspace::open(&common.workspace);
         let source = match &self.repository {
             Some(place) => Source::new(place)?,
             None => Source::folder(common.open()?.repository())?,
         };
         let bars = common.bars();
-        let root = match (&self.root, workspace) {
-            (Some(path), _) => fs::read(path).map_err(Error::file("read", path))?,
-            (None, Ok(workspace)) => {
-                let path = workspace.trusted_root();
-                fs::read(&path).map_err(Error::file("read", &path))?
-            }
-            (None, Err(_)) => {
-                output::note(
-                    "note: the repository was taken at its word: name the root.json hosts ship with --root",
-                );
-                source.first_root()?
-            }
-        };
+        let (root, unproven) = common.trusted_root(self.root.as_deref(), &source)?;
+        if unproven {
+            output::note(&format!("note: {AT_ITS_WORD}"));
+        }
         let pick = Pick {
             channels: self.channels.clone(),
             versions: self.versions.clone(),

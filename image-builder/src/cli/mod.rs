@@ -22,7 +22,8 @@ mod serve;
 mod staged;
 mod window;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -32,7 +33,8 @@ use upright_keys::{Passphrase, PassphraseSource};
 pub use exit::Exit;
 
 use crate::repo::ceremony;
-use crate::repo::error::chain;
+use crate::repo::check::Source;
+use crate::repo::error::{Error, chain};
 use crate::repo::files::OnDisk;
 use crate::repo::workspace::{Lock, Workspace};
 use bars::Bars;
@@ -154,6 +156,9 @@ impl Command {
     }
 }
 
+/// What is to be told where [`Common::trusted_root`] had nothing better.
+const AT_ITS_WORD: &str = "the repository was taken at its word: name the root.json hosts ship with --root";
+
 impl Common {
     fn open(&self) -> anyhow::Result<Workspace> {
         Ok(Workspace::open(&self.workspace)?)
@@ -169,6 +174,17 @@ impl Common {
 
     fn passphrase(&self) -> anyhow::Result<Option<Passphrase>> {
         Ok(self.passphrase.as_ref().map(PassphraseSource::read).transpose()?)
+    }
+
+    /// The root of trust that is `named`, or the workspace's, or else the repository's own first one; and whether that is so, and the
+    /// repository was taken at its word.
+    fn trusted_root(&self, named: Option<&Path>, source: &Source) -> anyhow::Result<(Vec<u8>, bool)> {
+        let path = match (named, Workspace::open(&self.workspace)) {
+            (Some(path), _) => path.to_owned(),
+            (None, Ok(workspace)) => workspace.trusted_root(),
+            (None, Err(_)) => return Ok((source.first_root()?, true)),
+        };
+        Ok((fs::read(&path).map_err(Error::file("read", &path))?, false))
     }
 
     fn bars(&self) -> Bars {

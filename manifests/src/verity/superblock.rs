@@ -55,6 +55,13 @@ impl Superblock {
         bytes
     }
 
+    /// The block that begins with the superblock, as it stands before the tree.
+    pub fn to_block(&self) -> [u8; BLOCK] {
+        let mut block = [0; BLOCK];
+        block[..SUPERBLOCK_SIZE].copy_from_slice(&self.to_bytes());
+        block
+    }
+
     /// Reads the superblock at the start of a block.
     pub fn parse_block(block: &[u8; BLOCK]) -> Result<Self, VerityError> {
         let bytes = block.first_chunk().ok_or(VerityError::Superblock("length"))?;

@@ -122,19 +122,13 @@ impl Agent<'_> {
         boot.restore(&entry, &running).map_err(failed())?;
         let mut uki = boot.content(&entry).map_err(failed())?;
         let found = uki.as_mut().map(|uki| digest_of(uki)).transpose().map_err(failed())?;
-        match found == Some(release.uki.sha256) {
-            true => {}
-            false => {
-                let source =
-                    std::io::Error::other("it does not read back as it was written; the ESP loses writes");
-                return Err(ApplyError::Device {
-                    what: format!("write the boot entry of slot {slot}"),
-                    source,
-                }
-                .into());
-            }
-        }
         let signed = release.uki.sha256;
+        if found != Some(signed) {
+            let source =
+                std::io::Error::other("it does not read back as it was written; the ESP loses writes");
+            let what = format!("write the boot entry of slot {slot}");
+            return Err(ApplyError::Device { what, source }.into());
+        }
         self.amend(|record| {
             for known in [&mut record.slots, &mut record.lost] {
                 if let Some(installed) = known.get_mut(&slot) {

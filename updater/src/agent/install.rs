@@ -7,17 +7,16 @@ use upright_manifests::bytes::human;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 use upright_manifests::release::Release;
-use upright_manifests::size::Size;
 use upright_manifests::verity::salt;
 use upright_manifests::version::Version;
 
+use super::opened::Opened;
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer, medium};
-use crate::apply::{Allowance, Job, Partitions, Room, audit, check_signer, install, layout, preflight, ways};
+use crate::apply::{Allowance, Job, Room, audit, check_signer, install, layout, preflight, ways};
 use crate::boot::Entry;
 use crate::fetch::Patience;
-use crate::flow::GentleDevice;
-use crate::host::{Access, BlockDevice, Clock, Part};
+use crate::host::Access;
 use crate::machine::{Effect, Event, Progress, State, Target, step};
 use crate::store::RecordFile;
 
@@ -54,25 +53,6 @@ impl fmt::Display for UpdatePlan {
             writeln!(f, "  not by {way}: {reason}")?;
         }
         write!(f, "  writes at most {}", human(self.writes))
-    }
-}
-
-/// Both partitions of a slot, open.
-struct Opened<'a> {
-    slot: Slot,
-    root: Box<dyn BlockDevice + 'a>,
-    verity: Box<dyn BlockDevice + 'a>,
-}
-
-impl<'a> Opened<'a> {
-    /// The same, written at a bounded rate.
-    fn gently(self, clock: &'a dyn Clock, rate: Option<Size>) -> Opened<'a> {
-        let gentle = |device: Box<dyn BlockDevice + 'a>| Box::new(GentleDevice::new(device, clock, rate));
-        Opened { slot: self.slot, root: gentle(self.root), verity: gentle(self.verity) }
-    }
-
-    fn partitions(&self) -> Partitions<'_> {
-        Partitions { slot: self.slot, root: self.root.as_ref(), verity: self.verity.as_ref() }
     }
 }
 
@@ -239,13 +219,7 @@ impl<'h> Agent<'h> {
             let refusal = std::io::Error::other("it is the one that runs, which is never written");
             return Err(AgentError::system(format!("open slot {slot} for writing"))(refusal));
         }
-        let open = |part| {
-            self.host
-                .slots()
-                .open(slot, part, access)
-                .map_err(AgentError::system(format!("open the partitions of slot {slot}")))
-        };
-        Ok(Opened { slot, root: open(Part::Root)?, verity: open(Part::Verity)? })
+        Opened::of(self.host, slot, access)
     }
 }
 

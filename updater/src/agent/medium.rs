@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use upright_manifests::release::Release;
-use upright_manifests::tuf::Problem;
+use upright_manifests::tuf::{Problem, TufError};
 
 use super::{Agent, AgentError, trust_folder};
 use crate::fetch::{FetchError, Fetcher, Medium, Patience, Session};
@@ -59,15 +59,11 @@ impl<'h> Agent<'h> {
     /// An error of expiry in terms of the policy for media.
     pub(super) fn told(&self, error: FetchError) -> FetchError {
         match error {
-            FetchError::Tuf(error) if self.medium.is_some() => match error.problem {
-                Problem::Expired { expired, .. } => FetchError::TooOld {
-                    document: error.document,
-                    expired,
-                    now: self.now(),
-                    within: self.grace(),
-                },
-                problem => FetchError::Tuf(upright_manifests::tuf::TufError { problem, ..error }),
-            },
+            FetchError::Tuf(TufError { document, problem: Problem::Expired { expired, .. } })
+                if self.medium.is_some() =>
+            {
+                FetchError::TooOld { document, expired, now: self.now(), within: self.grace() }
+            }
             error => error,
         }
     }

@@ -5,6 +5,7 @@ mod entry;
 mod install;
 mod lock;
 mod medium;
+mod opened;
 mod perform;
 mod repair;
 mod rollback;

@@ -8,10 +8,11 @@ use upright_manifests::verity::{VerityParams, salt};
 use upright_manifests::version::Version;
 
 use super::entry::{EntryState, held, judge};
+use super::opened::Opened;
 use super::{Agent, AgentError, Reporter};
-use crate::apply::{ApplyError, Damage, Frames, Partitions, Patient, layout, look, mend};
+use crate::apply::{ApplyError, Damage, Frames, Patient, layout, look, mend};
 use crate::fetch::{FetchError, Patience, known_manifest};
-use crate::host::{Access, BlockDevice, Part, Remote};
+use crate::host::{Access, Remote};
 use crate::machine::{Outcome, Repair, State, StepError, Target};
 
 /// How a slot was found, and what became of it.
@@ -38,23 +39,10 @@ pub struct Repaired {
     pub repair: Repair,
 }
 
-/// Both partitions of a slot.
-struct Opened {
-    slot: Slot,
-    root: Box<dyn BlockDevice>,
-    verity: Box<dyn BlockDevice>,
-}
-
-impl Opened {
-    fn partitions(&self) -> Partitions<'_> {
-        Partitions { slot: self.slot, root: self.root.as_ref(), verity: self.verity.as_ref() }
-    }
-}
-
 /// A slot to mend, and the other one.
 struct Slots {
-    own: Opened,
-    other: Option<Opened>,
+    own: Opened<'static>,
+    other: Option<Opened<'static>>,
 }
 
 impl Slots {
@@ -97,8 +85,8 @@ impl Agent<'_> {
         let version = target.version.clone();
         let entry = judge(self.host.boot(), &self.booted.os, slot, &target)?;
         let restored = !entry.is_good() && self.may_restore(slot, entry)?;
-        let own = self.open_both(slot, if dry_run { Access::Read } else { Access::Mend })?;
-        let slots = Slots { own, other: self.open_both(slot.other(), Access::Read).ok() };
+        let own = Opened::of(self.host, slot, if dry_run { Access::Read } else { Access::Mend })?;
+        let slots = Slots { own, other: Opened::of(self.host, slot.other(), Access::Read).ok() };
         let patience = Patience { total: self.config.limits.patience.0, ..Patience::default() };
         let fetcher = self.fetcher(patience);
         let Finding { params, damage, release } = self.examine(&target, &slots, restored, reporter)?;
@@ -209,13 +197,5 @@ impl Agent<'_> {
             true => Ok(release),
             false => Err(FetchError::NotPublished { version: target.version.clone() }.into()),
         }
-    }
-
-    fn open_both(&self, slot: Slot, access: Access) -> Result<Opened, AgentError> {
-        let open = |part| {
-            let opened = self.host.slots().open(slot, part, access);
-            opened.map_err(AgentError::system(format!("open the partitions of slot {slot}")))
-        };
-        Ok(Opened { slot, root: open(Part::Root)?, verity: open(Part::Verity)? })
     }
 }

@@ -7,9 +7,10 @@ use upright_manifests::verity::salt;
 use upright_manifests::version::Version;
 
 use super::entry::{EntryState, held, judge};
+use super::opened::Opened;
 use super::{Agent, AgentError, Reporter};
 use crate::apply::{audit, files_in, layout};
-use crate::host::{Access, Host, Part};
+use crate::host::{Access, Host};
 use crate::machine::{Record, Target};
 
 /// What a slot was found to hold.
@@ -83,11 +84,7 @@ impl Agent<'_> {
         let booted = host.machine().booted()?;
         let Some(target) = held(record, &booted, slot) else { return Ok(None) };
         let entry = judge(host.boot(), &booted.os, slot, &target)?;
-        let open = |part| {
-            let opened = host.slots().open(slot, part, Access::Read);
-            opened.map_err(AgentError::system(format!("open the partitions of slot {slot}")))
-        };
-        let (root, verity) = (open(Part::Root)?, open(Part::Verity)?);
+        let Opened { root, verity, .. } = Opened::of(host, slot, Access::Read)?;
         let Some(params) = layout(root.as_ref(), verity.as_ref(), target.root_hash, salt(&booted.os)) else {
             return Ok(Some(SlotAudit::unreadable(slot, slot == booted.slot, target, entry)));
         };

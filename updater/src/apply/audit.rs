@@ -5,7 +5,7 @@ use std::io;
 
 use upright_manifests::digest::Digest;
 use upright_manifests::erofs::{DataLayout, ErofsError, Reader};
-use upright_manifests::verity::{BLOCK, Geometry, HASH_SIZE, SUPERBLOCK_SIZE, TreeSink, VerityParams};
+use upright_manifests::verity::{BLOCK, Geometry, HASH_SIZE, TreeSink, VerityParams};
 use upright_manifests::{BLOCK_SIZE, verity};
 
 use super::error::ApplyError;
@@ -67,11 +67,9 @@ pub fn audit(
     sink.blocks.sort_unstable();
     let failed = |source| ApplyError::Device { what: "read the hash tree".to_owned(), source };
     let superblock = params.superblock().map_err(io::Error::other).map_err(failed)?;
-    let mut first = [0; BLOCK];
-    first[..SUPERBLOCK_SIZE].copy_from_slice(&superblock.to_bytes());
     // What is above a damaged leaf differs, too, and says nothing new.
     let mut tree = if sink.damaged == 0 { sink.tree } else { None };
-    if !sink.is_stored(0, &first).map_err(failed)? {
+    if !sink.is_stored(0, &superblock.to_block()).map_err(failed)? {
         tree = Some(0);
     }
     Ok(Audit { found, damaged: sink.damaged, blocks: sink.blocks, tree })

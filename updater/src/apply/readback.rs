@@ -74,7 +74,7 @@ pub(super) fn verify(
         return Err(ApplyError::ReadBack { slot, version, way, expected: params.root_hash, found });
     }
     first.reveal().map_err(device_error("write the image's first block"))?;
-    tree.complete(&superblock.to_bytes()).map_err(&write)?;
+    tree.complete(&superblock).map_err(&write)?;
     check_tree(at.verity, params).map_err(|error| match error {
         CheckTreeError::Verity(source) => impossible(source),
         CheckTreeError::Read(source) => device_error("read the hash tree back")(source),

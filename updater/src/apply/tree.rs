@@ -6,7 +6,7 @@ use std::io;
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::digest::Digest;
 use upright_manifests::verity::{
-    BLOCK, Geometry, SUPERBLOCK_SIZE, TreeBuilder, TreeError, TreeSink, VerityError, VerityParams,
+    BLOCK, Geometry, Superblock, TreeBuilder, TreeError, TreeSink, VerityError, VerityParams,
 };
 
 use super::first::WAITS_AT;
@@ -36,14 +36,12 @@ impl<'a> TreeWriter<'a> {
     }
 
     /// Writes the top, then the superblock: from then on the tree exists.
-    pub(super) fn complete(&self, superblock: &[u8; SUPERBLOCK_SIZE]) -> io::Result<()> {
+    pub(super) fn complete(&self, superblock: &Superblock) -> io::Result<()> {
         if let Some(top) = &self.top {
             self.device.write_at(&top[..], WAITS_AT)?;
             self.device.sync()?;
         }
-        let mut block = [0; BLOCK];
-        block[..SUPERBLOCK_SIZE].copy_from_slice(superblock);
-        self.device.write_at(&block, 0)?;
+        self.device.write_at(&superblock.to_block(), 0)?;
         self.device.sync()
     }
 
@@ -95,9 +93,7 @@ pub fn check_tree(device: &dyn BlockDevice, params: &VerityParams) -> Result<(),
     let geometry = params.geometry()?;
     let mut reader =
         Reader { device, size: params.hash_size, start: 0, length: 0, buffer: AlignedBuffer::new(IO_SIZE) };
-    let superblock = params.superblock()?.to_bytes();
-    let block = reader.block(0)?;
-    if block[..SUPERBLOCK_SIZE] != superblock || block[SUPERBLOCK_SIZE..].iter().any(|byte| *byte != 0) {
+    if *reader.block(0)? != params.superblock()?.to_block() {
         return Err(CheckTreeError::Damaged(0));
     }
     let Some(leaves) = geometry.leaf_offset(0) else { return Ok(()) };

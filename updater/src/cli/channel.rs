@@ -5,7 +5,6 @@ use upright_manifests::name::ChannelName;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::Agent;
 
 /// Show or choose the channel that this host follows
 #[derive(Debug, Args)]
@@ -22,7 +21,7 @@ impl Channel {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         if self.default || self.channel.is_some() {
             let _lock = context.lock()?;
-            let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
+            let mut agent = context.agent(None)?;
             agent.follow(self.channel.clone())?;
         }
         let record = context.record()?;

@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::Agent;
 use crate::policy::Overrides;
 
 /// Ask the update server what there is, without changing anything
@@ -25,10 +24,7 @@ impl Check {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let medium = Context::medium(self.from.as_deref())?;
         let _lock = context.lock()?;
-        let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
-        if let Some(medium) = &medium {
-            agent.take_from(medium);
-        }
+        let mut agent = context.agent(medium.as_ref())?;
         let offer = agent.check(None, Overrides::default())?;
         let told = serde_json::json!({
             "running": agent.booted().version,

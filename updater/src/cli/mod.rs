@@ -162,6 +162,15 @@ impl Context {
         Ok(path.map(Medium::open).transpose()?)
     }
 
+    /// The agent, whose lock the caller holds, which takes what is on `medium` if there is one.
+    fn agent<'a>(&'a self, medium: Option<&'a Medium>) -> Result<Agent<'a>, Failure> {
+        let mut agent = Agent::open(self.host.as_ref(), &self.config, &self.folder)?;
+        if let Some(medium) = medium {
+            agent.take_from(medium);
+        }
+        Ok(agent)
+    }
+
     /// Where the configuration is.
     fn configuration(root: Option<&Path>, config: Option<&Path>) -> PathBuf {
         let below = root.unwrap_or(Path::new("/"));

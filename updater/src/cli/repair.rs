@@ -8,7 +8,7 @@ use upright_manifests::name::Slot;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, AgentError, Did, Repaired};
+use crate::agent::{AgentError, Did, Repaired};
 
 /// Write anew what is damaged in the slots, as `verify` finds it, and fetch only what this host does not have
 ///
@@ -32,10 +32,7 @@ impl Repair {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let medium = Context::medium(self.from.as_deref())?;
         let _lock = context.lock()?;
-        let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
-        if let Some(medium) = &medium {
-            agent.take_from(medium);
-        }
+        let mut agent = context.agent(medium.as_ref())?;
         let (mut done, mut failed) = (Vec::new(), None);
         for slot in Slot::ALL.into_iter().filter(|slot| self.slot.is_none_or(|asked| asked == *slot)) {
             let mut progress = output::Progress::new(context.json);

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, RollbackPlan};
+use crate::agent::RollbackPlan;
 
 /// Go back to the other slot's release, and reboot into it; a second time goes forward again
 ///
@@ -28,7 +28,7 @@ pub(super) struct Rollback {
 impl Rollback {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let _lock = context.lock()?;
-        let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
+        let mut agent = context.agent(None)?;
         let plan = agent.plan_rollback()?;
         if let (Some(cause), false) = (&plan.left, self.retry) {
             let RollbackPlan { to, slot, .. } = &plan;

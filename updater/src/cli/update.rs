@@ -7,7 +7,7 @@ use upright_manifests::version::Version;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, Offer};
+use crate::agent::Offer;
 use crate::policy::{Decision, Overrides};
 
 /// Fetch what the channel offers, write it to the slot that is not running, and make it what the next boot takes
@@ -46,10 +46,7 @@ impl Update {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let medium = Context::medium(self.from.as_deref())?;
         let _lock = context.lock()?;
-        let mut agent = Agent::open(context.host.as_ref(), &context.config, &context.folder)?;
-        if let Some(medium) = &medium {
-            agent.take_from(medium);
-        }
+        let mut agent = context.agent(medium.as_ref())?;
         let overrides = Overrides { now: self.now, retry: self.retry, allow_downgrade: self.allow_downgrade };
         let offer = agent.check(self.version.as_ref(), overrides)?;
         output::tell_expired(&agent);

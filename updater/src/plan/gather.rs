@@ -125,15 +125,21 @@ pub fn plan(host: &dyn Host, layout: &Layout, slot: Slot, version: Version) -> R
             follows.push(Follows { path: shown(path), kind });
         }
     }
-    let (versioned, unfit) = match (first_boot, state::copies(layout, slot, &declared.versioned())) {
-        (false, _) => (state::own_copies(layout, slot)?, None),
-        (true, Ok(copies)) => (copies, None),
-        (true, Err(unfit @ StateError::Unfit { .. })) => (Vec::new(), Some(unfit.to_string())),
-        (true, Err(error)) => return Err(error.into()),
-    };
-    let room = match first_boot {
-        true if unfit.is_none() => state::room(layout, slot, &declared.versioned())?,
-        _ => Need::default(),
+    let mut room = Need::default();
+    let mut unfit = None;
+    let versioned = match first_boot {
+        false => state::own_copies(layout, slot)?,
+        true => match state::copies(layout, slot, &declared.versioned()) {
+            Ok(copies) => {
+                room = state::room_for(layout, slot, &copies)?;
+                copies
+            }
+            Err(error @ StateError::Unfit { .. }) => {
+                unfit = Some(error.to_string());
+                Vec::new()
+            }
+            Err(error) => return Err(error.into()),
+        },
     };
     Ok(Plan {
         slot,
@@ -177,6 +183,11 @@ fn shown(path: &[u8]) -> String {
     format!("/etc/{}", String::from_utf8_lossy(path))
 }
 
+/// The path of what is called `name` in a folder; that of `/etc` itself is empty.
+fn below(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
+}
+
 /// What an image has below `/etc`.
 fn defaults(image: &Reader<Image<'_>>) -> Result<Files, ErofsError> {
     let mut found = Files::new();
@@ -188,7 +199,7 @@ fn defaults(image: &Reader<Image<'_>>) -> Result<Files, ErofsError> {
                 continue;
             }
             let node = image.node(entry.nid)?;
-            let at = if path.is_empty() { entry.name } else { [path.as_slice(), b"/", &entry.name].concat() };
+            let at = below(&path, &entry.name);
             found.insert(at.clone(), Local::Here(fact_in_image(image, &node)?));
             if found.len() > MOST {
                 return Err(ErofsError::Corrupt {
@@ -270,9 +281,7 @@ fn changes(upper: &Path) -> io::Result<Files> {
         };
         for entry in entries {
             let entry = entry?;
-            let name = entry.file_name();
-            let name = name.as_bytes();
-            let at = if path.is_empty() { name.to_vec() } else { [path.as_slice(), b"/", name].concat() };
+            let at = below(&path, entry.file_name().as_bytes());
             let Some(local) = local(&entry.path())? else { continue };
             if matches!(local, Local::Opaque(_)) || is_merged_folder(&local) {
                 open.push(at.clone());

@@ -37,7 +37,7 @@ pub use hands::{Hands, Step};
 pub use layout::Layout;
 pub use prepare::{Mount, Prepared, Stopped, prepare, stopped};
 pub use reset::{Request, carry_out as carry_out_reset};
-pub use versioned::{Copied, Need, copies, kept, own_copies, room};
+pub use versioned::{Copied, Need, copies, kept, own_copies, room, room_for};
 
 use copy::Copier;
 use hands::beside;

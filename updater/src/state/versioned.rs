@@ -153,13 +153,17 @@ pub fn own_copies(layout: &Layout, slot: Slot) -> Result<Vec<Copied>, StateError
 /// What copies for the slot `to` need that a release gets which declares `declared`, that of `/etc` among them, and what there is. What
 /// `to` has copies of is removed before.
 pub fn room(layout: &Layout, to: Slot, declared: &[String]) -> Result<Need, StateError> {
-    let etc = size(&layout.upper(to.other()), "lib/upright/etc", shares_blocks(layout.own()))?;
-    room_beside(layout, to, declared, etc)
+    room_for(layout, to, &copies(layout, to, declared)?)
 }
 
-/// The same for the versioned paths and so many bytes beside them.
-fn room_beside(layout: &Layout, to: Slot, declared: &[String], others: u64) -> Result<Need, StateError> {
-    let copies = copies(layout, to, declared)?;
+/// The same for copies that are known.
+pub fn room_for(layout: &Layout, to: Slot, copies: &[Copied]) -> Result<Need, StateError> {
+    let etc = size(&layout.upper(to.other()), "lib/upright/etc", shares_blocks(layout.own()))?;
+    room_beside(layout, to, copies, etc)
+}
+
+/// The same with so many bytes beside the copies.
+fn room_beside(layout: &Layout, to: Slot, copies: &[Copied], others: u64) -> Result<Need, StateError> {
     if copies.is_empty() && others == 0 {
         return Ok(Need::default());
     }
@@ -239,7 +243,7 @@ pub(super) fn copy_all(
         return Ok(());
     }
     // Where there is none for a new copy of /etc, that of the staging stands.
-    let need = room_beside(layout, to, declared, 0)?;
+    let need = room_beside(layout, to, &copies(layout, to, declared)?, 0)?;
     if need.missing() > 0 {
         return Err(StateError::NoRoom(need));
     }

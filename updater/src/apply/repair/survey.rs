@@ -5,7 +5,7 @@ use std::io;
 
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::digest::Digest;
-use upright_manifests::verity::{BLOCK, Geometry, SUPERBLOCK_SIZE, TreeSink, VerityParams};
+use upright_manifests::verity::{BLOCK, Geometry, TreeSink, VerityParams};
 
 use super::{Blocks, Forgiving};
 use crate::apply::error::ApplyError;
@@ -50,9 +50,7 @@ pub(super) fn survey(
     };
     let found = read_tree(&root, params, &mut difference, observe)?;
     let superblock = params.superblock().map_err(|error| failed(io::Error::other(error)))?;
-    let mut block = Box::new([0; BLOCK]);
-    block[..SUPERBLOCK_SIZE].copy_from_slice(&superblock.to_bytes());
-    difference.put(0, &block).map_err(failed)?;
+    difference.put(0, &superblock.to_block()).map_err(failed)?;
     Ok(Survey { found, unreadable: root.unreadable(), ..difference.survey })
 }
 

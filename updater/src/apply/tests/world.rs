@@ -9,7 +9,7 @@ use upright_manifests::digest::Digest;
 use upright_manifests::name::{Arch, Slot};
 use upright_manifests::payload::{self, Frame, Prefix};
 use upright_manifests::release::{Blob, DeltaEdge, PartedBlob, Release, RootImage, Uki};
-use upright_manifests::verity::{BLOCK, BlockHasher, SUPERBLOCK_SIZE, TreeBuilder, VerityParams};
+use upright_manifests::verity::{BLOCK, BlockHasher, TreeBuilder, VerityParams};
 
 use super::super::*;
 use crate::agent::Reporter;
@@ -89,7 +89,7 @@ pub(super) fn tree_of(image: &[u8]) -> (VerityParams, Vec<u8>) {
     let mut builder = TreeBuilder::new(salt(), (image.len() / BLOCK) as u64, &mut put).unwrap();
     builder.update(image).unwrap();
     let (params, _) = builder.finish().unwrap();
-    area[..SUPERBLOCK_SIZE].copy_from_slice(&params.superblock().unwrap().to_bytes());
+    area[..BLOCK].copy_from_slice(&params.superblock().unwrap().to_block());
     area.truncate(params.hash_size as usize);
     (params, area)
 }

@@ -1,0 +1,128 @@
+//! What a reset leaves.
+
+use super::cuts::{every_cut, try_boot};
+use super::*;
+
+fn asked(request: Request) -> State {
+    let state = staged();
+    state.boot(B);
+    state.put("b:machine-id", "me");
+    state.put("b:ssh/ssh_host_rsa_key", "secret");
+    state.put("b:ssh/sshd_config", "changed");
+    for (path, text) in
+        [("lib/upright/state.json", "{}"), ("lib/upright/tuf/root.json", "{}"), ("lib/upright/filled", "")]
+    {
+        state.put(path, text);
+    }
+    state.put("log/journal/x", "y");
+    request.leave(&state.layout).unwrap();
+    state
+}
+
+#[test]
+fn a_reset_empties_what_was_asked_for_and_keeps_what_the_agent_must_not_forget() {
+    for (var, keep_identity) in [(false, false), (false, true), (true, false), (true, true)] {
+        let request = Request { var, keep_identity };
+        let state = asked(request);
+        assert_eq!(Request::pending(&state.layout).unwrap(), Some(request));
+        try_boot(&state, &Hands::default(), B);
+        assert_eq!(Request::pending(&state.layout).unwrap(), None);
+        let identity = keep_identity.then_some("secret");
+        // A rollback brings nothing back.
+        for round in 0..2 {
+            for slot in ["a", "b"] {
+                assert_eq!(
+                    state.get(&format!("{slot}:ssh/ssh_host_rsa_key")).as_deref(),
+                    identity,
+                    "{request:?} {round}"
+                );
+                for gone in ["hosts", "shadow", "ssh/sshd_config"] {
+                    assert_eq!(state.get(&format!("{slot}:{gone}")), None, "{gone} {request:?}");
+                }
+            }
+            state.boot(A);
+            state.boot(B);
+        }
+        for kept in ["lib/upright/state.json", "lib/upright/tuf/root.json"] {
+            assert_eq!(state.get(kept).as_deref(), Some("{}"), "{request:?}");
+        }
+        for there in ["lib/upright/filled", "log/journal/x", "lib/other", "lib/app/data/db"] {
+            assert_eq!(state.get(there).is_none(), var, "{there} {request:?}");
+        }
+        assert_eq!(kept_in(&state, B).is_empty(), var);
+        assert!(!state.layout.own().join("reset-kept").exists());
+    }
+}
+
+#[test]
+fn a_slot_that_has_not_run_is_one_after_a_reset_too() {
+    let state = staged();
+    state.put("a:machine-id", "me");
+    Request { var: false, keep_identity: true }.leave(&state.layout).unwrap();
+    try_boot(&state, &Hands::default(), B);
+    assert_eq!((state.get("b:machine-id").as_deref(), state.get("b:hosts")), (Some("me"), None));
+    assert_eq!(kept_in(&state, B), ["lib/app", "lib/file.db"], "not on the only copy");
+}
+
+#[test]
+fn power_may_go_at_every_step_of_a_reset() {
+    for (var, keep_identity) in [(false, false), (true, true)] {
+        let request = Request { var, keep_identity };
+        let steps = every_cut(|| asked(request), |state, hands| try_boot(state, hands, B));
+        assert!(steps > 5, "{steps} steps");
+    }
+}
+
+#[test]
+fn an_identity_that_is_declared_twice_is_kept_once() {
+    let state = asked(Request { var: false, keep_identity: true });
+    let declares =
+        "sticky /etc/ssh\nidentity /etc/ssh\nidentity /etc/ssh/ssh_host_*\nidentity /etc/machine-*\n";
+    let complaints = carry_out_reset(&state.layout, &Hands::default(), &image(declares), B).unwrap();
+    assert_eq!(complaints, [""; 0]);
+    for slot in ["a", "b"] {
+        assert_eq!(state.get(&format!("{slot}:ssh/ssh_host_rsa_key")).as_deref(), Some("secret"));
+        assert_eq!(state.get(&format!("{slot}:machine-id")).as_deref(), Some("me"));
+    }
+    assert_eq!(Request::pending(&state.layout).unwrap(), None);
+}
+
+#[test]
+fn a_reset_ends_though_something_cannot_be_removed() {
+    let state = asked(Request { var: true, keep_identity: true });
+    let stubborn = |step: Step<'_>| match step {
+        Step::Remove(path) if path.ends_with("etc/b") || path.ends_with("upright/versioned") => {
+            Err(io::Error::other("operation not permitted"))
+        }
+        _ => Ok(()),
+    };
+    let hands = Hands::that_ask(&stubborn);
+    let complaints = carry_out_reset(&state.layout, &hands, &image(DECLARES), B).unwrap();
+    assert_eq!(complaints.len(), 2, "{complaints:?}");
+    assert_eq!(Request::pending(&state.layout).unwrap(), None);
+    state.boot(B);
+    assert_eq!((state.get("b:machine-id").as_deref(), state.get("b:hosts")), (Some("me"), None));
+    assert_eq!(kept_in(&state, B), [""; 0]);
+}
+
+#[test]
+fn a_damaged_request_resets_nothing_and_loses_nothing_of_one_that_was_under_way() {
+    let state = asked(Request { var: true, keep_identity: true });
+    state.put("lib/upright/reset-kept/machine-id", "me");
+    state.put("lib/upright/reset", "\0\0\0");
+    try_boot(&state, &Hands::default(), B);
+    assert!(Request::pending(&state.layout).is_err());
+    assert_eq!(state.get("b:ssh/sshd_config").as_deref(), Some("changed"));
+    assert_eq!(state.get("lib/upright/reset-kept/machine-id").as_deref(), Some("me"));
+    Request::cancel(&state.layout).unwrap();
+    assert_eq!(Request::pending(&state.layout).unwrap(), None);
+}
+
+#[test]
+fn a_reset_can_be_taken_back() {
+    let state = asked(Request { var: true, keep_identity: false });
+    Request::cancel(&state.layout).unwrap();
+    try_boot(&state, &Hands::default(), B);
+    assert_eq!(state.get("b:ssh/sshd_config").as_deref(), Some("changed"));
+    Request::cancel(&state.layout).unwrap();
+}
