@@ -129,6 +129,19 @@ overlay() {
         -o "lowerdir=$root/etc,upperdir=$state/upper,workdir=$state/work,redirect_dir=nofollow,metacopy=off,index=off"
 }
 
+# Notes this boot if it is one of the release on trial: should it not get as far as the agent, the old release's agent can tell how
+# far it came, and which boot it was in the journal.
+note_boot() {
+    read -r tried < "$root/var/lib/upright/trial" || [ -n "$tried" ] || return 0
+    read -r line < /proc/cmdline
+    case " $line " in
+        *" roothash=$tried "*) ;;
+        *) return 0 ;;
+    esac
+    read -r boot < /proc/sys/kernel/random/boot_id
+    echo "$boot" >> "$root/var/lib/upright/trial-boots" && sync "$root/var/lib/upright/trial-boots"
+}
+
 mount_state() {
     partition=$(find_root_partition) || {
         say "the root is on neither root-a nor root-b"
@@ -141,6 +154,7 @@ mount_state() {
     format_if_blank "$var" || return 1
     mend "$var" || return 1
     mount "$var" "$root/var" || return 1
+    note_boot 2> /dev/null
     slot=$(field "$partition/uevent" PARTNAME)
     slot=${slot#root-}
     reset "$slot" || say "not everything could be reset"
