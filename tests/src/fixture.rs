@@ -48,7 +48,8 @@ impl Fixture {
     pub fn of(folder: &Path, versions: &[&str], make: impl Fn(&Path, &str) -> Result<()>) -> Result<Self> {
         let workspace = folder.join("workspace");
         let path = workspace.to_str().context("a path that is UTF-8")?;
-        let made = crate::programs::run("upright-build", ["init", path, "--os", OS])?;
+        let made =
+            crate::programs::run("upright-build", ["init", path, "--os", OS, "--arch", arch()?.as_str()])?;
         anyhow::ensure!(made.status == 0, "{made:?}");
         shrink(&workspace)?;
         for version in versions {
@@ -74,7 +75,7 @@ impl Fixture {
 
     /// The manifest of a release that is published.
     pub fn manifest(&self, version: &str) -> Result<Value> {
-        let folder = self.workspace().join("repository/releases").join(OS).join(Arch::HERE.as_str());
+        let folder = self.workspace().join("repository/releases").join(OS).join(arch()?.as_str());
         let name = format!(".{version}.json");
         let listed = fs::read_dir(&folder)?.collect::<std::io::Result<Vec<_>>>()?;
         let manifest = listed.iter().find(|file| file.file_name().to_string_lossy().ends_with(&name));
@@ -94,6 +95,15 @@ impl Fixture {
         let config = format!("{}\n{more}", configuration(&self.server.url()));
         install(&host, &workspace, "1.0.0", &config, sizes)?;
         Ok(host)
+    }
+}
+
+/// What hosts are made for: this machine, or the architecture that `UPRIGHT_ARCH` names. Its agent is then in the folder
+/// `UPRIGHT_PROGRAMS`, and systemd-boot's programs for it in `UPRIGHT_BOOT_FILES`.
+pub fn arch() -> Result<Arch> {
+    match std::env::var("UPRIGHT_ARCH") {
+        Ok(name) => name.parse().map_err(|error| anyhow::anyhow!("UPRIGHT_ARCH: {error}")),
+        Err(_) => Ok(Arch::HERE),
     }
 }
 
@@ -148,6 +158,13 @@ pub fn system(tree: &Path, kernel: &[u8], initrd: &[u8]) -> Result<()> {
     file(tree, "usr/lib/os-release", b"ID=acme\nNAME=\"Acme OS\"\n")?;
     file(tree, "usr/lib/modules/6.1.0/vmlinuz", kernel)?;
     file(tree, "usr/lib/modules/6.1.0/initramfs.img", initrd)?;
+    if let Some(folder) = std::env::var_os("UPRIGHT_BOOT_FILES") {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let path = format!("usr/lib/systemd/boot/efi/{}", entry.file_name().to_string_lossy());
+            file(tree, &path, &fs::read(entry.path())?)?;
+        }
+    }
     for folder in ["etc", "var", "proc", "sys", "dev", "run", "tmp", "root"] {
         fs::create_dir_all(tree.join(folder))?;
     }
@@ -164,9 +181,9 @@ pub fn file(tree: &Path, path: &str, content: &[u8]) -> Result<()> {
     Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
 }
 
-/// Such bytes behind the headers of an EFI program for this machine, which is all that is looked at of a kernel.
+/// Such bytes behind the headers of an EFI program for what hosts are made for, which is all that is looked at of a kernel.
 pub fn kernel(seed: u64, length: usize) -> Vec<u8> {
-    let machine: &[u8] = if cfg!(target_arch = "aarch64") { b"\x64\xaa" } else { b"\x64\x86" };
+    let machine: &[u8] = if arch().is_ok_and(|arch| arch == Arch::Arm64) { b"\x64\xaa" } else { b"\x64\x86" };
     let file_header = [b"PE\0\0", machine, &[0; 18]].concat();
     // The magic of PE32+, and no sections.
     let headers = [b"MZ", &[0; 58][..], &[0x40, 0, 0, 0], &file_header, &[0x0b, 0x02], &[0; 110]].concat();

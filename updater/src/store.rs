@@ -87,7 +87,20 @@ pub enum StoreError {
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))
         .and_then(|()| replace::replace(&replace::FileSystem, path, bytes))
-        .map_err(|source| StoreError::Write { path: path.to_owned(), source })
+        .map_err(|source| StoreError::Write {
+            path: path.to_owned(),
+            source: with_shortfall(source, path, bytes),
+        })
+}
+
+/// Says how much room a file needs that there is none for.
+fn with_shortfall(error: io::Error, path: &Path, bytes: &[u8]) -> io::Error {
+    if error.kind() != io::ErrorKind::StorageFull {
+        return error;
+    }
+    let room = path.parent().and_then(|folder| rustix::fs::statvfs(folder).ok());
+    let free = room.map_or(0, |room| room.f_bavail.saturating_mul(room.f_frsize));
+    io::Error::new(error.kind(), format!("{error}: it has {} bytes, and {free} are free", bytes.len()))
 }
 
 /// Reads `path` if it exists, up to `limit` bytes.
@@ -283,13 +296,20 @@ mod tests {
                 "time": "2026-01-01T00:00:00Z", "version": "1.1", "by": "x",
                 "outcome": { "event": "rolled-back", "cause": { "cause": "intuition", "depth": 3 } },
             }, { "time": "2026-01-01T00:00:00Z", "version": "1.1", "outcome": { "event": "praised", "by": "y" } }],
+            "bad": [
+                // As an older agent wrote it.
+                { "version": "1.1", "root_hash": Digest::of(b""), "time": "2026-01-01T00:00:00Z",
+                  "reason": { "cause": "trials-used-up" } },
+                { "version": "1.2", "root_hash": Digest::of(b"2"), "time": "2026-01-01T00:00:00Z",
+                  "reason": { "cause": "trials-used-up", "evidence": { "agent": 1, "stars": "fell" } } },
+            ],
             "friends": [],
         });
         let sha256 = Digest::of(record.to_string().as_bytes());
         let envelope = Envelope { format: FORMAT, sha256, record };
         fs::write(file.path(), serde_json::to_vec(&envelope).unwrap()).unwrap();
         let read = file.load().unwrap().unwrap();
-        assert_eq!((read.slots.len(), read.decided, read.history.len()), (1, None, 2));
+        assert_eq!((read.slots.len(), read.decided, read.history.len(), read.bad.len()), (1, None, 2, 2));
         file.save(&Record { history: read.history, ..Record::default() }).unwrap();
         file.load().unwrap();
     }

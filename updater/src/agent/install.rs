@@ -20,6 +20,9 @@ use crate::host::Access;
 use crate::machine::{Effect, Event, Progress, State, Target, step};
 use crate::store::RecordFile;
 
+/// What the record may grow by in an update, and what is kept beside it, in bytes.
+const OWN_FILES: u64 = 16 << 10;
+
 /// What an update would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UpdatePlan {
@@ -116,9 +119,12 @@ impl<'h> Agent<'h> {
             .boot()
             .room(&self.running_entry())
             .map_err(AgentError::system("see how much room the ESP has"))?;
-        let room = Room { root: opened.root.size(), verity: opened.verity.size(), esp };
+        let state = self.require_room(&release.version, slot, &release.versioned)?;
+        // Each file of the state is written beside the one that it replaces.
+        let own = std::fs::metadata(self.file.path()).map_or(0, |meta| meta.len()) * 2 + OWN_FILES;
+        let (root, verity) = (opened.root.size(), opened.verity.size());
+        let room = Room { root, verity, esp, state, state_needed: own };
         preflight(release, room, slot.as_str())?;
-        self.require_room(&release.version, slot, &release.versioned)?;
         let accepted = self.host.machine().accepted_signers();
         let accepted = accepted.map_err(AgentError::system("read the firmware's variables"))?;
         if let Some(accepted) = accepted {

@@ -2,6 +2,7 @@
 
 mod check;
 mod entry;
+mod evidence;
 mod install;
 mod lock;
 mod medium;
@@ -26,7 +27,7 @@ use crate::boot::{Entry, Trust};
 use crate::config::Config;
 use crate::fetch::{FetchError, Medium};
 use crate::host::{Access, Booted, BootedError, Host, Part};
-use crate::machine::{Beside, Event, Installed, Observation, Record, StepError, Target, step};
+use crate::machine::{Beside, Event, Evidence, Installed, Observation, Record, StepError, Target, step};
 use crate::state::{self, Layout};
 use crate::store::{RecordFile, StoreError};
 
@@ -180,7 +181,10 @@ impl<'h> Agent<'h> {
     /// Looks at what runs and brings the record in line with it.
     fn reconcile(&mut self) -> Result<(), AgentError> {
         self.booted = self.host.machine().booted()?;
-        let seen = self.observe()?;
+        let mut seen = self.observe()?;
+        if self.came_back(&seen.boot_id) && !seen.still_tried && !seen.other_gone {
+            self.look_for_damage(&mut seen.evidence);
+        }
         self.take(Event::Started(seen))
     }
 
@@ -205,6 +209,8 @@ impl<'h> Agent<'h> {
             None => false,
         };
         let beside = if self.record.slots.is_empty() { self.beside()? } else { None };
+        let came_back = self.came_back(&boot_id);
+        let evidence = if came_back { self.host.machine().traces() } else { Evidence::default() };
         Ok(Observation {
             slot,
             version,
@@ -216,6 +222,7 @@ impl<'h> Agent<'h> {
             other_gone,
             stopped: state::stopped(&self.layout(), slot.other()),
             beside,
+            evidence,
         })
     }
 

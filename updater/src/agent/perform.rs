@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
 
 use upright_manifests::erofs::Reader;
 use upright_manifests::name::Slot;
@@ -11,7 +10,7 @@ use upright_manifests::version::Version;
 use super::{Agent, AgentError};
 use crate::apply::ApplyError;
 use crate::boot::Entry;
-use crate::host::{Access, Part};
+use crate::host::{Access, BOOTS, NOTE, Part};
 use crate::machine::{Event, State, Target};
 use crate::slot::Image;
 use crate::state::{self, StateError};
@@ -61,7 +60,8 @@ impl Agent<'_> {
         let entry = self.entry(target, slot);
         let boot_id = self.host.machine().boot_id().map_err(AgentError::system("read this boot's id"))?;
         // Before it may boot: how strict its boot is depends on it.
-        store::replace(&self.trial_note(), target.root_hash.to_string().as_bytes())?;
+        let _ = fs::remove_file(self.folder.join(BOOTS));
+        store::replace(&self.folder.join(NOTE), target.root_hash.to_string().as_bytes())?;
         self.host
             .boot()
             .switch(&entry, self.config.health.tries)
@@ -111,31 +111,27 @@ impl Agent<'_> {
         let image = Reader::open(Image(device.as_ref())).map_err(std::io::Error::other);
         let declared = image.and_then(|image| state::declared(&image));
         let (declared, _) = declared.map_err(AgentError::system(format!("read the image in slot {slot}")))?;
-        self.require_room(&target.version, slot, &declared.versioned())
+        self.require_room(&target.version, slot, &declared.versioned()).map(drop)
     }
 
-    /// An error unless there is room for copies of these paths below `/var`, for a release in `slot`.
+    /// An error unless there is room for copies of these paths below `/var`, for a release in `slot`. Gives how many bytes are left then.
     pub(super) fn require_room(
         &self,
         version: &Version,
         slot: Slot,
         paths: &[String],
-    ) -> Result<(), AgentError> {
+    ) -> Result<u64, AgentError> {
         let refused = |source| ApplyError::State { version: version.clone(), source };
         let need = state::room(&self.layout(), slot, paths).map_err(refused)?;
         match need.missing() {
-            0 => Ok(()),
+            0 => Ok(need.available.saturating_sub(need.needed)),
             _ => Err(refused(StateError::NoRoom(need)).into()),
         }
     }
 
-    /// Where the root hash of a release that is, or is about to be, on trial stands for upright-trial-generator, on hosts whose boot
-    /// loader does not say that it counts a boot.
-    fn trial_note(&self) -> PathBuf {
-        self.folder.join("trial")
-    }
-
-    /// Removes the note once there is a verdict, and before the boot loader is told: a proven release is not to be restarted.
+    /// Once there is a verdict, and before the boot loader is told, removes the note of the root hash of the release on trial, for which
+    /// upright-trial-generator is strict on hosts whose boot loader does not say that it counts a boot; and the initrd's notes
+    /// of its boots.
     pub(super) fn end_trial_note(&self) {
         let under_way = matches!(
             self.record.state,
@@ -147,11 +143,14 @@ impl Agent<'_> {
         if let Err(error) = state::forget_stopped(&self.layout()) {
             tracing::warn!("cannot remove the note of a boot that was stopped: {error}");
         }
-        match fs::remove_file(self.trial_note()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!("cannot remove {}: {error}", self.trial_note().display());
+        for name in [NOTE, BOOTS] {
+            let path = self.folder.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!("cannot remove {}: {error}", path.display());
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 

@@ -125,7 +125,7 @@ fn wait(host: &dyn Host, next: &Next, time: Duration) {
 
 /// Logs steps and answers the watchdog as long as bytes move.
 #[derive(Default)]
-struct Watched {
+pub(super) struct Watched {
     last: u64,
 }
 

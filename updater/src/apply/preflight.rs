@@ -16,6 +16,10 @@ pub struct Room {
     pub verity: u64,
     /// The ESP, once everything but the running release's entry is gone.
     pub esp: u64,
+    /// The file system of the agent's state.
+    pub state: u64,
+    /// How much of it the agent's own files and the new slot's copy of the configuration take.
+    pub state_needed: u64,
 }
 
 /// An error unless the firmware, which takes signatures with the certificates in `accepted`, would start the release. With
@@ -36,6 +40,7 @@ pub fn preflight(release: &Release, room: Room, slot: &str) -> Result<(), ApplyE
         (format!("partition root-{slot}"), release.root.size, room.root),
         (format!("partition root-{slot}-verity"), release.root.verity.hash_size, room.verity),
         ("the ESP".to_owned(), release.uki.size, room.esp),
+        ("the file system of /var/lib/upright".to_owned(), room.state_needed, room.state),
     ];
     for (place, needed, available) in needs {
         if needed > available {

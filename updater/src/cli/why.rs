@@ -6,7 +6,7 @@ use upright_manifests::version::Version;
 
 use super::exit::{Exit, Failure};
 use super::{Context, health, output};
-use crate::machine::{HealthReport, Outcome, Record};
+use crate::machine::{Cause, HealthReport, Outcome, Record};
 
 /// Explain why a release was refused, failed or left; without a version, the last time that happened
 #[derive(Debug, Args)]
@@ -24,6 +24,9 @@ struct Explanation {
     summary: String,
     /// What the health checks said.
     report: Option<HealthReport>,
+    /// The last warnings in the journal of the last boot of a trial that came to no end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    journal: Vec<String>,
     /// What is in force now.
     now: Option<String>,
 }
@@ -31,13 +34,17 @@ struct Explanation {
 impl Why {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let record = context.record()?;
-        let explanation = explain(&record, self.version.as_ref());
+        let (mut explanation, boot) = explain(&record, self.version.as_ref());
+        if let Some(boot) = boot {
+            explanation.journal = context.host.machine().journal(boot);
+        }
         output::print(context.json, &explanation, || describe(&explanation))?;
         Ok(Exit::Done)
     }
 }
 
-fn explain(record: &Record, version: Option<&Version>) -> Explanation {
+/// The explanation, and the boot whose journal may say more.
+fn explain<'r>(record: &'r Record, version: Option<&Version>) -> (Explanation, Option<&'r str>) {
     let about = |candidate: &Version| version.is_none_or(|version| version == candidate);
     let entry = record.history.iter().rev().find(|entry| {
         let went_wrong = !matches!(
@@ -48,19 +55,24 @@ fn explain(record: &Record, version: Option<&Version>) -> Explanation {
     });
     let failure = record.failure.as_ref().filter(|(time, _)| entry.is_none_or(|entry| entry.time < *time));
     let decided = record.decided.as_ref().map(|(_, decision)| decision.to_string());
-    match (failure, entry) {
+    let mut boot = None;
+    let explanation = match (failure, entry) {
         (Some((time, reason)), _) if version.is_none() => Explanation {
             version: record.state.target().map(|target| target.version.clone()),
             summary: format!("the last attempt failed at {time:.0}: {reason}"),
             now: decided,
             ..Explanation::default()
         },
-        (_, Some(entry)) => Explanation {
-            version: Some(entry.version.clone()),
-            summary: format!("{} at {:.0}: {}", entry.version, entry.time, entry.outcome),
-            report: report(&entry.outcome),
-            now: decided,
-        },
+        (_, Some(entry)) => {
+            boot = last_boot(&entry.outcome);
+            Explanation {
+                version: Some(entry.version.clone()),
+                summary: format!("{} at {:.0}: {}", entry.version, entry.time, entry.outcome),
+                report: report(&entry.outcome),
+                now: decided,
+                ..Explanation::default()
+            }
+        }
         (_, None) => Explanation {
             version: version.cloned(),
             summary: match version {
@@ -70,6 +82,14 @@ fn explain(record: &Record, version: Option<&Version>) -> Explanation {
             now: decided,
             ..Explanation::default()
         },
+    };
+    (explanation, boot)
+}
+
+fn last_boot(outcome: &Outcome) -> Option<&str> {
+    match outcome {
+        Outcome::RolledBack { cause: Cause::TrialsUsedUp { evidence }, .. } => evidence.last_boot(),
+        _ => None,
     }
 }
 
@@ -85,5 +105,10 @@ fn describe(explanation: &Explanation) -> String {
     let report =
         explanation.report.as_ref().map(|report| format!("\nhealth checks: {}", health::describe(report)));
     let now = explanation.now.as_ref().map(|now| format!("\nnow: {now}"));
-    format!("{}{}{}", explanation.summary, report.unwrap_or_default(), now.unwrap_or_default())
+    let mut journal = String::new();
+    if !explanation.journal.is_empty() {
+        journal.push_str("\nthe last warnings in the journal of its last boot:");
+    }
+    explanation.journal.iter().for_each(|line| journal.extend(["\n  | ", line]));
+    format!("{}{}{journal}{}", explanation.summary, report.unwrap_or_default(), now.unwrap_or_default())
 }

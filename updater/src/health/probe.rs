@@ -74,7 +74,7 @@ fn parse_unit(unit: &str, output: &str) -> Probed {
         passed: active == "active",
         message: match active {
             "active" => format!("{unit} is active ({sub})"),
-            _ => format!("{unit} is {active} ({sub}, result {result}); see `journalctl -b -u {unit}`"),
+            _ => format!("{unit} is {active} ({sub}, result {result}); see `journalctl -u {unit}`"),
         },
         output: String::new(),
         restarts: value("NRestarts").parse().ok(),

@@ -15,16 +15,21 @@ use upright_manifests::name::Slot;
 use super::booted::{Booted, BootedError};
 use super::clock::SystemClock;
 use super::{
-    Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, carry_configuration, secure_boot,
+    Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, carry_configuration, secure_boot, traces,
 };
 use crate::boot::{self, BootLoader};
 use crate::config::{Config, Probe};
 use crate::fetch::{AddressError, HttpRemote};
 use crate::health::{Probed, Prober, SystemProber};
+use crate::machine::Evidence;
+use crate::program;
 use crate::slot::Partition;
 
 /// Where the ESP is looked for.
 const ESP_PLACES: [&str; 3] = ["/efi", "/boot/efi", "/boot"];
+
+/// How long journalctl(1) may take.
+const JOURNAL_TIME: Duration = Duration::from_secs(60);
 
 /// The machine this program runs on.
 pub struct LinuxHost {
@@ -161,6 +166,30 @@ impl Machine for LinuxMachine {
     fn state_in_memory(&self) -> bool {
         // The initrd's mount-state leaves it.
         Path::new("/run/upright/volatile").exists()
+    }
+
+    fn traces(&self) -> Evidence {
+        traces::read(Path::new("/"), &self.state)
+    }
+
+    fn journal(&self, boot: &str) -> Vec<String> {
+        let words = [
+            "journalctl",
+            "--quiet",
+            "--no-pager",
+            "--output=short-monotonic",
+            "--priority=warning",
+            "--lines=10",
+        ];
+        let mut words: Vec<String> = words.map(str::to_owned).into();
+        words.push(format!("--boot={boot}"));
+        match program::run(&words, JOURNAL_TIME) {
+            Ok(ran) if ran.status.is_some_and(|status| status.success()) => {
+                ran.stdout.lines().map(str::to_owned).collect()
+            }
+            // A journal that is gone, or was never kept, is no reason to say nothing else.
+            _ => Vec::new(),
+        }
     }
 
     fn reboot(&self) -> io::Result<()> {

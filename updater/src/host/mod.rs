@@ -16,6 +16,7 @@ use upright_manifests::name::Slot;
 
 use crate::boot::BootLoader;
 use crate::health::Prober;
+use crate::machine::Evidence;
 use crate::state;
 
 mod booted;
@@ -23,6 +24,7 @@ mod clock;
 mod linux;
 mod secure_boot;
 mod simulated;
+mod traces;
 
 pub use booted::{Booted, BootedError};
 pub(crate) use linux::label;
@@ -30,6 +32,7 @@ pub use linux::{HostError, LinuxHost};
 pub use simulated::SimulatedHost;
 #[cfg(test)]
 pub(crate) use simulated::take_entry as take_simulated_entry;
+pub(crate) use traces::{BOOTS, NOTE};
 
 /// Whether a kernel's command line says what runs, for the fuzz targets.
 #[cfg(fuzzing)]
@@ -204,6 +207,10 @@ pub trait Machine {
     fn state_in_memory(&self) -> bool {
         false
     }
+    /// What boots of a release on trial left behind, for the release that runs after them.
+    fn traces(&self) -> Evidence;
+    /// The last warnings that the journal has of a boot, as far as they reached the disk.
+    fn journal(&self, boot: &str) -> Vec<String>;
     /// Restarts the machine. On a real one the call returns when the restart is under way.
     fn reboot(&self) -> io::Result<()>;
     /// The SHA-256 of each certificate (DER) whose signatures the firmware takes on boot entries; none if it takes what is not

@@ -31,13 +31,14 @@ use clock::SimulatedClock;
 use super::booted::{Booted, BootedError};
 use super::linux::{HostError, label};
 use super::{
-    Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, carry_configuration, secure_boot,
+    Access, BlockDevice, Clock, Host, Machine, Part, Remote, Slots, carry_configuration, secure_boot, traces,
 };
 use crate::boot::BootLoader;
 use crate::boot::systemd_boot::SystemdBoot;
 use crate::config::{Config, Probe};
 use crate::fetch::HttpRemote;
 use crate::health::{Probed, Prober, SystemProber};
+use crate::machine::Evidence;
 use crate::slot::Partition;
 
 mod clock;
@@ -150,6 +151,14 @@ impl Machine for Files {
 
     fn state_in_memory(&self) -> bool {
         self.0.join("run/volatile").exists()
+    }
+
+    fn traces(&self) -> Evidence {
+        traces::read(&self.0, &self.0.join("var/lib/upright"))
+    }
+
+    fn journal(&self, _: &str) -> Vec<String> {
+        Vec::new()
     }
 
     fn reboot(&self) -> io::Result<()> {

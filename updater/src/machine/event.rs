@@ -6,6 +6,7 @@ use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 use upright_manifests::version::Version;
 
+use super::evidence::Evidence;
 use super::record::{Installed, Progress, Target};
 
 /// Something that happened.
@@ -79,6 +80,8 @@ pub struct Observation {
     pub stopped: Option<String>,
     /// What boot loader and partitions say of the other slot; looked at only where the record says nothing of any slot.
     pub beside: Option<Beside>,
+    /// What the boots of a trial left behind, if another release runs by now.
+    pub evidence: Evidence,
 }
 
 /// A release in the other slot that no record tells of, as after a lost state disk.

@@ -6,11 +6,13 @@
 //! state and runs (a second time, perhaps).
 
 mod event;
+mod evidence;
 mod history;
 mod record;
 mod step;
 
 pub use event::{Beside, CheckResult, Event, HealthReport, Observation, Verdict, WayTaken};
+pub use evidence::Evidence;
 pub use history::{HistoryEntry, Outcome, Repair};
 pub use record::{BadRelease, Brought, Cause, Installed, Progress, Record, State, Target};
 pub use step::{Effect, StepError, step};

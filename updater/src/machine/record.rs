@@ -10,6 +10,7 @@ use upright_manifests::name::{ChannelName, Slot};
 use upright_manifests::version::Version;
 
 use super::event::HealthReport;
+use super::evidence::Evidence;
 use super::history::HistoryEntry;
 use crate::policy::Decision;
 
@@ -137,7 +138,11 @@ pub enum Cause {
         message: String,
     },
     /// None of its trial boots reached the agent, or none finished.
-    TrialsUsedUp,
+    TrialsUsedUp {
+        /// What they left behind.
+        #[serde(default)]
+        evidence: Evidence,
+    },
     /// What it was to boot with could not be made ready, so nothing of it ran.
     State {
         /// Why, in one line.
@@ -154,11 +159,8 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Health { check, message } => write!(f, "health check {check:?} failed: {message}"),
-            Self::TrialsUsedUp => {
-                write!(
-                    f,
-                    "its trial boots were used up before it proved healthy: it hung, panicked or was cut off"
-                )
+            Self::TrialsUsedUp { evidence } => {
+                write!(f, "its trial boots were used up before it proved healthy: {evidence}")
             }
             Self::State { reason } => write!(f, "it was not started, for the sake of its data: {reason}"),
             Self::Operator => write!(f, "an operator rolled it back"),

@@ -5,6 +5,7 @@ use upright_manifests::name::Slot;
 use upright_manifests::version::Version;
 
 use super::event::{Beside, Event, HealthReport, Observation, Verdict, WayTaken};
+use super::evidence::Evidence;
 use super::history::Outcome;
 use super::record::{BadRelease, Cause, Installed, Progress, Record, State, Target};
 
@@ -297,8 +298,10 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
         State::Switched { target, slot, .. } | State::Trial { target, slot, .. } if seen.still_tried => {
             State::Switched { target, slot, boot_id }
         }
-        State::Switched { target, .. } => left(record, &target, not_up(seen), None, None, now),
-        State::Trial { target, boots, .. } => left(record, &target, not_up(seen), None, Some(boots), now),
+        State::Switched { target, .. } => left(record, &target, not_up(seen, 0), None, None, now),
+        State::Trial { target, boots, .. } => {
+            left(record, &target, not_up(seen, boots), None, Some(boots), now)
+        }
         State::RollingBack { ref from, boot_id: ref decided_in, .. }
             if runs(from) && *decided_in == seen.boot_id && !seen.other_gone =>
         {
@@ -328,8 +331,9 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
 }
 
 /// Why the release in the other slot did not come as far as its health checks.
-fn not_up(seen: &Observation) -> Cause {
-    seen.stopped.clone().map_or(Cause::TrialsUsedUp, |reason| Cause::State { reason })
+fn not_up(seen: &Observation, agent: u32) -> Cause {
+    let used_up = || Cause::TrialsUsedUp { evidence: Evidence { agent, ..seen.evidence.clone() } };
+    seen.stopped.clone().map_or_else(used_up, |reason| Cause::State { reason })
 }
 
 /// Nobody remembers what is in the other slot, and there is a release: it is the way back, or what the next boot tries.

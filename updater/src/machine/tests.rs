@@ -34,6 +34,7 @@ fn seen(slot: Slot, version: &str, boot: u32) -> Observation {
         other_gone,
         stopped,
         beside,
+        evidence: Evidence::default(),
     }
 }
 
@@ -107,11 +108,28 @@ fn an_unhealthy_release_is_left_and_remembered_with_the_check_that_failed() {
 fn a_release_that_never_comes_up_is_left_and_remembered() {
     let record = run(fresh(), switch_to("1.2"));
     let record = run(record, [Event::Started(seen(Slot::A, "1.0", 5))]);
-    assert_eq!((record.state, &record.bad[0].reason), (State::Idle, &Cause::TrialsUsedUp));
+    assert_eq!(
+        (record.state, &record.bad[0].reason),
+        (State::Idle, &Cause::TrialsUsedUp { evidence: Evidence::default() })
+    );
     let record = run(fresh(), switch_to("1.2"));
     let stopped = Observation { stopped: Some("no room".into()), ..seen(Slot::A, "1.0", 5) };
     let record = run(record, [Event::Started(stopped)]);
     assert_eq!(record.bad[0].reason, Cause::State { reason: "no room".into() });
+}
+
+#[test]
+fn what_the_boots_of_a_trial_left_behind_is_kept_with_the_verdict() {
+    let evidence = Evidence { watchdog: true, mounted: vec!["1a".into()], ..Evidence::default() };
+    let back = Observation { evidence: evidence.clone(), ..seen(Slot::A, "1.0", 5) };
+    for (reached, agent) in [(vec![], 0), (vec![seen(Slot::B, "1.2", 2), seen(Slot::B, "1.2", 3)], 2)] {
+        let events = reached.into_iter().chain([back.clone()]).map(Event::Started);
+        let record = run(run(fresh(), switch_to("1.2")), events);
+        let evidence = Evidence { agent, ..evidence.clone() };
+        assert_eq!(record.bad[0].reason, Cause::TrialsUsedUp { evidence });
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
 }
 
 #[test]

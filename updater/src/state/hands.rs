@@ -2,9 +2,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::layout::Layout;
+
+/// How many names are tried for what is in the way.
+const MOST_ASIDE: u32 = 100;
 
 /// A step that is about to be taken.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +49,20 @@ impl<'a> Hands<'a> {
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         (self.0)(Step::Rename(from, to))?;
         fs::rename(from, to)
+    }
+
+    /// Gives what is in the way at `path` another name beside it; which one that is.
+    pub(super) fn set_aside(&self, path: &Path) -> io::Result<PathBuf> {
+        for number in 0..MOST_ASIDE {
+            let aside = beside(path, &format!("left-{number}"));
+            if !Layout::is_there(&aside)? {
+                return self.rename(path, &aside).map(|()| aside);
+            }
+        }
+        Err(io::Error::other(format!(
+            "{} is in the way, and there is no name left to give it",
+            path.display()
+        )))
     }
 
     /// Removes a file, or a folder with all that is in it; nothing is fine, too.
@@ -108,7 +125,7 @@ impl Default for Hands<'_> {
 }
 
 /// `<path>.<ending>`.
-pub(super) fn beside(path: &Path, ending: &str) -> std::path::PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(ending);

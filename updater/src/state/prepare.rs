@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use upright_manifests::name::Slot;
 use upright_manifests::state::Declarations;
@@ -81,7 +81,7 @@ pub fn prepare(
     if stopped(layout, slot).is_some() {
         let _ = hands.remove(&layout.stopped());
     }
-    let mounts = mounts(layout, slot).map_err(out_of_reach)?;
+    let mounts = mounts(layout, hands, slot, &mut complaints).map_err(out_of_reach)?;
     Ok(Prepared { mounts, complaints })
 }
 
@@ -180,12 +180,28 @@ fn note_slot(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> io::Result<()> {
 }
 
 /// The slot's copies, each with a place that it can be mounted over.
-fn mounts(layout: &Layout, slot: Slot) -> Result<Vec<Mount>, StateError> {
+fn mounts(
+    layout: &Layout,
+    hands: &Hands<'_>,
+    slot: Slot,
+    complaints: &mut Vec<String>,
+) -> Result<Vec<Mount>, StateError> {
     let mut mounts = Vec::new();
     for path in kept(layout, slot)? {
         let (from, over) = (copy_of(layout, slot, &path), layout.var().join(&path));
-        // Mounts follow links, and what a service may write to leads there.
-        let is_there = is_fit(layout.var(), &path)?;
+        // Mounts follow links, and what a service may write to leads there. It is not to keep the whole host from its state either.
+        let is_there = match is_fit(layout.var(), &path) {
+            Err(StateError::Unfit { reason, .. }) => {
+                let aside = set_aside(hands, layout.var(), &path);
+                let aside = aside.map_err(StateError::io(format!("reach the slot's own /var/{path}")))?;
+                complaints.push(format!(
+                    "/var/{path} had another name put in its way, now {}: {reason}",
+                    aside.display()
+                ));
+                is_fit(layout.var(), &path)?
+            }
+            is_there => is_there?,
+        };
         let make = || -> io::Result<()> {
             // A copy that is lost is not to be replaced by the plain path.
             let is_folder = fs::symlink_metadata(&from)?.is_dir();
@@ -202,6 +218,20 @@ fn mounts(layout: &Layout, slot: Slot) -> Result<Vec<Mount>, StateError> {
         mounts.push(Mount { from, over });
     }
     Ok(mounts)
+}
+
+/// Gives what is in the way to `path` below `var`, a link for one, another name; which one that is.
+fn set_aside(hands: &Hands<'_>, var: &Path, path: &str) -> io::Result<PathBuf> {
+    let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+    for end in ends {
+        let at = var.join(path.get(..end).unwrap_or(path));
+        let meta = fs::symlink_metadata(&at)?;
+        if meta.is_dir() || end == path.len() && meta.is_file() {
+            continue;
+        }
+        return hands.set_aside(&at);
+    }
+    Err(io::Error::other("nothing was in the way on a second look"))
 }
 
 /// Keeps the reason where the agent finds it.

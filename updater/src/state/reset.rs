@@ -14,9 +14,6 @@ use super::follow::{lead_to, make_folders};
 use super::hands::{Hands, beside};
 use super::layout::Layout;
 
-/// How many of what cannot be removed are set aside under different names.
-const MOST_ASIDE: u32 = 100;
-
 /// What is to be reset. `/etc` always is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Request {
@@ -104,16 +101,7 @@ fn remove(hands: &Hands<'_>, path: &Path, complaints: &mut Vec<String>) {
 /// The same for what something else takes the place of, or of which half must not be taken for all.
 fn remove_or_set_aside(hands: &Hands<'_>, path: &Path, complaints: &mut Vec<String>) -> io::Result<()> {
     remove(hands, path, complaints);
-    if !Layout::is_there(path)? {
-        return Ok(());
-    }
-    for number in 0..MOST_ASIDE {
-        let aside = beside(path, &format!("left-{number}"));
-        if !Layout::is_there(&aside)? {
-            return hands.rename(path, &aside);
-        }
-    }
-    Err(io::Error::other(format!("{} is in the way, and cannot be removed", path.display())))
+    if Layout::is_there(path)? { hands.set_aside(path).map(drop) } else { Ok(()) }
 }
 
 /// Makes a copy of what the slot that ran last has as this host's identity.

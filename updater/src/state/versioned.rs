@@ -164,11 +164,9 @@ pub fn room_for(layout: &Layout, to: Slot, copies: &[Copied]) -> Result<Need, St
 
 /// The same with so many bytes beside the copies.
 fn room_beside(layout: &Layout, to: Slot, copies: &[Copied], others: u64) -> Result<Need, StateError> {
-    if copies.is_empty() && others == 0 {
-        return Ok(Need::default());
-    }
     let needed = copies.iter().fold(others, |sum, copied| sum.saturating_add(copied.bytes));
-    let stat = statvfs(layout.own()).map_err(io::Error::from);
+    let there = layout.own().ancestors().find(|path| path.exists()).unwrap_or(layout.own());
+    let stat = statvfs(there).map_err(io::Error::from);
     let stat = stat.map_err(StateError::io("see how much room /var has"))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let freed = size(&layout.versioned(to), "", false)?;

@@ -18,6 +18,7 @@ use upright_updater::health::{Probed, Prober};
 use upright_updater::host::{
     Access, BlockDevice, Booted, BootedError, Clock, Host, Machine, Part, Remote, RemoteError, Slots,
 };
+use upright_updater::machine::Evidence;
 
 use super::tape::{Partition, Tape};
 use super::vfat::Vfat;
@@ -130,6 +131,12 @@ impl Machine for VirtualHost {
     fn carry_configuration(&self, from: Slot, to: Slot) -> io::Result<()> {
         upright_updater::host::carry_configuration(&self.state, from, to)?;
         self.tape.look()
+    }
+    fn traces(&self) -> Evidence {
+        Evidence::default()
+    }
+    fn journal(&self, _: &str) -> Vec<String> {
+        Vec::new()
     }
     fn reboot(&self) -> io::Result<()> {
         self.rebooting.set(true);

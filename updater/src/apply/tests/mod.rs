@@ -243,12 +243,14 @@ fn what_does_not_fit_is_refused_with_the_exact_shortfall() {
     assert_eq!(room().root, size(&world.root));
     assert!(preflight(&world.release, room(), "b").is_ok());
     let hash_size = world.release.root.verity.hash_size;
-    let tight = Room { root: world.release.root.size, verity: hash_size, esp: world.release.uki.size };
+    let tight =
+        Room { root: world.release.root.size, verity: hash_size, esp: world.release.uki.size, ..room() };
     assert!(preflight(&world.release, tight, "b").is_ok());
     for (room, place) in [
         (Room { root: tight.root - 1, ..tight }, "root-b,"),
         (Room { verity: tight.verity - 1, ..tight }, "root-b-verity"),
         (Room { esp: tight.esp - 1, ..tight }, "ESP"),
+        (Room { state: tight.state - 1, ..tight }, "the file system of /var/lib/upright"),
     ] {
         let error = preflight(&world.release, room, "b").unwrap_err().to_string();
         assert!(error.contains(": 1 bytes too few; nothing was changed"), "{error}");

@@ -514,7 +514,7 @@ impl BootLoader for FakeBoot {
 
 /// Sizes of the partitions are what tests of room compare with.
 pub(super) fn room() -> Room {
-    Room { root: ROOT_SIZE, verity: VERITY_SIZE, esp: 1 << 20 }
+    Room { root: ROOT_SIZE, verity: VERITY_SIZE, esp: 1 << 20, state: 1 << 20, state_needed: 1 << 20 }
 }
 
 /// The device as the trait sees it.
