@@ -3,7 +3,7 @@
 TARGET := x86_64-unknown-linux-gnu
 AGENT := target/$(TARGET)/agent/upright
 
-.PHONY: help requirements programs agent demo demo-secure demo-virtual test test-bootloaders test-power-cut lint deny unit bench fuzz fuzz-smoke install
+.PHONY: help requirements programs agent demo demo-secure demo-virtual test test-bootloaders test-power-cut test-faults arm64-tools agent-arm64 test-arm64 lint deny unit bench fuzz fuzz-smoke install
 
 help:
 	@echo 'make demo          a real Debian in QEMU: boot, update, rollback, a release that fails and is left'
@@ -11,7 +11,9 @@ help:
 	@echo 'make demo-secure   Secure Boot and dm-verity in QEMU: what is not signed does not start, a flipped bit is not read'
 	@echo 'make test          everything that guards the project'
 	@echo 'make test-power-cut  power goes at every instant of an update, a commit and a rollback in QEMU: half an hour or more'
+	@echo 'make test-faults   releases that hang or crash and disks that fail, in QEMU: half an hour or more'
 	@echo 'make test-bootloaders  the demo with GRUB, and without a boot loader, instead of systemd-boot; U-Boot on an Arm machine'
+	@echo 'make test-arm64    the agent for arm64, cross-built, and its slots and boot loaders under QEMU user mode'
 	@echo 'make bench         builds, installs and updates measured beside those of others, on real Debian trees'
 	@echo 'make fuzz          each fuzz target for ten minutes, or SECONDS=N'
 	@echo 'make lint, unit, fuzz-smoke, deny   parts of it, and more'
@@ -50,6 +52,10 @@ SEED := 1
 test-power-cut: programs agent
 	cargo build --release -p upright-tests --bin power-cut
 	UPRIGHT_PROGRAMS=target/debug target/release/power-cut --agent $(AGENT) --work target/power-cut --seed $(SEED)
+
+# Releases that do not come up, and disks that fail while one is written, on a machine with a hardware watchdog. CASES='panic verity' runs those.
+test-faults: programs agent
+	target/debug/faults --agent $(AGENT) --work target/faults $(CASES)
 
 # Beside `make test`, whose in-process tests hold every back end to the same behaviour: the real boot loaders, one after the other.
 test-bootloaders: programs agent
@@ -97,6 +103,32 @@ bench: agent
 	@tests/install-requirements bench
 	cargo build --release -p upright-image-builder -p upright-tests --bin upright-build --bin bench
 	target/release/bench --agent $(AGENT) $(if $(TREES),--trees '$(abspath $(TREES))') --write-docs
+
+# The agent for arm64, and its tests under QEMU's user mode: the same story as `make demo-virtual`, and what slots and boot loaders,
+# U-Boot's among them, are tested with. Ends with a message where Debian's compiler for it is not to be had. UPRIGHT_STARTED: the
+# agent starts itself anew for its memory's sake, which this machine's kernel would be asked to do with a program for another.
+ARM64 := aarch64-unknown-linux-gnu
+ARM64_TOOLS := $(CURDIR)/target/arm64-toolchain
+ARM64_CARGO := RUSTC=$(ARM64_TOOLS)/usr/bin/rustc RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR=target/arm64 \
+	CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64-static cargo
+arm64-tools:
+	@tests/install-requirements arm64
+	tests/arm64-toolchain $(ARM64_TOOLS)
+
+agent-arm64: arm64-tools
+	$(ARM64_CARGO) build --profile agent --target $(ARM64) -p upright-updater --no-default-features --bin upright
+
+test-arm64: programs arm64-tools
+	$(ARM64_CARGO) build --target $(ARM64) -p upright-updater --bin upright
+	mkdir -p target/arm64/programs
+	ln -sf $(CURDIR)/target/debug/upright-build target/arm64/programs/upright-build
+	printf '#!/bin/sh\nexport UPRIGHT_STARTED=1\nexec qemu-aarch64-static %s "$$@"\n' $(CURDIR)/target/arm64/$(ARM64)/debug/upright > target/arm64/programs/upright
+	chmod +x target/arm64/programs/upright
+	UPRIGHT_ARCH=arm64 UPRIGHT_PROGRAMS=target/arm64/programs UPRIGHT_BOOT_FILES=$(ARM64_TOOLS)/usr/lib/systemd/boot/efi \
+		target/debug/demo --virtual --work target/demo-arm64
+	$(ARM64_CARGO) test --target $(ARM64) -p upright-updater --lib -- boot:: slot:: machine:: store::
 
 install: programs agent
 	$(MAKE) -C dist install DESTDIR='$(abspath $(DESTDIR))' UPRIGHT='$(abspath $(AGENT))' MANUAL='$(abspath target/debug/upright)'

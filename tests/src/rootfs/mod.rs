@@ -25,29 +25,48 @@ pub struct Bases {
 
 /// The bases, made if there are none yet for what they are made from: below `target`, by the hash of the inputs.
 pub fn bases(project: &Path, target: &Path) -> Result<Bases> {
-    let name = inputs(project)?.to_string();
+    let folder = target.join("rootfs").join(&inputs(project)?.to_string()[..16]);
+    let bases = Bases { original: folder.join("1.0.tar"), updated: folder.join("1.1.tar") };
+    make(project, target, &folder, &[], || bases.original.exists() && bases.updated.exists())?;
+    Ok(bases)
+}
+
+/// Debian with the kernel for real machines, made like [`bases`].
+pub fn watched(project: &Path, target: &Path) -> Result<PathBuf> {
+    let folder = target.join("rootfs").join(&inputs(project)?.to_string()[..16]);
+    let base = folder.join("watched.tar");
+    make(project, target, &folder, &["watched"], || base.exists())?;
+    Ok(base)
+}
+
+/// Runs `tests/rootfs/build`, unless what it makes is there.
+fn make(
+    project: &Path,
+    target: &Path,
+    folder: &Path,
+    kind: &[&str],
+    is_there: impl Fn() -> bool,
+) -> Result<()> {
     let all = target.join("rootfs");
-    let folder = all.join(&name[..16]);
     // Stories that are told side by side want the same ones. The kernel drops the lock with the file.
     fs::create_dir_all(&all).with_context(|| format!("making {}", all.display()))?;
     let lock = all.join("lock");
     let lock = File::create(&lock).with_context(|| format!("opening {}", lock.display()))?;
     lock.lock().context("locking the root file systems")?;
-    let bases = Bases { original: folder.join("1.0.tar"), updated: folder.join("1.1.tar") };
-    if bases.original.exists() && bases.updated.exists() {
-        return Ok(bases);
+    if is_there() {
+        return Ok(());
     }
     let script = project.join("tests/rootfs/build");
-    let made = Command::new(&script).arg(&folder).status();
+    let made = Command::new(&script).arg(folder).args(kind).status();
     let made = made.with_context(|| format!("cannot run {}", script.display()))?;
     ensure!(made.success(), "{} ended with {made}", script.display());
-    Ok(bases)
+    Ok(())
 }
 
 /// The hash of everything that decides what the bases hold, but for Debian's archive.
 fn inputs(project: &Path) -> Result<Digest> {
     let mut all = Vec::new();
-    for folder in ["tests/rootfs", "dist/dracut/90upright"] {
+    for folder in ["tests/rootfs", "dist/dracut/90upright", "dist/systemd/system.conf.d"] {
         let folder = project.join(folder);
         let listed = fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))?;
         let mut files: Vec<PathBuf> = listed.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;

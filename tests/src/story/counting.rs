@@ -17,7 +17,7 @@ use upright_updater::config::Boot;
 use super::loader::{ESP_AT, Esp, standalone};
 use super::payload::{SAYS, uki};
 use super::{Place, Teller};
-use crate::vm::{Accelerator, Machine, Vm, start_arm};
+use crate::vm::{Accelerator, Hardware, Machine, Vm, start_arm};
 
 const OS: &str = "demo";
 
@@ -158,6 +158,7 @@ impl Board {
                 accelerator: Accelerator::detect(),
                 recording: None,
                 warm_resets: false,
+                hardware: Hardware::default(),
             }
             .start(),
         }

@@ -69,7 +69,7 @@ pub(super) fn release(place: &Place, settings: &Settings, version: &str) -> Resu
 }
 
 /// What `dist` installs.
-fn host(changes: &mut Changes, place: &Place) -> Result<()> {
+pub(super) fn host(changes: &mut Changes, place: &Place) -> Result<()> {
     let stage = place.work.join("stage");
     if !stage.exists() {
         let made = Command::new("make")
@@ -89,7 +89,7 @@ fn host(changes: &mut Changes, place: &Place) -> Result<()> {
 }
 
 /// What makes a Debian into this OS.
-fn system(changes: &mut Changes, settings: &Settings) -> Result<()> {
+pub(super) fn system(changes: &mut Changes, settings: &Settings) -> Result<()> {
     let root =
         fs::read(&settings.root_json).with_context(|| format!("reading {}", settings.root_json.display()))?;
     changes.file("usr/share/upright/root.json", 0o644, root);

@@ -10,7 +10,7 @@ use super::guest::Guest;
 use super::publisher::Publisher;
 use super::table::{Row, Summary};
 use super::{Loader, Place, Teller, loader};
-use crate::vm::{Accelerator, BOOT_TIME, Machine};
+use crate::vm::{Accelerator, BOOT_TIME, Hardware, Machine};
 
 /// What prints the format of the service's database.
 const DATABASE: &str = "cat /var/lib/demo/db";
@@ -40,6 +40,7 @@ pub fn on_a_machine(place: &Place, boot_loader: Loader, teller: Teller) -> Resul
         accelerator,
         recording: None,
         warm_resets: false,
+        hardware: Hardware::default(),
     };
     let host = match accelerator {
         Accelerator::Kvm => "qemu with kvm",

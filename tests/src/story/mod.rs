@@ -2,6 +2,7 @@
 
 mod counting;
 mod debian;
+mod faults;
 mod guest;
 mod loader;
 mod machine;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 pub use counting::{grub_counts, uboot_counts};
+pub use faults::{Ended, Table, faults};
 pub use loader::Loader;
 pub use machine::on_a_machine;
 pub use recorded::{KEPT, RELEASES, Recording, Recovered, copy_sparse};

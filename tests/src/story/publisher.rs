@@ -10,18 +10,15 @@ use anyhow::{Context, Result, ensure};
 use super::debian::OS;
 use crate::programs;
 
-/// Partitions as small as the releases allow, little work to compress, and a console on the serial line. The rest makes an initrd
-/// that fails restart the machine, and spares TCG some work.
+/// Partitions as small as the releases allow, little work to compress, and a console on the serial line. The rest
+/// spares TCG some work.
 const SETTINGS: [(&str, &str); 6] = [
     ("payload = 19", "payload = 3"),
     ("slot = \"4GiB\"", "slot = \"512MiB\""),
     ("verity = \"40MiB\"", "verity = \"8MiB\""),
     ("esp = \"512MiB\"", "esp = \"128MiB\""),
     ("var = \"1GiB\"", "var = \"256MiB\""),
-    (
-        "cmdline = \"\"",
-        "cmdline = \"console=ttyS0 loglevel=4 no_timer_check 8250.nr_uarts=1 rd.shell=0 rd.emergency=reboot\"",
-    ),
+    ("cmdline = \"\"", "cmdline = \"console=ttyS0 loglevel=4 no_timer_check 8250.nr_uarts=1\""),
 ];
 
 /// A workspace whose repository is served until this is dropped.

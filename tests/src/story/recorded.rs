@@ -12,7 +12,7 @@ use super::debian::{self, Settings};
 use super::guest::{Guest, slot};
 use super::publisher::Publisher;
 use super::{Place, Teller};
-use crate::vm::{Accelerator, BOOT_TIME, Machine};
+use crate::vm::{Accelerator, BOOT_TIME, Hardware, Machine};
 
 /// What runs first, and what it is updated to.
 pub const RELEASES: [&str; 2] = ["1.0.0", "1.1.0"];
@@ -143,6 +143,7 @@ impl Recording {
             accelerator: self.accelerator,
             recording,
             warm_resets: true,
+            hardware: Hardware::default(),
         };
         Ok(Guest { vm: machine.start()?, teller: self.teller })
     }

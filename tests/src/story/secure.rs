@@ -13,7 +13,7 @@ use super::loader::ESP_AT;
 use super::publisher::Publisher;
 use super::{Place, Teller};
 use crate::fixture::noise;
-use crate::vm::{Accelerator, Machine, secure_boot_key};
+use crate::vm::{Accelerator, Hardware, Machine, secure_boot_key};
 
 /// How long the firmware and the boot loader may take to refuse something.
 const REFUSAL_TIME: Duration = Duration::from_secs(180);
@@ -43,6 +43,7 @@ pub fn under_secure_boot(place: &Place, teller: Teller) -> Result<()> {
         accelerator: Accelerator::detect(),
         recording: None,
         warm_resets: false,
+        hardware: Hardware::default(),
     };
     let about = || format!("the serial line's log is {}", machine.serial_log().display());
     let mut guest = Guest { vm: machine.start()?, teller };

@@ -39,5 +39,11 @@ pub fn start_arm(disk: &Path, folder: &Path) -> Result<Vm> {
         .context("starting qemu-system-aarch64 by setpriv")?;
     let streams = qemu.stdin.take().zip(qemu.stdout.take());
     let (input, output) = streams.ok_or_else(|| anyhow!("qemu has no standard streams"))?;
-    Ok(Vm { qemu, console: Console::new(input, output, log), marks: 0 })
+    Ok(Vm {
+        qemu,
+        console: Console::new(input, output, log),
+        marks: 0,
+        monitor: folder.join("monitor"),
+        vars: folder.join("vars"),
+    })
 }

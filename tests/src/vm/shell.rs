@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Vm;
 use super::firmware::BOOT_LINE;
 
-/// How long a boot may take: half a minute on a quiet machine without KVM, minutes on a busy one.
-pub const BOOT_TIME: Duration = Duration::from_secs(420);
+/// How long a boot may take: half a minute on a quiet machine without KVM, ten minutes on a crowded one.
+pub const BOOT_TIME: Duration = Duration::from_secs(900);
 
 /// How long a short command may take.
 const COMMAND_TIME: Duration = Duration::from_secs(120);
@@ -43,6 +43,11 @@ impl Vm {
 
     /// Runs `command` in the guest's shell and gives what it did. A reboot meanwhile is an error.
     pub fn run(&mut self, command: &str) -> Result<Output> {
+        self.run_within(command, COMMAND_TIME)
+    }
+
+    /// The same with a command that may take so long.
+    pub fn run_within(&mut self, command: &str, time: Duration) -> Result<Output> {
         self.marks += 1;
         let mark = self.marks;
         let console = self.console();
@@ -52,7 +57,7 @@ impl Vm {
         let about = || format!("running {command:?} in the guest");
         console.wait_for(&[&format!("from{mark}:")], COMMAND_TIME).with_context(about)?;
         let (which, text) =
-            console.wait_for(&[&format!("to{mark}:"), BOOT_LINE], COMMAND_TIME).with_context(about)?;
+            console.wait_for(&[&format!("to{mark}:"), BOOT_LINE], time).with_context(about)?;
         ensure!(which == 0, "the guest rebooted while running {command:?}");
         let (_, code) = console.wait_for(&[":"], COMMAND_TIME).with_context(about)?;
         let code = code.parse().with_context(|| format!("exit code {code:?} of {command:?}"))?;
