@@ -27,7 +27,8 @@ impl Ran {
 /// The folder with the programs of this build: `UPRIGHT_PROGRAMS`, or where cargo puts them beside the tests.
 pub fn folder() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("UPRIGHT_PROGRAMS") {
-        return Ok(folder.into());
+        // Programs are run in other folders, too.
+        return Ok(std::path::absolute(PathBuf::from(folder))?);
     }
     let mut path = std::env::current_exe()?;
     path.pop();

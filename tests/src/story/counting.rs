@@ -158,6 +158,7 @@ impl Board {
                 accelerator: Accelerator::detect(),
                 recording: None,
                 warm_resets: false,
+                medium: None,
                 hardware: Hardware::default(),
             }
             .start(),

@@ -40,6 +40,7 @@ pub fn on_a_machine(place: &Place, boot_loader: Loader, teller: Teller) -> Resul
         accelerator,
         recording: None,
         warm_resets: false,
+        medium: None,
         hardware: Hardware::default(),
     };
     let host = match accelerator {

@@ -120,6 +120,17 @@ impl Publisher {
         published["full"].as_u64().with_context(|| format!("no size of the full payload in {published}"))
     }
 
+    /// Exports what a host that runs `from` needs for a release into a folder.
+    pub(super) fn export(&self, version: &str, from: &str, out: &Path) -> Result<()> {
+        let out = out.to_str().context("a path is not UTF-8")?;
+        self.run(&["export", version, "--from-version", from, "--output", out]).map(drop)
+    }
+
+    /// Has hosts leave updates to whoever asks for them.
+    pub(super) fn leave_hosts_alone(&self) -> Result<()> {
+        self.edit(|text| text.replacen("cmdline = \"", "cmdline = \"systemd.mask=upright.service ", 1))
+    }
+
     /// Writes the disk image of a build.
     pub(super) fn disk(&self, version: &str, out: &Path) -> Result<()> {
         let out = out.to_str().context("a path is not UTF-8")?;

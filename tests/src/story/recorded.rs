@@ -143,6 +143,7 @@ impl Recording {
             accelerator: self.accelerator,
             recording,
             warm_resets: true,
+            medium: None,
             hardware: Hardware::default(),
         };
         Ok(Guest { vm: machine.start()?, teller: self.teller })

@@ -44,6 +44,8 @@ pub struct Machine {
     /// Whether a reset goes to the firmware directly and the machine can be switched off for good. Otherwise each reset is a cold
     /// start: once in a while the firmware says nothing any more after a reset, and never after a cold start.
     pub warm_resets: bool,
+    /// A removable medium that is in it: the image of a file system, which is the machine's second disk.
+    pub medium: Option<PathBuf>,
     /// A hardware watchdog, and a disk that fails.
     pub hardware: Hardware,
 }
@@ -147,6 +149,10 @@ impl Machine {
         command.args(["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
         command.args(self.disk_arguments());
         command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
+        if let Some(medium) = &self.medium {
+            command.args(["-drive", &format!("if=none,id=medium,format=raw,file={}", medium.display())]);
+            command.args(["-device", "virtio-blk-pci,drive=medium"]);
+        }
         // The guest reaches this machine's loopback at 10.0.2.2.
         command.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);
         command.args(["-device", "virtio-rng-pci"]);

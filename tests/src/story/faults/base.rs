@@ -168,6 +168,7 @@ impl Base {
             accelerator: self.accelerator,
             recording: None,
             warm_resets: false,
+            medium: None,
             hardware,
         }
     }
