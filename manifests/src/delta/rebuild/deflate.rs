@@ -15,6 +15,10 @@ const MAX_DISTANCE: usize = WINDOW - MIN_AHEAD;
 const TOO_FAR: usize = 4096;
 const HASH_MASK: usize = (1 << 15) - 1;
 
+/// The least length of a chain for which rare bytes are looked for, and at how many offsets.
+const PATIENT: usize = 1024;
+const OFFSETS: usize = 12;
+
 /// The memory it takes beside its input and output: the window and where its content is, and the symbols of a block.
 pub(super) const MEMORY: u64 = 2 << 20;
 /// How often it is looked at whether a block should end.
@@ -108,6 +112,8 @@ struct Search<'a> {
     window: Vec<u8>,
     heads: Vec<u16>,
     previous: Box<[u16; WINDOW]>,
+    /// Numbers the places of each hash, the latest having the highest number; only differences count, and they wrap.
+    ordinals: Box<[u16; WINDOW]>,
     hash: usize,
     at: usize,
     ahead: usize,
@@ -118,9 +124,10 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn new(input: &'a [u8], effort: Effort) -> Self {
         let (window, heads) = (vec![0; 2 * WINDOW + MAX_MATCH], vec![0; 1 << 15]);
-        let previous = Box::new([0; WINDOW]);
+        let (previous, ordinals) = (Box::new([0; WINDOW]), Box::new([0; WINDOW]));
         let (hash, at, ahead, block_start, ended) = (0, 0, 0, 0, false);
-        let mut search = Self { effort, input, window, heads, previous, hash, at, ahead, block_start, ended };
+        let mut search =
+            Self { effort, input, window, heads, previous, ordinals, hash, at, ahead, block_start, ended };
         search.read(2 * WINDOW);
         search.fill(&mut 0);
         search.hash = (usize::from(search.window[0]) << 5) ^ usize::from(search.window[1]);
@@ -166,6 +173,7 @@ impl<'a> Search<'a> {
         self.hash = ((self.hash << 5) ^ usize::from(self.window[self.at + 2])) & HASH_MASK;
         let head = self.heads[self.hash];
         self.previous[self.at % WINDOW] = head;
+        self.ordinals[self.at % WINDOW] = self.ordinals[usize::from(head) % WINDOW].wrapping_add(1);
         self.heads[self.hash] = self.at as u16;
         let head = usize::from(head);
         (head != 0 && self.at - head <= MAX_DISTANCE && self.at + MIN_AHEAD <= 2 * WINDOW).then_some(head)
@@ -182,30 +190,44 @@ impl<'a> Search<'a> {
     }
 
     /// The longest match, if it is longer than the `last` one, from the place `head` on.
+    ///
+    /// gzip looks at up to `chain` places that have the hash of the bytes here, the latest first. Whatever matches longer than the best
+    /// one has the same bytes at each offset up to there, so it is enough to look where the rarest of them are. The ordinals tell
+    /// whether gzip would have come that far.
     fn longest(&self, head: usize, last: Found) -> Found {
         let mut best = last;
-        let limit = self.at.saturating_sub(MAX_DISTANCE);
+        let limit = self.at.saturating_sub(MAX_DISTANCE).min(head - 1);
         let Some(scan) = self.ahead_of(self.at) else { return best };
         let mut chain = self.effort.chain;
         if last.length >= self.effort.good {
             chain >>= 2;
         }
         let mut end = End::of(scan, best.length);
-        let mut place = head;
-        while let Some(there) = self.ahead_of(place) {
-            if end.is_in(there) {
+        let first = self.ordinals[head % WINDOW];
+        let before = |place: usize| usize::from(first.wrapping_sub(self.ordinals[place % WINDOW]));
+        let (mut place, mut offset) = self.rarest(scan, best.length, head, head);
+        while place > limit + offset {
+            let start = place - offset;
+            if let Some(there) = self.ahead_of(start)
+                && end.is_in(there)
+            {
                 let length = common(there, scan);
                 if length > best.length {
-                    best = Found { length, start: place };
+                    if before(start) >= chain {
+                        break;
+                    }
+                    best = Found { length, start };
                     if length >= self.effort.nice {
                         break;
                     }
                     end = End::of(scan, length);
+                    let next = usize::from(self.previous[start % WINDOW]);
+                    (place, offset) = self.rarest(scan, length, start, next);
+                    continue;
                 }
             }
             place = usize::from(self.previous[place % WINDOW]);
-            chain -= 1;
-            if place <= limit || chain == 0 {
+            if offset == 0 && before(place) >= chain {
                 break;
             }
         }
@@ -214,6 +236,22 @@ impl<'a> Search<'a> {
             best.length -= 1;
         }
         best
+    }
+
+    /// A place that a longer match than `best` bytes has at some offset, `(place, offset)`: of the offsets looked at, the one whose bytes were last seen
+    /// longest ago. Matches from `start` on are known, and `next` is the next place to look at for offset 0.
+    fn rarest(&self, scan: &[u8; MAX_MATCH], best: usize, start: usize, next: usize) -> (usize, usize) {
+        if self.effort.chain < PATIENT {
+            return (next, 0);
+        }
+        // What overlaps this place is not remembered yet.
+        let end = (best - 1).min(self.at - start + 1);
+        let offsets = end.saturating_sub(OFFSETS).max(1)..end;
+        let places = offsets.map(|offset| (usize::from(self.heads[hash(scan, offset)]), offset));
+        places.fold((next, 0), |rarest, other| {
+            let start = |(place, offset): (usize, usize)| place.saturating_sub(offset);
+            if start(other) < start(rarest) { other } else { rarest }
+        })
     }
 
     /// What the longest match at a place would be compared with.
@@ -258,6 +296,12 @@ impl End {
 /// Four bytes; none of the last ones are asked for, since a match of full length ends a search.
 fn four(bytes: &[u8; MAX_MATCH], at: usize) -> u32 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+/// gzip's hash of three bytes.
+fn hash(bytes: &[u8; MAX_MATCH], at: usize) -> usize {
+    let byte = |at: usize| bytes.get(at).copied().map_or(0, usize::from);
+    (byte(at) << 10 ^ byte(at + 1) << 5 ^ byte(at + 2)) & HASH_MASK
 }
 
 /// Length of the common start.
