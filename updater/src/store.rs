@@ -4,6 +4,7 @@
 //! that says so, never an empty one.
 
 mod replace;
+mod reserve;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -16,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use upright_manifests::digest::Digest;
 
 use crate::machine::Record;
+
+pub(crate) use reserve::give_up_reserve;
+pub use reserve::keep_reserve;
 
 /// The largest record that is read, in bytes.
 const MAX_RECORD: u64 = 4 << 20;
@@ -83,10 +87,14 @@ pub enum StoreError {
     },
 }
 
-/// Replaces `path` with `bytes` in one step that is durable when this returns.
+/// Replaces `path` with `bytes` in one step that is durable when this returns. On a full disk, what was kept for that is given up.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))
-        .and_then(|()| replace::replace(&replace::FileSystem, path, bytes))
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let replace =
+        || fs::create_dir_all(folder).and_then(|()| replace::replace(&replace::FileSystem, path, bytes));
+    let is_full = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
+    replace()
+        .or_else(|error| if is_full(&error) && give_up_reserve(folder) { replace() } else { Err(error) })
         .map_err(|source| StoreError::Write {
             path: path.to_owned(),
             source: with_shortfall(source, path, bytes),

@@ -122,6 +122,10 @@ impl Agent<'_> {
         paths: &[String],
     ) -> Result<u64, AgentError> {
         let refused = |source| ApplyError::State { version: version.clone(), source };
+        let owed = state::owed(&self.layout(), slot.other());
+        if let Some(path) = owed.map_err(AgentError::system("see what did not follow"))?.into_iter().next() {
+            return Err(refused(StateError::Owed { path }).into());
+        }
         let need = state::room(&self.layout(), slot, paths).map_err(refused)?;
         match need.missing() {
             0 => Ok(need.available.saturating_sub(need.needed)),

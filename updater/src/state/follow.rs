@@ -14,23 +14,38 @@ use super::declared::Image;
 use super::hands::Hands;
 use super::layout::{Layout, is_absent};
 
-/// Makes what `declared` says follows the host in `to` what it is in `from`, path by path; gives what could not be done.
+/// What came of bringing what follows the host.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    /// What did not go as it should, a line each.
+    pub(super) complaints: Vec<String>,
+    /// The paths that did not follow.
+    pub(super) missed: Vec<String>,
+    /// Whether all that follows could be seen.
+    pub(super) all_seen: bool,
+}
+
+/// Makes what `declared` says follows the host, and is `wanted`, in `to` what it is in `from`, path by path.
 pub(super) fn follow(
     layout: &Layout,
     hands: &Hands<'_>,
     declared: &Declarations,
-    from: Slot,
-    to: Slot,
-) -> Vec<String> {
+    (from, to): (Slot, Slot),
+    wanted: &dyn Fn(&str) -> bool,
+) -> Followed {
     let (source, target) = (layout.upper(from), layout.upper(to));
-    let mut complaints = Vec::new();
+    let mut followed = Followed::default();
     let kinds = [Kind::Sticky, Kind::Identity, Kind::Accounts];
-    for path in paths(declared, &kinds, &[&source, &target], &mut complaints) {
+    let paths = paths(declared, &kinds, &[&source, &target], &mut followed.complaints);
+    followed.all_seen = followed.complaints.is_empty();
+    for path in paths.into_iter().filter(|path| wanted(path)) {
         if let Err(error) = bring(hands, &source, &target, &layout.etc(to).join("new"), &path) {
-            complaints.push(format!("/etc/{path} does not follow from slot {from} to slot {to}: {error}"));
+            let line = format!("/etc/{path} does not follow from slot {from} to slot {to}: {error}");
+            followed.complaints.push(line);
+            followed.missed.push(path);
         }
     }
-    complaints
+    followed
 }
 
 /// The paths that patterns of these kinds stand for, as far as one of the folders has them. Where that cannot be seen, it is added to

@@ -1,8 +1,11 @@
 //! What is done to a state folder, one step after the other, so that a test can cut power between any two.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::layout::Layout;
 
@@ -69,7 +72,7 @@ impl<'a> Hands<'a> {
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         let Some(meta) = Layout::look(path)? else { return Ok(()) };
         (self.0)(Step::Remove(path))?;
-        if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+        if meta.is_dir() { remove_folder(path) } else { fs::remove_file(path) }
     }
 
     /// Makes all that was done to the file system that `folder` is on durable.
@@ -91,6 +94,15 @@ impl<'a> Hands<'a> {
     pub(super) fn write(&self, path: &Path, text: &str) -> io::Result<()> {
         (self.0)(Step::Write(path))?;
         crate::store::replace(path, text.as_bytes()).map_err(io::Error::other)
+    }
+
+    /// Writes over the start of a small file that is there, which takes no room. Less than a sector is changed as a whole.
+    pub(super) fn overwrite(&self, path: &Path, text: &str) -> io::Result<()> {
+        (self.0)(Step::Write(path))?;
+        let mut options = OpenOptions::new();
+        let file = options.write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path)?;
+        file.write_all_at(text.as_bytes(), 0)?;
+        file.sync_all()
     }
 
     /// Puts `new` in the place of the folder `at`, durably. What was there is whole until then: it is at `<at>.old` if power goes
@@ -122,6 +134,24 @@ impl Default for Hands<'_> {
     fn default() -> Self {
         Self(&|_| Ok(()))
     }
+}
+
+/// Removes all of a folder that can be removed; the first error is what could not.
+fn remove_folder(path: &Path) -> io::Result<()> {
+    if fs::remove_dir_all(path).is_ok() {
+        return Ok(());
+    }
+    let mut first = Ok(());
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let removed = if entry.file_type()?.is_dir() {
+            remove_folder(&entry.path())
+        } else {
+            fs::remove_file(entry.path())
+        };
+        first = first.and(removed);
+    }
+    first.and_then(|()| fs::remove_dir(path))
 }
 
 /// `<path>.<ending>`.

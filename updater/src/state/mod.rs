@@ -11,6 +11,7 @@
 //! | `hands` | steps that a test can cut off |
 //! | `copy` | a copy with everything that belongs to it |
 //! | `follow` | what follows the host from slot to slot |
+//! | `owed` | what did not follow, and will |
 //! | `accounts` | users of host and image in one file (pure) |
 //! | `versioned` | a copy a slot of what a release may change |
 //! | `prepare` | what happens at a boot |
@@ -22,6 +23,7 @@ mod declared;
 mod follow;
 mod hands;
 mod layout;
+mod owed;
 mod prepare;
 mod reset;
 #[cfg(test)]
@@ -35,6 +37,7 @@ use upright_manifests::name::Slot;
 pub use declared::{Folder, Image, declared};
 pub use hands::{Hands, Step};
 pub use layout::Layout;
+pub use owed::owed;
 pub use prepare::{Mount, Prepared, Stopped, prepare, stopped};
 pub use reset::{Request, carry_out as carry_out_reset};
 pub use versioned::{Copied, Need, copies, kept, own_copies, room, room_for};
@@ -65,6 +68,15 @@ pub enum StateError {
          says, mend it, and reboot"
     )]
     InMemory,
+    /// What follows the host has not followed into the slot that runs, whose `/etc` would take its place in the other one.
+    #[error(
+        "/etc/{path} in the slot that runs is older than in the other slot, from where it could not be brought; make room in /var and reboot, \
+         or write it anew"
+    )]
+    Owed {
+        /// The path below `/etc`.
+        path: String,
+    },
     /// A file could not be read or written.
     #[error("cannot {what}: {source}")]
     Io {

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use upright_manifests::name::Slot;
@@ -15,9 +16,11 @@ use super::declared::{Image, declared};
 use super::follow::{add_accounts, follow};
 use super::hands::Hands;
 use super::layout::Layout;
+use super::owed::{self, Owed, is_owed};
 use super::reset::Request;
 use super::versioned::{copy_all, copy_of, is_fit, kept};
 use super::{StateError, copy_etc};
+use crate::store::give_up_reserve;
 
 /// How often a boot is stopped for the sake of its data. A machine that has nothing else to boot must come up all the same.
 const MOST_STOPS: u32 = 10;
@@ -104,7 +107,8 @@ fn first_boot(
     }
     complaints.extend(add_accounts(layout, hands, image, &declared, slot));
     // What runs from here on counts. With the mark, which goes last, the next boot would copy over what this one changed.
-    let noted = note_slot(layout, hands, slot)
+    let noted = owed::note(layout, hands, &[])
+        .and_then(|()| note_slot(layout, hands, slot))
         .and_then(|()| hands.remove(&layout.fresh()))
         .and_then(|()| hands.sync(layout.own()));
     noted.map_err(StateError::io("note that the slot has run"))
@@ -124,13 +128,14 @@ fn staged_etc(
     if is_there(slot.other())? && !is_there(slot)? {
         return Err(failed()(io::Error::other("there is no copy of when it was written either")));
     }
-    match follow(layout, hands, declared, slot.other(), slot).into_iter().next() {
+    let followed = follow(layout, hands, declared, (slot.other(), slot), &|_| true);
+    match followed.complaints.into_iter().next() {
         None => Ok(()),
         Some(line) => Err(failed()(io::Error::other(line))),
     }
 }
 
-/// Brings what follows the host, if the other slot ran last.
+/// Brings what follows the host, if the other slot ran last, and what did not follow before.
 fn another_boot(
     layout: &Layout,
     hands: &Hands<'_>,
@@ -138,21 +143,58 @@ fn another_boot(
     slot: Slot,
     complaints: &mut Vec<String>,
 ) {
-    if Layout::slot_in(&layout.last_slot()).ok().flatten() == Some(slot.other()) {
-        match declared(image) {
-            Ok((declared, bad)) => {
-                complaints.extend(bad.into_iter().map(no_count));
-                complaints.extend(follow(layout, hands, &declared, slot.other(), slot));
-                complaints.extend(add_accounts(layout, hands, image, &declared, slot));
+    let (other, last) = (slot.other(), Layout::slot_in(&layout.last_slot()));
+    let owed = owed::noted(layout).unwrap_or_else(|error| {
+        complaints.push(format!("cannot see what did not follow before: {error}"));
+        Vec::new()
+    });
+    let wanted: &dyn Fn(&str) -> bool = match &last {
+        // What is older there is not brought from there.
+        Ok(Some(last)) if *last == other => &|path| !is_owed(layout, &owed, other, path),
+        Ok(_) => &|path| is_owed(layout, &owed, slot, path),
+        Err(error) => {
+            complaints.push(format!(
+                "it is not known which slot ran last, so what was changed later counts: {error}"
+            ));
+            &|path| is_later(&layout.upper(other).join(path), &layout.upper(slot).join(path))
+        }
+    };
+    if owed.is_empty() && matches!(last, Ok(Some(last)) if last == slot) {
+        return;
+    }
+    let noted = match declared(image) {
+        Ok((declared, bad)) => {
+            complaints.extend(bad.into_iter().map(no_count));
+            let mut followed = follow(layout, hands, &declared, (other, slot), wanted);
+            // Room is what is missing most often.
+            if !followed.missed.is_empty() && give_up_reserve(layout.own()) {
+                followed = follow(layout, hands, &declared, (other, slot), wanted);
             }
-            Err(error) => {
-                complaints.push(format!("nothing follows: cannot read what the image declares: {error}"))
+            complaints.extend(followed.complaints);
+            complaints.extend(add_accounts(layout, hands, image, &declared, slot));
+            let owed = followed.missed.iter().map(|path| Owed::of(layout, slot, path));
+            match followed.all_seen {
+                true => {
+                    owed.collect::<io::Result<Vec<_>>>().and_then(|owed| owed::note(layout, hands, &owed))
+                }
+                false => Err(io::Error::other("not all that follows the host can be seen")),
             }
         }
+        Err(error) => Err(io::Error::other(format!("cannot read what the image declares: {error}"))),
+    };
+    // What is neither here nor known to be missing here would be lost if this slot counted; the next boot tries again.
+    if let Err(error) = noted.and_then(|()| note_slot(layout, hands, slot)) {
+        complaints.push(format!("slot {slot} does not count as what ran last: {error}"));
     }
-    if let Err(error) = note_slot(layout, hands, slot) {
-        complaints.push(format!("cannot note which slot runs: {error}"));
-    }
+}
+
+/// Whether `one` was changed later than `other`. What is not there was not changed.
+fn is_later(one: &Path, other: &Path) -> bool {
+    let changed = |path: &Path| {
+        let meta = fs::symlink_metadata(path).ok()?;
+        Some((meta.mtime(), meta.mtime_nsec()))
+    };
+    changed(one) > changed(other)
 }
 
 fn no_count(line: String) -> String {
@@ -175,6 +217,10 @@ fn note_slot(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> io::Result<()> {
     hands.sync(layout.own())?;
     match Layout::slot_in(&layout.last_slot()) {
         Ok(Some(last)) if last == slot => Ok(()),
+        // On a full disk, what is as long takes the place of what is there.
+        Ok(Some(_)) => hands
+            .write(&layout.last_slot(), slot.as_str())
+            .or_else(|_| hands.overwrite(&layout.last_slot(), slot.as_str())),
         _ => hands.write(&layout.last_slot(), slot.as_str()),
     }
 }

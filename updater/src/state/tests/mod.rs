@@ -1,6 +1,7 @@
 //! What a host's state is after boots of its slots.
 
 mod cuts;
+mod owed;
 mod reset;
 
 use std::collections::BTreeMap;
