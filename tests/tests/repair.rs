@@ -277,14 +277,9 @@ fn a_damaged_boot_entry_of_what_runs_is_told_and_left_alone() -> Result<()> {
     let damaged = fs::read(&entry)?;
     contains(&upright(host, &["verify"])?.stdout, &["* slot b  1.1.0         DAMAGED: the boot entry"])?;
     let ran = upright(host, &["repair"])?;
-    let says = ["the boot entry of 1.1.0 in slot b is damaged", "`upright rollback` leaves this one"];
+    let says = ["the boot entry of 1.1.0 in slot b is damaged", "`upright rollback` goes to the other slot"];
     contains(line_of("upright", &ran, 4)?, &says)?;
     assert!(fs::read(&entry)? == damaged);
-    fs::remove_file(&entry)?;
-    contains(
-        line_of("upright", &upright(host, &["repair"])?, 4)?,
-        &["the boot entry of 1.1.0 in slot b is missing"],
-    )?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use upright_manifests::release::Release;
 
 use super::{Agent, AgentError, Reporter};
 use crate::apply::{ApplyError, compare_staged, digest_of, rehearse, stage};
+use crate::boot::systemd_boot::DEFAULT_TRIES;
 use crate::boot::{BootLoader, Entry};
 use crate::fetch::Fetcher;
 use crate::host::{BlockDevice, Booted};
@@ -74,16 +75,18 @@ pub(super) fn judge(
 }
 
 impl Agent<'_> {
-    /// Whether the entry of `slot`, found in that state, may be composed again: nothing else is under way, and the release is the way
-    /// back, proven and not left. An entry that is there, damaged as it is, stays while that of what runs is no better: a host with
+    /// Whether the entry of `slot`, found in that state, may be composed again: nothing else is under way, and it is that of what runs
+    /// and is gone, or the release is the way back, proven and not left. An entry that is there, damaged as it is, stays while that of what runs is no better: a host with
     /// none between two writes would be lost.
     pub(super) fn may_restore(&self, slot: Slot, found: EntryState) -> Result<bool, AgentError> {
+        if slot == self.booted.slot {
+            return Ok(found == EntryState::Missing && self.record.state == State::Idle);
+        }
         let known = self.record.slots.get(&slot).or_else(|| self.record.lost.get(&slot));
         let proven = known.filter(|installed| installed.proven);
         let is_bad = |root_hash: Digest| self.record.bad.iter().any(|bad| bad.root_hash == root_hash);
-        let is_way_back = slot != self.booted.slot
-            && self.record.state == State::Idle
-            && proven.is_some_and(|installed| !is_bad(installed.root_hash));
+        let is_way_back =
+            self.record.state == State::Idle && proven.is_some_and(|installed| !is_bad(installed.root_hash));
         if !is_way_back || found == EntryState::Missing {
             return Ok(is_way_back);
         }
@@ -101,8 +104,9 @@ impl Agent<'_> {
         })
     }
 
-    /// Composes the entry of `slot`, which is not the one that runs, out of its image, and puts it in force as the way back. What is
-    /// there goes only once the new one is known to be had; what runs stays what the next boot takes.
+    /// Composes the entry of `slot` out of its image. That of what runs, which is gone, is what the next boot takes then, as one that is
+    /// proven. Any other is put in force as the way back: what is there goes only once the new one is known to be had; what runs stays
+    /// what the next boot takes.
     pub(super) fn restore_entry(
         &mut self,
         slot: Slot,
@@ -116,10 +120,18 @@ impl Agent<'_> {
         reporter.step("composing the UKI");
         rehearse(fetcher, release, root)?;
         let failed = || AgentError::system(format!("write the boot entry of slot {slot}"));
-        boot.remove_others(&running).map_err(failed())?;
+        let runs = slot == self.booted.slot;
+        if !runs {
+            boot.remove_others(&running).map_err(failed())?;
+        }
         stage(fetcher, release, root, boot, &entry)?;
         compare_staged(boot, &entry, release)?;
-        boot.restore(&entry, &running).map_err(failed())?;
+        if runs {
+            boot.switch(&entry, DEFAULT_TRIES).and_then(|()| boot.mark_good(&entry))
+        } else {
+            boot.restore(&entry, &running)
+        }
+        .map_err(failed())?;
         let mut uki = boot.content(&entry).map_err(failed())?;
         let found = uki.as_mut().map(|uki| digest_of(uki)).transpose().map_err(failed())?;
         let signed = release.uki.sha256;

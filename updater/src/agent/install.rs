@@ -10,6 +10,7 @@ use upright_manifests::release::Release;
 use upright_manifests::verity::salt;
 use upright_manifests::version::Version;
 
+use super::entry::{EntryState, held, judge};
 use super::opened::Opened;
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer, medium};
@@ -113,12 +114,15 @@ impl<'h> Agent<'h> {
     /// Sees whether the release fits, before anything is erased.
     fn prepare(&mut self, release: &Release) -> Result<(), AgentError> {
         let slot = self.booted.slot.other();
-        let opened = self.open_slot(slot, Access::Read)?;
+        self.require_own_entry()?;
+        // As they will be used: what fails now costs no way back.
+        let opened = self.open_slot(slot, Access::Write)?;
+        self.open_slot(slot.other(), Access::Read)?;
         let esp = self
             .host
             .boot()
             .room(&self.running_entry())
-            .map_err(AgentError::system("see how much room the ESP has"))?;
+            .map_err(AgentError::system("see what room the ESP has for a boot entry"))?;
         let state = self.require_room(&release.version, slot, &release.versioned)?;
         // Each file of the state is written beside the one that it replaces.
         let own = std::fs::metadata(self.file.path()).map_or(0, |meta| meta.len()) * 2 + OWN_FILES;
@@ -133,6 +137,22 @@ impl<'h> Agent<'h> {
         self.take(Event::Accepted { slot })
     }
 
+    /// The other slot's entry goes before its slot is written. With that of what runs gone or damaged, it may be all that boots.
+    fn require_own_entry(&self) -> Result<(), AgentError> {
+        let slot = self.booted.slot;
+        let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(()) };
+        let found = judge(self.host.boot(), &self.booted.os, slot, &target)?;
+        let has_other = || match held(&self.record, &self.booted, slot.other()) {
+            Some(other) => Ok(self.trust(&self.entry(&other, slot.other()))?.is_some()),
+            None => Ok::<_, AgentError>(false),
+        };
+        if found.is_good() || found == EntryState::Damaged && !has_other()? {
+            return Ok(());
+        }
+        let missing = found == EntryState::Missing;
+        Err(AgentError::Entry { slot, version: target.version, missing, runs: true })
+    }
+
     /// Removes the slot's boot entry, then writes the slot.
     fn write(
         &mut self,
@@ -141,14 +161,16 @@ impl<'h> Agent<'h> {
         reporter: &mut dyn Reporter,
     ) -> Result<(), AgentError> {
         let State::Applying { target, progress, .. } = self.record.state.clone() else { return Ok(()) };
-        self.host
-            .boot()
-            .remove_others(&self.running_entry())
-            .map_err(AgentError::system(format!("remove the boot entry of slot {slot}")))?;
         let begin = self.host.clock().monotonic();
         let (host, limits) = (self.host, &self.config.limits);
         let into = self.open_slot(slot, Access::Write)?.gently(host.clock(), limits.write_rate);
         let from = self.open_slot(slot.other(), Access::Read)?;
+        self.host
+            .boot()
+            .remove_others(&self.running_entry())
+            .map_err(AgentError::system(format!("remove the boot entry of slot {slot}")))?;
+        self.take(Event::Emptied)?;
+        let limits = &self.config.limits;
         let entry = self.entry(&target, slot);
         // Hosts that lose the same server must not all come back to it at once.
         let id = *Digest::of(host.machine().id().as_bytes()).as_bytes();

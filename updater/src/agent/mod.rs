@@ -27,9 +27,11 @@ use crate::boot::{Entry, Trust};
 use crate::config::Config;
 use crate::fetch::{FetchError, Medium};
 use crate::host::{Access, Booted, BootedError, Host, Part};
-use crate::machine::{Beside, Event, Evidence, Installed, Observation, Record, StepError, Target, step};
+use crate::machine::{
+    Beside, Event, Evidence, Installed, Observation, Record, State, StepError, Target, step,
+};
 use crate::state::{self, Layout};
-use crate::store::{RecordFile, StoreError};
+use crate::store::{RecordFile, StoreError, keep_reserve};
 
 pub use check::Offer;
 pub use entry::EntryState;
@@ -85,10 +87,14 @@ pub enum AgentError {
     },
     /// The boot entry of a slot is damaged, and is not composed again here.
     #[error(
-        "the boot entry of {version} in slot {slot} is {}, and only that of a proven way back is composed again, while nothing else is \
-         under way: {}",
+        "the boot entry of {version} in slot {slot} is {}: {}",
         if *.missing { "missing" } else { "damaged" },
-        if *.runs { "install a newer release, or `upright rollback` leaves this one" } else { "the next update writes it anew" }
+        match (*.runs, *.missing) {
+            (true, true) => "`upright repair` brings it back, `upright rollback` goes to the other slot",
+            (true, false) => "`upright rollback` goes to the other slot, from where `upright repair` mends it; without another release, the \
+                              next update replaces it",
+            (false, _) => "only that of a proven way back is composed again, while nothing else is under way; the next update writes it anew",
+        }
     )]
     Entry {
         /// The slot.
@@ -185,7 +191,12 @@ impl<'h> Agent<'h> {
         if self.came_back(&seen.boot_id) && !seen.still_tried && !seen.other_gone {
             self.look_for_damage(&mut seen.evidence);
         }
-        self.take(Event::Started(seen))
+        self.take(Event::Started(seen))?;
+        // Without it, less can be done on a full disk; all else can.
+        if let Err(error) = keep_reserve(&self.folder) {
+            tracing::debug!("cannot keep room on the state disk: {error}");
+        }
+        Ok(())
     }
 
     /// What an agent that starts now sees.
@@ -283,7 +294,7 @@ impl<'h> Agent<'h> {
         tracing::debug!(?event, "event");
         let next = step(self.record.clone(), event, self.now())?;
         if next != self.record {
-            self.file.save(&next)?;
+            self.keep(&next)?;
             if next.state.name() != self.record.state.name() {
                 tracing::info!(from = self.record.state.name(), to = next.state.name(), "state");
             }
@@ -291,6 +302,21 @@ impl<'h> Agent<'h> {
         }
         self.end_trial_note();
         Ok(())
+    }
+
+    /// Keeps a record. A release on trial is judged and left on a state disk that is full or broken, too: what is not remembered then is
+    /// found out again at the next start.
+    fn keep(&self, next: &Record) -> Result<(), AgentError> {
+        let is_trial = |record: &Record| {
+            matches!(record.state, State::Trial { .. } | State::Committing { .. } | State::RollingBack { .. })
+        };
+        match self.file.save(next) {
+            Err(error) if is_trial(next) || is_trial(&self.record) => {
+                tracing::error!("{error}; the release on trial is judged all the same");
+                Ok(())
+            }
+            saved => Ok(saved?),
+        }
     }
 
     /// Changes something in the record that is no step of the machine, durably.

@@ -172,8 +172,11 @@ impl Agent<'_> {
         }
     }
 
-    /// Restarts the machine.
+    /// Restarts the machine, unless what the next boot takes could not make its copies any more, and would be left for that.
     pub fn reboot(&self) -> Result<(), AgentError> {
+        if let State::Switched { target, slot, .. } = &self.record.state {
+            self.require_room_for_state(target, *slot)?;
+        }
         tracing::warn!("rebooting");
         self.host.machine().reboot().map_err(AgentError::system("reboot"))
     }

@@ -66,6 +66,13 @@ struct Finding {
 }
 
 impl Agent<'_> {
+    /// In which order slots are mended: without the boot entry of what runs, that of the other one is not touched.
+    pub fn repair_order(&self) -> Result<[Slot; 2], AgentError> {
+        let runs = self.booted.slot;
+        let is_gone = self.trust(&self.running_entry())?.is_none();
+        Ok(if is_gone { [runs, runs.other()] } else { Slot::ALL })
+    }
+
     /// Finds what is damaged in `slot` and mends it, or with `dry_run` says what that would take; none if nothing is known to be in
     /// the slot. What is on this host is not fetched, and nothing at all where the hash tree alone is damaged.
     pub fn repair(
@@ -75,11 +82,12 @@ impl Agent<'_> {
         reporter: &mut dyn Reporter,
     ) -> Result<Option<Repaired>, AgentError> {
         // The health checks wait for nobody for long, and the other slot is what they may go back to.
-        if let State::Trial { target, .. }
-        | State::Committing { target, .. }
-        | State::RollingBack { from: target, .. } = &self.record.state
-        {
-            return Err(StepError::OnTrial(target.version.clone()).into());
+        match &self.record.state {
+            State::Trial { target, .. } | State::Committing { target, .. } => {
+                return Err(StepError::OnTrial(target.version.clone()).into());
+            }
+            State::RollingBack { from, .. } => return Err(StepError::Leaving(from.version.clone()).into()),
+            _ => {}
         }
         let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(None) };
         let version = target.version.clone();

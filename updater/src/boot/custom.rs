@@ -59,6 +59,20 @@ impl Custom {
         self.tell(&["set-state", self.names.of(slot), state])
     }
 
+    /// Makes a slot the first, and sees whether it is: a release that never boots would be taken for a bad one.
+    fn set_primary(&self, slot: Slot, tries: u32) -> io::Result<()> {
+        let name = self.names.of(slot);
+        self.tell(&["set-primary", name, &tries.to_string()])?;
+        match self.slot(&["get-primary"])? {
+            now if now == slot => Ok(()),
+            now => Err(io::Error::other(format!(
+                "{} says that set-primary {name} is done, and get-primary still prints {}",
+                self.command.join(" "),
+                self.names.of(now)
+            ))),
+        }
+    }
+
     /// A verb that prints one line.
     fn ask(&self, verb: &[&str]) -> io::Result<String> {
         let said = self.run(verb)?;
@@ -111,11 +125,7 @@ impl Register for Custom {
             self.set_state(other, "good")?;
         }
         if is_trial(choice.trust(first)) {
-            return self.tell(&[
-                "set-primary",
-                self.names.of(first),
-                &tries(choice.trust(first)).to_string(),
-            ]);
+            return self.set_primary(first, tries(choice.trust(first)));
         }
         if choice.trust(first) == Trust::Good && now.trust(first) != Trust::Good {
             self.set_state(first, "good")?;
@@ -125,7 +135,7 @@ impl Register for Custom {
             return if now.trust(other) == Trust::Bad { Ok(()) } else { self.set_state(other, "bad") };
         }
         if now.first != first {
-            self.tell(&["set-primary", self.names.of(first), "1"])?;
+            self.set_primary(first, 1)?;
             self.set_state(first, "good")?;
         }
         Ok(())

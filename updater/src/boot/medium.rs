@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use rustix::fs::{Advice, fadvise, statvfs};
+use rustix::fs::{Advice, StatVfsMountFlags, fadvise, statvfs};
 
 /// The most files of a folder that are looked at.
 const MAX_FILES: usize = 1024;
@@ -139,6 +139,11 @@ impl Medium for Mounted {
     fn free(&self) -> io::Result<(u64, u64)> {
         let existing = self.0.ancestors().find(|path| path.exists()).unwrap_or(&self.0);
         let stat = statvfs(existing)?;
+        // The kernel does that to a FAT it finds damaged.
+        if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            let message = "it is mounted read-only: check its file system (fsck.vfat), and mount it anew";
+            return Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, message));
+        }
         Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_frsize.max(1)))
     }
 }

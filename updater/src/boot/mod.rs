@@ -105,7 +105,7 @@ pub trait BootLoader {
     /// Ends the trial of `entry`: it is booted without counting from now on.
     fn mark_good(&self, entry: &Entry) -> io::Result<()>;
 
-    /// The next boot takes the other entry; `entry` is kept but passed over.
+    /// The next boot takes the other entry; `entry` is kept but passed over. It may have been lost; the other one must be there.
     fn mark_bad(&self, entry: &Entry) -> io::Result<()>;
 
     /// How many bytes the UKI of an entry has; `None` if there is none.

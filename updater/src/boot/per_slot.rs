@@ -217,8 +217,9 @@ impl<R: Register> BootLoader for PerSlot<R> {
     }
 
     fn mark_bad(&self, entry: &Entry) -> io::Result<()> {
-        self.in_force(entry, "it cannot be marked bad")?;
+        // One that is not there, or names nothing, is left as well: the register may say that it is first.
         if !self.has_entry(entry.slot.other())? {
+            self.in_force(entry, "it cannot be marked bad")?;
             let message = format!("{} {} is the only boot entry, it stays", entry.os, entry.version);
             return Err(io::Error::new(io::ErrorKind::NotFound, message));
         }

@@ -283,7 +283,9 @@ impl BootLoader for SystemdBoot {
         let release = name_of(entry);
         let files = self.files_of(&release)?;
         if files.is_empty() {
-            return Err(missing(&release, "it cannot be marked bad"));
+            // What is not there is passed over, unless there is nothing else.
+            let is_other = self.rivals(&release)?.iter().any(|rival| rival.visible);
+            return if is_other { Ok(()) } else { Err(missing(&release, "it cannot be marked bad")) };
         }
         if !files.iter().any(was_in_force) {
             // Sealed with all its tries: staged, or a demotion that was cut off. Either way it is passed over.
@@ -299,7 +301,11 @@ impl BootLoader for SystemdBoot {
             // Out of tries itself, it would lose against a newer one: it gets one more.
             self.recount(&rival.name, Change::OneMore)?;
         }
-        self.recount(&release, Change::Demote)
+        match self.recount(&release, Change::Demote) {
+            // Not whole, and so not unsealed: nothing boots it as it is.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(()),
+            demoted => demoted,
+        }
     }
 }
 

@@ -34,7 +34,9 @@ impl Repair {
         let _lock = context.lock()?;
         let mut agent = context.agent(medium.as_ref())?;
         let (mut done, mut failed) = (Vec::new(), None);
-        for slot in Slot::ALL.into_iter().filter(|slot| self.slot.is_none_or(|asked| asked == *slot)) {
+        for slot in
+            agent.repair_order()?.into_iter().filter(|slot| self.slot.is_none_or(|asked| asked == *slot))
+        {
             let mut progress = output::Progress::new(context.json);
             // What is wrong with one slot does not keep the other from being mended.
             match agent.repair(slot, self.dry_run, &mut progress) {
@@ -47,6 +49,7 @@ impl Repair {
                 }
             }
         }
+        done.sort_by_key(|repaired: &Repaired| repaired.repair.slot);
         if let (Some(slot), true, None) = (self.slot, done.is_empty(), &failed) {
             let line = format!("slot {slot} holds no release, so there is nothing to mend");
             return Err(Failure::new(Exit::Refused, line));

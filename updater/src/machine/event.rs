@@ -26,6 +26,8 @@ pub enum Event {
         /// The slot to write.
         slot: Slot,
     },
+    /// The slot's boot entry is gone, and what it holds is no release any more.
+    Emptied,
     /// More of the slot is on stable storage.
     Progressed(Progress),
     /// The slot holds the release, read back and compared.

@@ -63,6 +63,9 @@ pub enum StepError {
          (`upright status`), or leave it with `upright rollback`"
     )]
     OnTrial(Version),
+    /// The next boot leaves the release that runs.
+    #[error("{0} is being left, and nothing is written before the reboot: run `reboot`")]
+    Leaving(Version),
     /// There is nothing to go back to.
     #[error("cannot roll back: {0}")]
     NoWayBack(String),
@@ -85,16 +88,19 @@ pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, 
             Some(same) if same.root_hash == target.root_hash => state,
             _ => chosen(&mut record, target, retry, now),
         },
-        (
-            State::Trial { target, .. }
-            | State::Committing { target, .. }
-            | State::RollingBack { from: target, .. },
-            Event::Chosen { .. },
-        ) => return Err(StepError::OnTrial(target.version)),
+        (State::Trial { target, .. } | State::Committing { target, .. }, Event::Chosen { .. }) => {
+            return Err(StepError::OnTrial(target.version));
+        }
+        (State::RollingBack { from, .. }, Event::Chosen { .. }) => {
+            return Err(StepError::Leaving(from.version));
+        }
         (State::Fetching { target, since }, Event::Accepted { slot }) => {
+            State::Applying { target, slot, since, progress: Progress::default() }
+        }
+        (state @ State::Applying { slot, .. }, Event::Emptied) => {
             record.slots.remove(&slot);
             record.lost.remove(&slot);
-            State::Applying { target, slot, since, progress: Progress::default() }
+            state
         }
         (State::Applying { target, slot, since, .. }, Event::Progressed(progress)) => {
             State::Applying { target, slot, since, progress }
@@ -208,6 +214,9 @@ fn roll_back(
 ) -> Result<State, StepError> {
     let cause = Cause::Operator;
     let boot_id = seen.boot_id.clone();
+    // An update that has not removed the other slot's entry has changed nothing there.
+    let is_untouched =
+        !matches!(state, State::Applied { .. }) && record.slots.contains_key(&seen.slot.other());
     let nothing = |why: String| Err(StepError::NoWayBack(why));
     match state {
         State::Switched { target, slot, .. } => {
@@ -217,14 +226,16 @@ fn roll_back(
             Ok(State::RollingBack { from: target, slot, cause, report: None, boots: Some(boots), boot_id })
         }
         State::RollingBack { .. } => Ok(state),
-        State::Fetching { target, .. } | State::Applying { target, .. } | State::Applied { target, .. } => {
+        State::Fetching { target, .. } | State::Applying { target, .. } | State::Applied { target, .. }
+            if !is_untouched =>
+        {
             nothing(format!(
                 "{} is being written to slot {}, so no other release is there to go back to; see `upright status`",
                 target.version,
                 seen.slot.other()
             ))
         }
-        State::Idle | State::Committing { .. } | State::Trial { .. } => {
+        _ => {
             let Some(other) = record.slots.get(&seen.slot.other()).cloned() else {
                 return nothing(format!(
                     "slot {} holds no complete release; `upright history` says what happened to it",
@@ -285,6 +296,11 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
             if seen.other_gone =>
         {
             gone(record, state, seen, now)
+        }
+        // Power went right after its entry was removed to be written.
+        State::Applying { slot, .. } if seen.other_gone && slot != seen.slot => {
+            record.slots.remove(&slot);
+            state
         }
         State::Switched { boot_id: ref switched_in, .. } if *switched_in == seen.boot_id => state,
         State::Switched { target, slot, .. } if runs(&target) => {
@@ -400,6 +416,7 @@ fn name(event: &Event) -> &'static str {
         Event::Started(_) => "a start",
         Event::Chosen { .. } => "the choice of a release",
         Event::Accepted { .. } => "the acceptance of a release",
+        Event::Emptied => "the removal of a boot entry",
         Event::Progressed(_) => "progress",
         Event::Applied(_) => "the end of an installation",
         Event::Failed { .. } => "a failure",

@@ -162,8 +162,9 @@ fn a_proven_release_whose_boot_entry_was_lost_is_remembered_until_its_slot_is_wr
     let back = Event::Started(seen(Slot::B, "1.1", 3));
     assert_eq!(run(lost.clone(), [back]), lost);
     let chosen = Event::Chosen { target: target("1.2"), retry: false };
-    let written = run(lost, [chosen, Event::Accepted { slot: Slot::A }]);
-    assert!(written.lost.is_empty());
+    let accepted = run(lost, [chosen, Event::Accepted { slot: Slot::A }]);
+    assert!(!accepted.lost.is_empty());
+    assert!(run(accepted, [Event::Emptied]).lost.is_empty());
 }
 
 #[test]
@@ -270,7 +271,27 @@ fn a_slot_is_forgotten_before_it_is_written() {
     let chosen = Event::Chosen { target: target("1.2"), retry: false };
     let on_a = Event::Started(seen(Slot::A, "1.0", 3));
     let record = run(updated(), [Event::RollbackAsked(seen(Slot::B, "1.1", 2)), on_a, chosen, accepted]);
-    assert!(!record.slots.contains_key(&Slot::B));
+    let emptied = run(record.clone(), [Event::Emptied]);
+    assert!(record.slots.contains_key(&Slot::B) && !emptied.slots.contains_key(&Slot::B));
+    // Power went before that was kept.
+    let gone = Observation { other_gone: true, ..seen(Slot::A, "1.0", 3) };
+    assert_eq!(run(record, [Event::Started(gone)]), emptied);
+    let asked = Event::RollbackAsked(seen(Slot::A, "1.0", 3));
+    assert!(matches!(step(emptied, asked, NOW), Err(StepError::NoWayBack(_))));
+}
+
+#[test]
+fn an_update_that_changed_nothing_yet_costs_no_way_back() {
+    let chosen = Event::Chosen { target: target("1.2"), retry: false };
+    let accepted = Event::Accepted { slot: Slot::A };
+    let failed = |kept| Event::Failed { reason: "no server".into(), kept };
+    for events in [vec![], vec![failed(true)], vec![accepted.clone()], vec![accepted.clone(), failed(true)]] {
+        let record = run(updated(), [chosen.clone()].into_iter().chain(events));
+        let asked = run(record, [Event::RollbackAsked(seen(Slot::B, "1.1", 2))]);
+        assert!(matches!(asked.state, State::RollingBack { .. }), "{:?}", asked.state);
+    }
+    let refused = run(updated(), [chosen, accepted, failed(false)]);
+    assert!(refused.slots[&Slot::A].proven && refused.state == State::Idle);
 }
 
 #[test]
@@ -310,6 +331,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         look.clone().prop_map(Event::Started),
         (version, any::<bool>()).prop_map(|(v, retry)| Event::Chosen { target: target(v), retry }),
         slot.prop_map(|slot| Event::Accepted { slot }),
+        Just(Event::Emptied),
         Just(Event::Progressed(Progress::default())),
         Just(Event::Applied(way())),
         any::<bool>().prop_map(|kept| Event::Failed { reason: "x".into(), kept }),

@@ -1,0 +1,131 @@
+//! What goes wrong before an update changes anything, or around the boot entry of what runs, costs no way back.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use upright_tests::fixture::Fixture;
+use upright_tests::namespace::{REFUSED, in_namespace, refused};
+use upright_tests::programs::{Ran, upright};
+use upright_tests::refusal::{contains, line_of};
+
+/// A host that runs 1.1.0, proven, and can go back to 1.0.0; 1.2.0 is offered.
+fn host(fixture: &Fixture) -> Result<PathBuf> {
+    let host = fixture.host("host")?;
+    fixture.build(&["publish", "1.1.0"])?;
+    done(&host, &["update", "--reboot"])?;
+    done(&host, &["health"])?;
+    fixture.build(&["publish", "1.2.0"])?;
+    Ok(host)
+}
+
+fn done(host: &Path, arguments: &[&str]) -> Result<Ran> {
+    let ran = upright(host, arguments)?;
+    ensure!(ran.status == 0, "upright {arguments:?}: {ran:?}");
+    Ok(ran)
+}
+
+fn boot_entry(host: &Path, version: &str) -> Result<PathBuf> {
+    let folder = fs::read_dir(host.join("esp/EFI/Linux"))?;
+    let found = folder.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut found = found.filter(|path| path.to_string_lossy().contains(version));
+    found.next().with_context(|| format!("no boot entry of {version}"))
+}
+
+fn runs(host: &Path) -> Result<String> {
+    let status = upright(host, &["status", "--json"])?.json()?;
+    let slots = status["slots"].as_array().cloned().unwrap_or_default();
+    let running = slots.into_iter().find(|slot| slot["booted"] == true).context("no slot runs")?;
+    Ok(running["version"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn what_cannot_be_written_is_seen_before_the_way_back_is_given_up() -> Result<()> {
+    for place in ["esp", "dev"] {
+        let fixture = Fixture::new()?;
+        let host = &host(&fixture)?;
+        let script = format!(
+            "{REFUSED}mount --bind {place} {place}; mount -o remount,ro,bind {place}; refused update upright --root . update"
+        );
+        in_namespace(host, &script)?;
+        let ran = refused(host, "update")?;
+        contains(line_of("upright", &ran, 6)?, &["ead-only"])?;
+        done(host, &["rollback"])?;
+        assert_eq!(runs(host)?, "1.0.0", "{place}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_boot_entry_of_what_runs_that_is_gone_is_brought_back_before_the_other_is_touched() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let (own, other) = (boot_entry(host, "1.1.0")?, boot_entry(host, "1.0.0")?);
+    let whole = [fs::read(&own)?, fs::read(&other)?];
+    fs::remove_file(&own)?;
+    let ran = upright(host, &["update"])?;
+    contains(
+        line_of("upright", &ran, 4)?,
+        &["the boot entry of 1.1.0", "is missing: `upright repair` brings it back"],
+    )?;
+    assert!(fs::read(&other)? == whole[1]);
+    done(host, &["repair"])?;
+    assert!(fs::read(&own)? == whole[0]);
+    // Both are gone, and the next boot would find nothing.
+    fs::remove_file(&own)?;
+    fs::remove_file(&other)?;
+    done(host, &["repair"])?;
+    assert!([fs::read(&own)?, fs::read(boot_entry(host, "1.0.0")?)?] == whole);
+    assert_eq!(runs(host)?, "1.1.0");
+    done(host, &["rollback"])?;
+    assert_eq!(runs(host)?, "1.0.0");
+    Ok(())
+}
+
+#[test]
+fn a_release_whose_boot_entry_is_gone_or_damaged_can_be_left() -> Result<()> {
+    for damage in [None, Some("garbage")] {
+        let fixture = Fixture::new()?;
+        let host = &host(&fixture)?;
+        let own = boot_entry(host, "1.1.0")?;
+        match damage {
+            None => fs::remove_file(&own)?,
+            Some(text) => fs::write(&own, text)?,
+        }
+        let ran = upright(host, &["update"])?;
+        contains(line_of("upright", &ran, 4)?, &["`upright rollback` goes to the other slot"])?;
+        done(host, &["rollback"])?;
+        assert_eq!(runs(host)?, "1.0.0", "{damage:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bad_release_is_left_though_the_state_disk_is_full() -> Result<()> {
+    for reserve in ["true", "rm -f var/lib/upright/reserve"] {
+        let fixture = Fixture::new()?;
+        let host = &host(&fixture)?;
+        done(host, &["update", "--reboot"])?;
+        assert_eq!(runs(host)?, "1.2.0");
+        let fill = "head -c 100M /dev/zero >var/lib/upright/filler 2>/dev/null || true";
+        let script = format!(
+            "{REFUSED}
+            cp -a var/lib/upright copy
+            mount -t tmpfs -o size=12m none var/lib/upright
+            cp -a copy/. var/lib/upright
+            {fill}; {reserve}; {fill}
+            refused health upright --root . health
+            refused status upright --root . status
+            rm var/lib/upright/filler*
+            refused why upright --root . why
+            refused again upright --root . update"
+        );
+        in_namespace(host, &script)?;
+        contains(&refused(host, "status")?.stdout, &["* slot a  1.1.0"])
+            .or_else(|_| contains(&refused(host, "status")?.stdout, &["* slot b  1.1.0"]))?;
+        contains(&refused(host, "why")?.stdout, &["1.2.0"])?;
+        // What was left is not taken again.
+        assert_eq!(refused(host, "again")?.status, 3, "{:?}", refused(host, "again")?);
+    }
+    Ok(())
+}
