@@ -212,6 +212,15 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_that_did_not_happen_is_no_switch() {
+        let time = Duration::from_secs(60);
+        let custom = custom("case $1 in get-primary) echo A;; esac", time);
+        custom.set_primary(Slot::A, 1).unwrap();
+        let error = custom.set_primary(Slot::B, 3).unwrap_err().to_string();
+        assert!(error.contains("set-primary B is done, and get-primary still prints A"), "{error}");
+    }
+
+    #[test]
     fn a_program_that_never_ends_is_killed() {
         let error = custom("sleep 1000", Duration::from_secs(1)).started().unwrap_err().to_string();
         assert!(error.contains("did not end within 1 s and was killed"), "{error}");
