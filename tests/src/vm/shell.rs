@@ -13,6 +13,9 @@ use super::firmware::BOOT_LINE;
 /// How long a boot may take: half a minute on a quiet machine without KVM, ten minutes on a crowded one.
 pub const BOOT_TIME: Duration = Duration::from_secs(900);
 
+/// How long the shell may take to answer, before it is asked again.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+
 /// How long a short command may take.
 const COMMAND_TIME: Duration = Duration::from_secs(120);
 
@@ -32,13 +35,21 @@ impl Vm {
     /// Waits for the login shell of the boot that is under way and takes it over.
     pub fn log_in(&mut self) -> Result<()> {
         self.console().wait_for(&[PROMPT], BOOT_TIME).context("the system did not come up")?;
-        // dash does not edit lines, so nothing but the terminal echoes, and that can be switched off.
-        self.console().send("exec /bin/sh\n")?;
-        // 55 is SIGRTMIN+21: systemd(1), status messages off.
-        self.console()
-            .send("export TERM=dumb PS1= PS2=; stty -echo; dmesg -n 1; kill -55 1; echo 'ready'':'\n")?;
-        self.console().wait_for(&["ready:"], COMMAND_TIME).context("the shell did not answer")?;
-        Ok(())
+        // A login that sets the terminal up throws away what was typed before.
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            // dash does not edit lines, so nothing but the terminal echoes, and that can be switched off.
+            self.console().send("exec /bin/sh\n")?;
+            // 55 is SIGRTMIN+21: systemd(1), status messages off.
+            self.console()
+                .send("export TERM=dumb PS1= PS2=; stty -echo; dmesg -n 1; kill -55 1; echo 'ready'':'\n")?;
+            match self.console().wait_for(&["ready:"], ANSWER_TIME) {
+                Ok(_) => return Ok(()),
+                Err(error) if attempts == 5 => return Err(error.context("the shell did not answer")),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Runs `command` in the guest's shell and gives what it did. A reboot meanwhile is an error.
