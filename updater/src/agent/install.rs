@@ -64,6 +64,7 @@ impl<'h> Agent<'h> {
     pub fn plan_update(&self, offer: &Offer) -> Result<UpdatePlan, AgentError> {
         step(self.record.clone(), Event::Chosen { target: offer.target(), retry: false }, self.now())?;
         let release = &offer.release;
+        self.require_state_on_disk(&release.version)?;
         let (from, to, slot) =
             (self.booted.version.clone(), release.version.clone(), self.booted.slot.other());
         let holds = self.record.slots.get(&slot);
@@ -71,6 +72,7 @@ impl<'h> Agent<'h> {
             let (ways, without) = (Vec::new(), Vec::new());
             return Ok(UpdatePlan { from, to, slot, present: true, ways, without, writes: 0 });
         }
+        self.require_fit(release, slot)?;
         let plan = ways(release, &self.booted.root_hash, self.allowance());
         Ok(UpdatePlan {
             from,
@@ -113,6 +115,11 @@ impl<'h> Agent<'h> {
     /// Sees whether the release fits, before anything is erased.
     fn prepare(&mut self, release: &Release) -> Result<(), AgentError> {
         let slot = self.booted.slot.other();
+        self.require_fit(release, slot)?;
+        self.take(Event::Accepted { slot })
+    }
+
+    fn require_fit(&self, release: &Release, slot: Slot) -> Result<(), AgentError> {
         let opened = self.open_slot(slot, Access::Read)?;
         let esp = self
             .host
@@ -130,7 +137,7 @@ impl<'h> Agent<'h> {
         if let Some(accepted) = accepted {
             check_signer(release, &accepted, self.config.boot.any_signer)?;
         }
-        self.take(Event::Accepted { slot })
+        Ok(())
     }
 
     /// Removes the slot's boot entry, then writes the slot.
