@@ -146,3 +146,46 @@ fn advice(audit: &SlotAudit) -> String {
     };
     format!("slot {slot} does not hold {version} as it was signed: {next}; look at the disk's health")
 }
+
+#[cfg(test)]
+mod tests {
+    use upright_manifests::digest::Digest;
+
+    use super::*;
+
+    fn damaged(blocks: u64) -> SlotAudit {
+        SlotAudit {
+            slot: Slot::A,
+            booted: true,
+            version: "1.0.0".parse().unwrap(),
+            root_hash: Digest::of(b"signed"),
+            found: Digest::of(b"found"),
+            size: 40_960_000,
+            damaged_blocks: blocks,
+            blocks: (0..blocks.min(1000)).collect(),
+            files: Vec::new(),
+            entry: EntryState::Whole,
+            damaged_tree: None,
+        }
+    }
+
+    #[test]
+    fn a_count_that_may_be_too_low_says_so() {
+        assert!(describe(&damaged(999)).contains("DAMAGED: 999 of 10000 blocks (0, 1, 2, ...)"));
+        for blocks in [1000, 5000] {
+            assert!(describe(&damaged(blocks)).contains(&format!("DAMAGED: at least {blocks} of 10000")));
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_has_no_say_in_is_not_told_of_it() {
+        let whole = |entry| SlotAudit { root_hash: Digest::of(b"found"), entry, ..damaged(0) };
+        assert!(advice(&damaged(1)).contains("the kernel refuses") && advice(&damaged(1)).contains("repair"));
+        for (entry, says) in
+            [(EntryState::Damaged, "may not come up"), (EntryState::Missing, "An entry that is gone")]
+        {
+            let said = advice(&whole(entry));
+            assert!(said.contains(says) && !said.contains("kernel") && !said.contains("repair"), "{said}");
+        }
+    }
+}

@@ -122,3 +122,40 @@ fn describe(explanation: &Explanation) -> String {
     explanation.journal.iter().for_each(|line| journal.extend(["\n  | ", line]));
     format!("{}{}{journal}{}", explanation.summary, report.unwrap_or_default(), now.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use upright_manifests::digest::Digest;
+
+    use super::*;
+    use crate::machine::{State, Target};
+
+    /// An attempt at 1.1.0 that stopped in the middle and goes on, as the machine leaves it.
+    fn interrupted() -> Record {
+        let target = Target {
+            version: "1.1.0".parse().unwrap(),
+            root_hash: Digest::of(b"root"),
+            manifest: None,
+            uki: None,
+        };
+        let mut record = Record::default();
+        let reason = "the line dropped".to_owned();
+        record.remember(Timestamp::UNIX_EPOCH, &target.version, Outcome::Interrupted { reason });
+        record.state = State::Fetching { target, since: Timestamp::UNIX_EPOCH };
+        record
+    }
+
+    #[test]
+    fn an_attempt_that_is_to_go_on_is_known() {
+        let (asked, other) = ("1.1.0".parse().unwrap(), "1.2.0".parse().unwrap());
+        let says = |record: &Record, version| explain(record, version).0.summary;
+        let record = interrupted();
+        for version in [Some(&asked), None] {
+            assert!(says(&record, version).contains("interrupted: the line dropped; what came is kept"));
+        }
+        assert_eq!(says(&record, Some(&other)), "nothing is known about 1.2.0 on this host");
+        let under_way = Record { history: Vec::new(), ..record };
+        assert_eq!(says(&under_way, Some(&asked)), "nothing has gone wrong with it: about to install 1.1.0");
+    }
+}
