@@ -28,6 +28,9 @@ fn a_release_that_does_not_fit_the_slot_is_refused_before_anything_is_erased() -
         for _ in 0..2 {
             host_refuses(host, &["update"], 3, &says, Until::Decision)?;
         }
+        host_refuses(host, &["update", "--dry-run"], 3, &says, Until::Decision)?;
+        let history = upright(host, &["history"])?.stdout;
+        ensure!(history.lines().count() == 1 && history.contains("(and 1 time more, last at "), "{history}");
         let why = upright(host, &["why"])?;
         ensure!(why.stdout.contains(place), "{why:?}");
     }
@@ -45,12 +48,15 @@ fn a_release_that_does_not_fit_the_esp_is_refused_before_anything_is_erased() ->
         cp -r esp/. var/esp && mount --bind var/esp esp
         sha256sum dev/* esp/EFI/Linux/* >before
         refused update upright --root . update
+        refused dry upright --root . update --dry-run
         sha256sum dev/* esp/EFI/Linux/* >after"
     );
     in_namespace(host, &script)?;
-    let ran = refused(host, "update")?;
-    let line = line_of("upright", &ran, 3)?;
-    ensure!(line.contains("in the ESP, which has") && line.contains("nothing was changed"), "{line}");
+    for name in ["update", "dry"] {
+        let ran = refused(host, name)?;
+        let line = line_of("upright", &ran, 3)?;
+        ensure!(line.contains("in the ESP, which has") && line.contains("nothing was changed"), "{line}");
+    }
     assert_eq!(fs::read_to_string(host.join("before"))?, fs::read_to_string(host.join("after"))?);
     Ok(())
 }

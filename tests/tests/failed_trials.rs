@@ -7,12 +7,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use upright_tests::fixture::{Fixture, file};
+use upright_tests::namespace::in_namespace;
 use upright_tests::programs::upright;
 
 /// A host that runs 1.0.0, and whose next boot tries 1.1.0, once.
 fn switched(fixture: &Fixture) -> Result<PathBuf> {
     fixture.build(&["publish", "1.1.0"])?;
-    let host = fixture.host("host")?;
+    switched_host(fixture, "host")
+}
+
+fn switched_host(fixture: &Fixture, name: &str) -> Result<PathBuf> {
+    let host = fixture.host(name)?;
     let path = host.join("etc/upright/upright.toml");
     let config = fs::read_to_string(&path)?;
     fs::write(&path, config.replace("[health]\n", "[health]\ntries = 1\n"))?;
@@ -100,6 +105,54 @@ fn a_slot_that_was_damaged_after_the_switch_is_named_with_the_file() -> Result<(
     boot(host)?;
     boot(host)?;
     let why = why(host)?;
-    assert!(why.contains("slot b is damaged: 1 blocks, of /usr/share/acme/added"), "{why}");
+    assert!(why.contains("slot b is damaged: 1 block, of /usr/share/acme/added"), "{why}");
+    Ok(())
+}
+
+#[test]
+fn a_boot_entry_that_was_damaged_after_the_switch_is_named_and_not_the_slot() -> Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    for (name, damage) in [("flipped", None), ("cut-off", Some(1_000_000))] {
+        let host = &switched_host(&fixture, name)?;
+        let entries = fs::read_dir(host.join("esp/EFI/Linux"))?.collect::<std::io::Result<Vec<_>>>()?;
+        let entry = entries.iter().find(|entry| entry.file_name().to_string_lossy().contains("1.1.0"));
+        let file = fs::File::options().write(true).open(entry.context("no entry")?.path())?;
+        match damage {
+            None => file.write_all_at(b"damaged", 700_000)?,
+            Some(length) => file.set_len(length)?,
+        }
+        boot(host)?;
+        boot(host)?;
+        let why = why(host)?;
+        assert!(why.contains("; its boot entry is damaged"), "{name}: {why}");
+        assert!(!why.contains("slot b"), "{name}: {why}");
+    }
+    Ok(())
+}
+
+#[test]
+fn that_no_boot_was_noted_says_little_where_none_could_be() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &switched(&fixture)?;
+    let script = "
+        cp -a var/lib/upright kept && mount -t tmpfs -o size=1m none var/lib/upright && cp -a kept/. var/lib/upright
+        rm run/cmdline; upright --root . status >/dev/null
+        cat /dev/zero >var/lib/upright/filler 2>/dev/null || true
+        rm run/cmdline; upright --root . status >/dev/null
+        upright --root . why >full
+        rm var/lib/upright/filler; mount -o remount,ro var/lib/upright
+        upright --root . why >read-only
+        mount -o remount,rw var/lib/upright; rm var/lib/upright/trial
+        upright --root . why >unnamed";
+    in_namespace(host, script)?;
+    for (name, says) in [
+        ("full", "or come further: there was no room for notes of its boots, since /var is full"),
+        ("read-only", "or come further: it could not note its boots"),
+        ("unnamed", "or come further: its boots were not noted"),
+    ] {
+        let why = fs::read_to_string(host.join(name))?;
+        assert!(why.contains(says) && !why.contains("so it failed in"), "{name}: {why}");
+    }
     Ok(())
 }

@@ -77,7 +77,7 @@ fn a_damaged_block_of_the_slot_that_runs_costs_its_frame_and_no_more() -> Result
     );
     fixture.server.reset_counts();
     let ran = mended(host, &[])?;
-    contains(&ran.stdout, &["slot a holds 1.0.0 as it was signed", "1.1.0: slot b was damaged: 1 blocks"])?;
+    contains(&ran.stdout, &["slot a holds 1.0.0 as it was signed", "1.1.0: slot b was damaged: 1 block"])?;
     assert_eq!(fixture.server.sent("payloads/"), head_size + u64::from(frame.packed));
     assert_eq!(fixture.server.sent("deltas/"), 0);
     assert_eq!(devices(host)?, before);
@@ -99,7 +99,7 @@ fn what_is_on_the_host_is_not_fetched() -> Result<()> {
         let partition = format!("root-{slot}");
         flip(host, &partition, place(host, &partition, COMMON)?)?;
         let ran = mended(host, &["--slot", slot])?;
-        contains(&ran.stdout, &["1 blocks of its image (1 of them found on this host)", "0 B fetched"])?;
+        contains(&ran.stdout, &["1 block of its image (1 of them found on this host)", "0 B fetched"])?;
         assert_eq!(devices(host)?, before);
     }
     assert!(fixture.server.requests().is_empty());
@@ -196,7 +196,7 @@ fn nothing_that_was_not_signed_is_written() -> Result<()> {
     }
     let dry = upright(host, &["repair", "--dry-run"])?;
     assert_eq!((dry.status, devices(host)?), (0, damaged), "{dry:?}");
-    contains(&dry.stdout, &["would write 1 blocks of 1.1.0 in slot b"])?;
+    contains(&dry.stdout, &["would write 1 block of 1.1.0 in slot b"])?;
     mended(host, &[])?;
     Ok(())
 }
@@ -275,7 +275,14 @@ fn a_damaged_boot_entry_of_what_runs_is_told_and_left_alone() -> Result<()> {
     let entry = boot_entry(host, "1.1.0")?;
     flip_in(&entry, 700_000)?;
     let damaged = fs::read(&entry)?;
-    contains(&upright(host, &["verify"])?.stdout, &["* slot b  1.1.0         DAMAGED: the boot entry"])?;
+    let ran = upright(host, &["verify"])?;
+    contains(&ran.stdout, &["* slot b  1.1.0         DAMAGED: the boot entry"])?;
+    // The kernel reads all of the slot, and no repair mends this.
+    contains(
+        &ran.stderr,
+        &["the next boot may not come up with that boot entry", "`upright rollback`, leaves it"],
+    )?;
+    assert!(!ran.stderr.contains("kernel") && !ran.stderr.contains("`upright repair`"), "{ran:?}");
     let ran = upright(host, &["repair"])?;
     let says = ["the boot entry of 1.1.0 in slot b is damaged", "`upright rollback` goes to the other slot"];
     contains(line_of("upright", &ran, 4)?, &says)?;
@@ -292,7 +299,9 @@ fn a_way_back_without_a_boot_entry_is_no_way_back_until_it_is_mended() -> Result
     let ran = upright(host, &["verify"])?;
     assert_eq!(ran.status, 4, "{ran:?}");
     contains(&ran.stdout, &["slot a  1.0.0         DAMAGED: the boot entry"])?;
-    line_of("upright", &upright(host, &["rollback"])?, 3)?;
+    let ran = upright(host, &["rollback"])?;
+    let says = ["slot a holds 1.0.0, which cannot be booted as it is; `upright repair` brings it back"];
+    contains(line_of("upright", &ran, 3)?, &says)?;
     contains(&upright(host, &["status"])?.stdout, &["`upright repair` brings it back"])?;
     // Cut off or refused at first, it is mended later.
     fixture.server.spoil("", Fault::HangUp);
@@ -300,8 +309,32 @@ fn a_way_back_without_a_boot_entry_is_no_way_back_until_it_is_mended() -> Result
     fixture.server.mend();
     mended(host, &[])?;
     assert!(fs::read(&entry)? == whole, "another entry than before");
+    let status = upright(host, &["status"])?;
+    assert!(!status.stdout.contains("last failure"), "what was mended is still told: {status:?}");
     let back = upright(host, &["rollback"])?;
     assert_eq!(back.status, 0, "{back:?}");
+    Ok(())
+}
+
+#[test]
+fn what_was_mended_is_told_though_the_other_slot_could_not_be() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    flip(host, "root-b", place(host, "root-b", ADDED)?)?;
+    fs::rename(host.join("dev/root-a"), host.join("dev/elsewhere"))?;
+    let ran = upright(host, &["repair", "--json"])?;
+    let told = ran.json()?;
+    assert_eq!((ran.status, &told["exit"]), (6, &6.into()), "{ran:?}");
+    assert_eq!(
+        (&told["slots"][0]["outcome"], &told["slots"][0]["repair"]["blocks"]),
+        (&"mended".into(), &1.into())
+    );
+    contains(told["error"].as_str().unwrap_or_default(), &["dev/root-a"])?;
+    // Once there is nothing to tell, there is no empty line for it.
+    let ran = upright(host, &["repair", "--slot", "a"])?;
+    assert_eq!((ran.status, ran.stdout.as_str()), (6, ""), "{ran:?}");
+    fs::rename(host.join("dev/elsewhere"), host.join("dev/root-a"))?;
+    contains(&upright(host, &["history"])?.stdout, &["slot b was damaged: 1 block of its image (0 of them"])?;
     Ok(())
 }
 

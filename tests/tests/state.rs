@@ -182,6 +182,8 @@ fn a_reset_is_carried_out_by_the_next_boot_and_can_be_taken_back() -> Result<()>
     done(host, &["reset", "--yes", "--keep-identity", "--reboot"])?;
     assert_eq!((get(host, "/etc/hosts")?, get(host, "/etc/machine-id")?.as_deref()), (None, Some("0123")));
     assert_eq!(get(host, "/var/lib/app/db")?.as_deref(), Some("x"));
+    let told = done(host, &["history"])?.stdout;
+    assert!(told.contains("1.1.0  /etc was reset to the image, and this host's identity kept\n"), "{told}");
     // No rollback brings it back.
     done(host, &["rollback"])?;
     assert_eq!((get(host, "/etc/hosts")?, get(host, "/etc/machine-id")?.as_deref()), (None, Some("0123")));
@@ -196,6 +198,18 @@ fn a_reset_is_carried_out_by_the_next_boot_and_can_be_taken_back() -> Result<()>
     assert_eq!(runs(host)?.0, "1.1.0");
     let history = done(host, &["history", "--json"])?.json()?;
     assert!(history.as_array().is_some_and(|entries| entries.len() > 2), "{history}");
+    // Who looks first may be one who writes nothing, and it is told once.
+    done(host, &["channel", "--default"])?;
+    let history = done(host, &["history", "--json"])?.json()?;
+    let resets: Vec<&Value> = history
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry["outcome"]["event"] == "reset")
+        .collect();
+    assert_eq!(resets.len(), 2, "{history}");
+    assert_eq!(resets[1]["outcome"]["reset"], serde_json::json!({ "var": true, "keep_identity": false }));
+    assert!(!host.join("var/lib/upright/reset-done").exists());
     assert!(host.join("var/lib/upright/tuf/timestamp.json").exists());
     Ok(())
 }
@@ -336,6 +350,24 @@ fn plan_shows_which_changes_hide_which_defaults_before_the_reboot() -> Result<()
     assert_eq!((&back["version"], &back["first_boot"]), (&"1.0.0".into(), &false.into()));
     assert_eq!(back["stays"], serde_json::json!(["/etc/only-new"]));
     assert_eq!(back["versioned"], serde_json::json!([]));
+    // A name is one line, whatever is in it.
+    put(host, "/etc/two\nlines", "x")?;
+    assert!(done(host, &["plan", "--all"])?.stdout.contains("    /etc/two\\nlines\n"));
+    // A reset goes before all of that.
+    done(host, &["reset", "--yes", "--keep-identity"])?;
+    let text = done(host, &["plan", "--all"])?.stdout;
+    assert!(text.starts_with("1.0.0 in slot a: the next boot resets /etc to the image, and keeps"), "{text}");
+    assert!(text.contains("/etc/machine-id: follows this host") && !text.contains("only-new"), "{text}");
+    done(host, &["reset", "--yes"])?;
+    let plan = done(host, &["plan", "--json"])?.json()?;
+    assert_eq!(
+        (&plan["stays"], &plan["local"], &plan["follows"]),
+        (&Value::Array(vec![]), &Value::Array(vec![]), &Value::Array(vec![]))
+    );
+    assert_eq!(plan["reset"], serde_json::json!({ "var": false, "keep_identity": false }));
+    fs::write(host.join("var/lib/upright/reset"), "garbage")?;
+    let text = done(host, &["plan"])?.stdout;
+    assert!(text.contains("warning: the reset that was asked for cannot be read"), "{text}");
     Ok(())
 }
 

@@ -39,7 +39,11 @@ fn a_flipped_bit_is_found_with_its_block_and_its_file() -> Result<()> {
     assert_eq!(upright(host, &["verify", "b"])?.status, 0);
     let json = upright(host, &["verify", "--json"])?;
     assert_eq!((json.status, &json.json()?[0]["blocks"][0]), (4, &(at / 4096).into()), "{json:?}");
-    // Nobody is sent there.
+    // Nobody is sent there, and who asks first is told.
+    for arguments in [&["rollback", "--dry-run"][..], &["rollback", "--dry-run", "--json"]] {
+        let dry = upright(host, arguments)?;
+        assert_eq!((dry.status, dry.stdout.contains("would go")), (4, false), "{dry:?}");
+    }
     let back = upright(host, &["rollback"])?;
     assert_eq!(back.status, 4, "{back:?}");
     assert!(
@@ -54,6 +58,28 @@ fn a_flipped_bit_is_found_with_its_block_and_its_file() -> Result<()> {
     assert_eq!(damaged.status, 4, "{damaged:?}");
     assert!(damaged.stdout.contains("in /usr/share/acme/added"), "{damaged:?}");
     assert!(damaged.stderr.contains("`upright rollback` leaves it"), "{damaged:?}");
+    assert!(damaged.stderr.contains("the kernel refuses to read what is damaged"), "{damaged:?}");
+    Ok(())
+}
+
+#[test]
+fn a_slot_that_cannot_be_opened_does_not_hide_the_other() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    fixture.build(&["publish", "1.1.0"])?;
+    assert_eq!(upright(host, &["update", "--reboot"])?.status, 0);
+    assert_eq!(upright(host, &["health"])?.status, 0);
+    std::fs::remove_file(host.join("dev/root-a"))?;
+    let ran = upright(host, &["verify"])?;
+    assert_eq!(ran.status, 6, "{ran:?}");
+    assert!(ran.stdout.contains("  slot a  -             CANNOT BE READ: cannot open the part"), "{ran:?}");
+    assert!(ran.stdout.contains("* slot b  1.1.0         as it was signed"), "{ran:?}");
+    assert!(ran.stderr.contains("upright: slot a cannot be verified: "), "{ran:?}");
+    assert!(ran.stderr.contains("`upright doctor` says what this host lacks"), "{ran:?}");
+    let json = upright(host, &["verify", "--json"])?;
+    let slots = json.json()?;
+    assert_eq!((json.status, &slots[0]["slot"], &slots[1]["slot"]), (6, &"a".into(), &"b".into()));
+    assert!(slots[0]["error"].is_string() && slots[1]["entry"] == "whole", "{slots}");
     Ok(())
 }
 

@@ -100,6 +100,8 @@ impl Agent<'_> {
         self.amend(|record| {
             if let Some(installed) = record.lost.remove(&slot) {
                 record.slots.insert(slot, installed);
+                // It was that the slot is lost, or is told again by the next look at the server.
+                record.failure = None;
             }
         })
     }

@@ -65,6 +65,7 @@ impl<'h> Agent<'h> {
     pub fn plan_update(&self, offer: &Offer) -> Result<UpdatePlan, AgentError> {
         step(self.record.clone(), Event::Chosen { target: offer.target(), retry: false }, self.now())?;
         let release = &offer.release;
+        self.require_state_on_disk(&release.version)?;
         let (from, to, slot) =
             (self.booted.version.clone(), release.version.clone(), self.booted.slot.other());
         let holds = self.record.slots.get(&slot);
@@ -72,6 +73,7 @@ impl<'h> Agent<'h> {
             let (ways, without) = (Vec::new(), Vec::new());
             return Ok(UpdatePlan { from, to, slot, present: true, ways, without, writes: 0 });
         }
+        self.require_fit(release, slot)?;
         let plan = ways(release, &self.booted.root_hash, self.allowance());
         Ok(UpdatePlan {
             from,
@@ -114,6 +116,11 @@ impl<'h> Agent<'h> {
     /// Sees whether the release fits, before anything is erased.
     fn prepare(&mut self, release: &Release) -> Result<(), AgentError> {
         let slot = self.booted.slot.other();
+        self.require_fit(release, slot)?;
+        self.take(Event::Accepted { slot })
+    }
+
+    fn require_fit(&self, release: &Release, slot: Slot) -> Result<(), AgentError> {
         self.require_own_entry()?;
         // As they will be used: what fails now costs no way back.
         let opened = self.open_slot(slot, Access::Write)?;
@@ -134,7 +141,7 @@ impl<'h> Agent<'h> {
         if let Some(accepted) = accepted {
             check_signer(release, &accepted, self.config.boot.any_signer)?;
         }
-        self.take(Event::Accepted { slot })
+        Ok(())
     }
 
     /// The other slot's entry goes before its slot is written. With that of what runs gone or damaged, it may be all that boots.

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::fetch::{FetchError, Medium};
 use crate::host::{Access, Booted, BootedError, Host, Part};
 use crate::machine::{
-    Beside, Event, Evidence, Installed, Observation, Record, State, StepError, Target, step,
+    Beside, Event, Evidence, Installed, Observation, Outcome, Record, State, StepError, Target, step,
 };
 use crate::state::{self, Layout};
 use crate::store::{RecordFile, StoreError, keep_reserve};
@@ -135,6 +135,7 @@ impl<'h> Agent<'h> {
     pub fn open(host: &'h dyn Host, config: &'h Config, folder: &Path) -> Result<Self, AgentError> {
         let mut agent = Self::load(host, config, folder)?;
         agent.reconcile()?;
+        agent.remember_reset();
         agent.report_up();
         Ok(agent)
     }
@@ -143,7 +144,31 @@ impl<'h> Agent<'h> {
     pub fn peek(host: &'h dyn Host, config: &'h Config, folder: &Path) -> Result<Record, AgentError> {
         let agent = Self::load(host, config, folder)?;
         let seen = agent.observe()?;
-        Ok(step(agent.record.clone(), Event::Started(seen), agent.now())?)
+        let mut record = step(agent.record.clone(), Event::Started(seen), agent.now())?;
+        if let Ok(Some(reset)) = state::reset_done(&agent.layout()) {
+            record.remember(agent.now(), &agent.booted.version, Outcome::Reset { reset });
+        }
+        Ok(record)
+    }
+
+    /// Takes what a boot has reset into the history. What cannot be remembered now is later, and keeps nobody from anything.
+    fn remember_reset(&mut self) {
+        let layout = self.layout();
+        let (now, version) = (self.now(), self.booted.version.clone());
+        let remembered = match state::reset_done(&layout) {
+            Ok(None) => return,
+            Ok(Some(reset)) => self.amend(|record| record.remember(now, &version, Outcome::Reset { reset })),
+            Err(error) => Err(AgentError::system("read the note of a reset")(error)),
+        };
+        if let Err(error @ AgentError::Store(_)) = &remembered {
+            return tracing::warn!("cannot remember a reset: {error}");
+        }
+        if let Err(error) = remembered {
+            tracing::warn!("a reset is not remembered: {error}");
+        }
+        if let Err(error) = state::forget_reset_done(&layout) {
+            tracing::warn!("cannot remove the note of a reset: {error}");
+        }
     }
 
     fn load(host: &'h dyn Host, config: &'h Config, folder: &Path) -> Result<Self, AgentError> {

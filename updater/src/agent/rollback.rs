@@ -72,20 +72,25 @@ impl Agent<'_> {
         (bad.reason != Cause::Operator).then(|| bad.reason.clone())
     }
 
+    /// An error where [`Self::roll_back`] would not go since what is there is damaged. Reads all of it.
+    pub fn require_way_back(&self) -> Result<(), AgentError> {
+        let next = step(self.record.clone(), Event::RollbackAsked(self.observe()?), self.now())?;
+        let away = self.booted.slot.other();
+        match (&next.state, self.record.slots.get(&away)) {
+            (State::RollingBack { slot, .. }, Some(other)) if *slot == self.booted.slot => {
+                self.require_whole(&other.version, other.root_hash, away)
+            }
+            (State::Applied { target, slot }, _) => self.require_written(target, *slot),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the other slot's release what the next boot takes. Says whether a reboot is needed.
     pub fn roll_back(&mut self) -> Result<bool, AgentError> {
-        let seen = self.observe()?;
-        let next = step(self.record.clone(), Event::RollbackAsked(seen.clone()), self.now())?;
-        let away = self.booted.slot.other();
-        if let (State::RollingBack { slot, .. }, Some(other)) = (&next.state, self.record.slots.get(&away))
-            && *slot == self.booted.slot
-        {
-            self.require_whole(&other.version, other.root_hash, away)?;
-        }
-        self.take(Event::RollbackAsked(seen))?;
+        self.require_way_back()?;
+        self.take(Event::RollbackAsked(self.observe()?))?;
         match self.record.state.effect() {
             Effect::Switch(target, slot) => {
-                self.require_written(&target, slot)?;
                 self.switch(&target, slot)?;
                 Ok(true)
             }

@@ -9,7 +9,7 @@ use upright_manifests::version::Version;
 use super::entry::{EntryState, held, judge};
 use super::opened::Opened;
 use super::{Agent, AgentError, Reporter};
-use crate::apply::{audit, files_in, layout};
+use crate::apply::{MOST_DAMAGED, audit, files_in, layout};
 use crate::host::{Access, Host};
 use crate::machine::{Record, Target};
 
@@ -67,6 +67,12 @@ impl SlotAudit {
         self.is_whole() && self.entry.is_good()
     }
 
+    /// What goes before the number of damaged blocks: with more than are remembered, those that cannot be read and should hold zeros
+    /// are not among them.
+    pub fn least(&self) -> &'static str {
+        if self.blocks.len() < MOST_DAMAGED { "" } else { "at least " }
+    }
+
     /// Whether the partitions hold it.
     pub fn is_whole(&self) -> bool {
         self.found == self.root_hash && self.damaged_blocks == 0 && self.damaged_tree.is_none()
@@ -74,6 +80,19 @@ impl SlotAudit {
 }
 
 impl Agent<'_> {
+    /// The release that `slot` should hold, and its boot entry; none if nothing is known to be in the slot. Of the slot itself nothing
+    /// is read.
+    pub fn look_at_entry(
+        host: &dyn Host,
+        record: &Record,
+        slot: Slot,
+    ) -> Result<Option<(Target, EntryState)>, AgentError> {
+        let booted = host.machine().booted()?;
+        let Some(target) = held(record, &booted, slot) else { return Ok(None) };
+        let entry = judge(host.boot(), &booted.os, slot, &target)?;
+        Ok(Some((target, entry)))
+    }
+
     /// Reads all of `slot` past the page cache; none if nothing is known to be in it. Nothing is changed, and no lock is needed.
     pub fn audit(
         host: &dyn Host,
@@ -82,8 +101,7 @@ impl Agent<'_> {
         reporter: &mut dyn Reporter,
     ) -> Result<Option<SlotAudit>, AgentError> {
         let booted = host.machine().booted()?;
-        let Some(target) = held(record, &booted, slot) else { return Ok(None) };
-        let entry = judge(host.boot(), &booted.os, slot, &target)?;
+        let Some((target, entry)) = Self::look_at_entry(host, record, slot)? else { return Ok(None) };
         let Opened { root, verity, .. } = Opened::of(host, slot, Access::Read)?;
         let Some(params) = layout(root.as_ref(), verity.as_ref(), target.root_hash, salt(&booted.os)) else {
             return Ok(Some(SlotAudit::unreadable(slot, slot == booted.slot, target, entry)));

@@ -15,7 +15,7 @@ use crate::host::BlockDevice;
 use crate::slot::{AlignedBuffer, Image};
 
 /// How many damaged blocks are remembered.
-const MOST: usize = 1000;
+pub const MOST: usize = 1000;
 
 /// What a slot was found to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]

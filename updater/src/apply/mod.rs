@@ -33,7 +33,7 @@ mod tree;
 mod uki;
 mod ways;
 
-pub use audit::{Audit, audit, files_in};
+pub use audit::{Audit, MOST as MOST_DAMAGED, audit, files_in};
 pub use error::{ApplyError, WayError};
 pub use install::{Job, install};
 pub use preflight::{Room, check_signer, preflight};

@@ -55,11 +55,11 @@ impl Doctor {
             _ if json => Ok(Exit::Host),
             1 => Err(Failure::new(
                 Exit::Host,
-                "one thing is wrong with this host, and has to be mended before it can update",
+                "one thing is wrong with this host, and has to be mended for updates and the way back",
             )),
             _ => {
                 let line = format!(
-                    "{wrong} things are wrong with this host, and have to be mended before it can update"
+                    "{wrong} things are wrong with this host, and have to be mended for updates and the way back"
                 );
                 Err(Failure::new(Exit::Host, line))
             }

@@ -56,12 +56,24 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     exit: Exit,
     line: String,
+    /// What was done all the same, by its name in JSON.
+    done: Option<(&'static str, serde_json::Value)>,
 }
 
 impl Failure {
     /// A failure with a code of its own.
     pub(super) fn new(exit: Exit, line: impl Into<String>) -> Self {
-        Self { exit, line: line.into() }
+        Self { exit, line: line.into(), done: None }
+    }
+
+    /// The same, with what was done all the same, for who reads JSON.
+    pub(super) fn with(self, name: &'static str, done: serde_json::Value) -> Self {
+        Self { done: Some((name, done)), ..self }
+    }
+
+    /// The code.
+    pub(super) fn exit(&self) -> Exit {
+        self.exit
     }
 
     /// The line.
@@ -71,7 +83,10 @@ impl Failure {
 
     /// Prints the line and gives the code.
     pub(super) fn report(&self, json: bool) -> Exit {
-        let told = serde_json::json!({ "error": self.line, "exit": self.exit as u8 });
+        let mut told = serde_json::json!({ "error": self.line, "exit": self.exit as u8 });
+        if let Some((name, done)) = &self.done {
+            told[*name] = done.clone();
+        }
         // Who asked for JSON and cannot be given it is told in words.
         if !json || writeln!(io::stdout(), "{told}").is_err() {
             output::note(&format!("upright: {}", self.line));

@@ -4,7 +4,6 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::machine::HistoryEntry;
 
 /// Show what happened on this host, newest last
 #[derive(Debug, Args)]
@@ -20,12 +19,8 @@ impl History {
         let entries = &record.history[record.history.len().saturating_sub(self.count)..];
         output::print(context.json, &entries, || match entries.is_empty() {
             true => "nothing has happened yet".to_owned(),
-            false => entries.iter().map(describe).collect(),
+            false => entries.iter().map(|entry| format!("{entry}\n")).collect(),
         })?;
         Ok(Exit::Done)
     }
-}
-
-fn describe(entry: &HistoryEntry) -> String {
-    format!("{:.0}  {}  {}\n", entry.time, entry.version, entry.outcome)
 }

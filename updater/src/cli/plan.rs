@@ -1,6 +1,7 @@
 //! `upright plan`.
 
 use std::fmt::Write as _;
+use std::str::EscapeDebug;
 
 use clap::Args;
 use upright_manifests::bytes::human;
@@ -49,13 +50,14 @@ impl From<PlanError> for Failure {
 
 fn describe(plan: &Plan, all: bool) -> String {
     let Plan { slot, version, .. } = plan;
-    let begins = match plan.first_boot {
-        true => "its first boot begins with the /etc of the slot that runs",
-        false => "it has the /etc that it had when it ran last",
+    let begins = match (plan.reset, plan.first_boot) {
+        (Some(request), _) => super::reset::describe(request),
+        (None, true) => "its first boot begins with the /etc of the slot that runs".to_owned(),
+        (None, false) => "it has the /etc that it had when it ran last".to_owned(),
     };
     let mut text = format!("{version} in slot {slot}: {begins}\n");
     for difference in &plan.differences {
-        let _ = writeln!(text, "  {}: {}", difference.path, reason(difference, version.as_str()));
+        let _ = writeln!(text, "  {}: {}", shown(&difference.path), reason(difference, version.as_str()));
     }
     if plan.differences.is_empty() {
         text.push_str("  no local change is in the way of what the release changes\n");
@@ -67,7 +69,7 @@ fn describe(plan: &Plan, all: bool) -> String {
             Kind::Accounts => "follows this host, with the users that only the release knows",
             _ => "follows this host",
         };
-        let _ = writeln!(text, "  {}: {how}", follows.path);
+        let _ = writeln!(text, "  {}: {how}", shown(&follows.path));
     }
     for copied in &plan.versioned {
         let how = match plan.first_boot {
@@ -86,6 +88,12 @@ fn describe(plan: &Plan, all: bool) -> String {
         };
         let _ = writeln!(text, "  room for that in /var: {needed} of {available}{short}");
     }
+    if let Some(error) = &plan.reset_error {
+        let _ = writeln!(
+            text,
+            "  warning: the reset that was asked for cannot be read, so no boot carries it out: {error}"
+        );
+    }
     for line in plan.unfit.iter().chain(&plan.bad_lines) {
         let _ = writeln!(text, "  warning: {line}");
     }
@@ -100,8 +108,13 @@ fn list(text: &mut String, paths: &[String], all: bool, what: &str) {
     let more = if all { "" } else { " (`--all` lists them)" };
     let _ = writeln!(text, "  local changes {what}: {}{more}", paths.len());
     for path in paths.iter().filter(|_| all) {
-        let _ = writeln!(text, "    {path}");
+        let _ = writeln!(text, "    {}", shown(path));
     }
+}
+
+/// A name that anybody may have given, on one line.
+fn shown(path: &str) -> EscapeDebug<'_> {
+    path.escape_debug()
 }
 
 fn reason(difference: &Difference, version: &str) -> String {
@@ -112,5 +125,5 @@ fn reason(difference: &Difference, version: &str) -> String {
         Because::Removed => ("changed here and no longer in", "; what is here stays"),
         Because::Hidden => ("changed in", ", and hidden by what is of this host's making: "),
     };
-    format!("{what} {version}{follows}{}", difference.by.as_deref().unwrap_or_default())
+    format!("{what} {version}{follows}{}", shown(difference.by.as_deref().unwrap_or_default()))
 }

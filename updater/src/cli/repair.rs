@@ -9,6 +9,7 @@ use upright_manifests::name::Slot;
 use super::exit::{Exit, Failure};
 use super::{Context, output};
 use crate::agent::{AgentError, Did, Repaired};
+use crate::machine::counted;
 
 /// Write anew what is damaged in the slots, as `verify` finds it, and fetch only what this host does not have
 ///
@@ -54,12 +55,18 @@ impl Repair {
             let line = format!("slot {slot} holds no release, so there is nothing to mend");
             return Err(Failure::new(Exit::Refused, line));
         }
-        if failed.is_none() || !context.json {
-            output::print(context.json, &done, || done.iter().map(describe).collect())?;
-        }
         match failed {
-            Some(error) => Err(error.into()),
-            None => Ok(Exit::Done),
+            None => {
+                output::print(context.json, &done, || done.iter().map(describe).collect())?;
+                Ok(Exit::Done)
+            }
+            Some(error) if context.json => Err(Failure::from(error).with("slots", serde_json::json!(done))),
+            Some(error) => {
+                if !done.is_empty() {
+                    output::print(false, &done, || done.iter().map(describe).collect())?;
+                }
+                Err(error.into())
+            }
         }
     }
 }
@@ -69,8 +76,8 @@ fn describe(Repaired { outcome, version, repair }: &Repaired) -> String {
         Did::Whole => format!("slot {} holds {version} as it was signed\n", repair.slot),
         Did::Mended => format!("{version}: {repair}\n"),
         Did::Planned => format!(
-            "would write {} blocks of {version} in slot {}, {} of them found on this host, and at least {} of its hash tree{}; fetches {}\n",
-            repair.blocks,
+            "would write {} of {version} in slot {}, {} of them found on this host, and at least {} of its hash tree{}; fetches {}\n",
+            counted(repair.blocks),
             repair.slot,
             repair.here,
             repair.tree,

@@ -38,6 +38,7 @@ impl Rollback {
             return Err(Failure::new(Exit::Refused, line));
         }
         if self.dry_run {
+            agent.require_way_back()?;
             output::print(context.json, &plan, || format!("would go {}", describe(&plan)))?;
             return Ok(Exit::Done);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use upright_manifests::bytes::human;
 use upright_manifests::digest::Digest;
@@ -16,7 +16,7 @@ use super::{Context, output};
 use crate::boot::{Entry, Trust};
 use crate::host::Booted;
 use crate::machine::{Brought, Cause, Record, State};
-use crate::policy::Decision;
+use crate::policy::{Decision, Freshness, freshness, taken_until};
 use crate::state::{Layout, Request};
 
 /// Show what runs, what the other slot holds, and what the agent is doing
@@ -40,31 +40,17 @@ struct Report {
     metadata_good_until: BTreeMap<String, Timestamp>,
     /// Whether it is still good.
     freshness: Freshness,
+    /// Until when a medium with it is taken although it has expired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    late_until: Option<Timestamp>,
     decision: Option<Decision>,
     failure: Option<(Timestamp, String)>,
     /// What the next boot resets.
     reset: Option<Request>,
+    /// Why a reset that was asked for is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reset_error: Option<String>,
 }
-
-/// How the metadata of the last contact stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Freshness {
-    /// There is none.
-    Unknown,
-    /// It is good.
-    Good,
-    /// It has expired.
-    Expired,
-    /// It has expired so long ago that the clock may be what is wrong.
-    ClockSuspect,
-}
-
-/// From how long after the last contact on the clock is suspected.
-const LONG: SignedDuration = SignedDuration::from_hours(24 * 365);
-
-/// Of how many lifetimes of the metadata that must be more.
-const LIFETIMES: i32 = 10;
 
 /// What `status` shows of a slot.
 #[derive(Debug, Serialize)]
@@ -90,6 +76,13 @@ impl Status {
             // A boot loader that cannot be read is for `update` to complain about; the rest is worth showing.
             context.host.boot().trust(&entry).ok().flatten()
         };
+        let until = record.good_until.as_ref().and_then(|roles| roles.values().min().copied());
+        let grace = record.medium.as_ref().map(|_| context.config.update.offline_expiry.grace());
+        let freshness = freshness(until, record.last_contact, grace, context.now());
+        let (reset, reset_error) = match Request::pending(&Layout::around(&context.folder)) {
+            Ok(reset) => (reset, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let report = Report {
             os: booted.os.clone(),
             arch: Arch::HERE,
@@ -103,35 +96,18 @@ impl Status {
                 .map(|(_, decision)| decision)
                 .filter(|decision| record.state == State::Idle || !matches!(decision, Decision::Take { .. })),
             state: record.state,
-            freshness: freshness(record.good_until.as_ref(), record.last_contact, context.now()),
+            freshness,
+            late_until: until.filter(|_| freshness == Freshness::Late).map(|until| taken_until(until, grace)),
             last_contact: record.last_contact,
             medium: record.medium,
             metadata_good_until: record.good_until.unwrap_or_default(),
             failure: record.failure,
-            reset: Request::pending(&Layout::around(&context.folder)).unwrap_or_default(),
+            reset,
+            reset_error,
         };
         output::print(context.json, &report, || describe(&report))?;
         Ok(Exit::Done)
     }
-}
-
-/// How metadata that is good until the first of `good_until` stands at `now`, after a last contact.
-fn freshness(
-    good_until: Option<&BTreeMap<String, Timestamp>>,
-    last_contact: Option<Timestamp>,
-    now: Timestamp,
-) -> Freshness {
-    let Some(until) = good_until.and_then(|roles| roles.values().min()).copied() else {
-        return Freshness::Unknown;
-    };
-    if now < until {
-        return Freshness::Good;
-    }
-    let is_suspect = last_contact.is_some_and(|contact| {
-        let (away, lifetime) = (now.duration_since(contact), until.duration_since(contact));
-        away > LONG && away > lifetime.saturating_mul(LIFETIMES)
-    });
-    if is_suspect { Freshness::ClockSuspect } else { Freshness::Expired }
 }
 
 fn slot_report(
@@ -200,11 +176,18 @@ fn describe(report: &Report) -> String {
     }
     // The first to expire is what counts: hosts take nothing then.
     if let Some((role, time)) = report.metadata_good_until.iter().min_by_key(|(_, time)| **time) {
-        let _ = match report.freshness {
-            Freshness::Expired | Freshness::ClockSuspect => {
+        let next = if report.medium.is_some() { " or a newer medium" } else { "" };
+        let _ = match (report.freshness, report.late_until) {
+            (Freshness::Expired | Freshness::ClockSuspect, _) => {
                 writeln!(
                     text,
-                    "metadata expired since: {time:.0} ({role}); nothing is taken before the next contact"
+                    "metadata expired since: {time:.0} ({role}); nothing is taken before the next contact{next}"
+                )
+            }
+            (_, Some(until)) => {
+                writeln!(
+                    text,
+                    "metadata expired since: {time:.0} ({role}); `offline-expiry` takes a medium with it until {until:.0}"
                 )
             }
             _ => writeln!(text, "metadata good until: {time:.0} ({role})"),
@@ -222,11 +205,15 @@ fn describe(report: &Report) -> String {
     if let Some(request) = report.reset {
         let _ = writeln!(text, "reset: {}", super::reset::describe(request));
     }
+    if let Some(error) = &report.reset_error {
+        let _ =
+            writeln!(text, "reset: what was asked for cannot be read, so no boot carries it out: {error}");
+    }
     text
 }
 
 /// The state in one line.
-fn state(state: &State) -> String {
+pub(super) fn state(state: &State) -> String {
     match state {
         State::Idle => "idle".to_owned(),
         State::Fetching { target, .. } => format!("about to install {}", target.version),
@@ -242,25 +229,5 @@ fn state(state: &State) -> String {
         State::Trial { target, boots, .. } => format!("{} is on trial, boot {boots}", target.version),
         State::Committing { target, .. } => format!("{} is being marked as good", target.version),
         State::RollingBack { from, cause, .. } => format!("leaving {}: {cause}", from.version),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_that_has_expired_is_told_and_a_clock_that_is_years_ahead_is_suspected() {
-        let day = |days: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days);
-        let roles: BTreeMap<_, _> = [("root".to_owned(), day(365)), ("timestamp".to_owned(), day(7))].into();
-        let at = |days| freshness(Some(&roles), Some(day(0)), day(days));
-        assert_eq!(freshness(None, None, day(0)), Freshness::Unknown);
-        assert_eq!(at(6), Freshness::Good);
-        assert_eq!(at(7), Freshness::Expired);
-        assert_eq!(at(365), Freshness::Expired);
-        assert_eq!(at(366), Freshness::ClockSuspect);
-        // A year is not long for what is signed for a year.
-        let slow = [("timestamp".to_owned(), day(365))].into();
-        assert_eq!(freshness(Some(&slow), Some(day(0)), day(730)), Freshness::Expired);
     }
 }

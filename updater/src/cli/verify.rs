@@ -1,6 +1,7 @@
 //! `upright verify`.
 
 use clap::Args;
+use serde::Serialize;
 use upright_manifests::bytes::human;
 use upright_manifests::name::Slot;
 
@@ -21,28 +22,68 @@ pub(super) struct Verify {
     slot: Option<Slot>,
 }
 
+/// What became of the look at a slot.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Look {
+    /// It was read.
+    Read(Box<SlotAudit>),
+    /// It could not be.
+    Failed {
+        slot: Slot,
+        /// Why, in one line.
+        error: String,
+    },
+}
+
 impl Verify {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let record = context.record()?;
-        let mut audits = Vec::new();
+        let (mut looks, mut failed) = (Vec::new(), None);
         for slot in Slot::ALL.into_iter().filter(|slot| self.slot.is_none_or(|asked| asked == *slot)) {
             let mut progress = output::Progress::new(context.json);
-            audits.extend(Agent::audit(context.host.as_ref(), &record, slot, &mut progress)?);
+            // A slot that cannot be read does not keep the other from being looked at.
+            match Agent::audit(context.host.as_ref(), &record, slot, &mut progress) {
+                Ok(audit) => looks.extend(audit.map(|audit| Look::Read(Box::new(audit)))),
+                Err(error) => {
+                    looks.push(Look::Failed { slot, error: error.to_string() });
+                    failed.get_or_insert((slot, Failure::from(error)));
+                }
+            }
         }
-        if let (Some(slot), true) = (self.slot, audits.is_empty()) {
+        if let (Some(slot), true) = (self.slot, looks.is_empty()) {
             return Err(Failure::new(
                 Exit::Refused,
                 format!("slot {slot} holds no release, so there is nothing to verify"),
             ));
         }
-        output::print(context.json, &audits, || audits.iter().map(describe).collect())?;
-        let damaged: Vec<&SlotAudit> = audits.iter().filter(|audit| !audit.holds()).collect();
-        match damaged.iter().find(|audit| audit.booted).or(damaged.first()) {
-            None => Ok(Exit::Done),
-            // The audits say it in JSON already.
-            Some(_) if context.json => Ok(Exit::NotTrusted),
-            Some(audit) => Err(Failure::new(Exit::NotTrusted, advice(audit))),
+        output::print(context.json, &looks, || looks.iter().map(describe_look).collect())?;
+        let audits = looks.iter().filter_map(|look| match look {
+            Look::Read(audit) => Some(audit.as_ref()),
+            Look::Failed { .. } => None,
+        });
+        let damaged: Vec<&SlotAudit> = audits.filter(|audit| !audit.holds()).collect();
+        match (damaged.iter().find(|audit| audit.booted).or(damaged.first()), failed) {
+            // What was found says it in JSON already.
+            (_, Some((_, failure))) if context.json => Ok(failure.exit()),
+            (_, Some((slot, failure))) => Err(Failure::new(
+                failure.exit(),
+                format!(
+                    "slot {slot} cannot be verified: {}; `upright doctor` says what this host lacks, and `dmesg` what its disks say",
+                    failure.line()
+                ),
+            )),
+            (None, None) => Ok(Exit::Done),
+            (Some(_), None) if context.json => Ok(Exit::NotTrusted),
+            (Some(audit), None) => Err(Failure::new(Exit::NotTrusted, advice(audit))),
         }
+    }
+}
+
+fn describe_look(look: &Look) -> String {
+    match look {
+        Look::Read(audit) => describe(audit),
+        Look::Failed { slot, error } => format!("  slot {slot}  {:12}  CANNOT BE READ: {error}\n", "-"),
     }
 }
 
@@ -81,20 +122,70 @@ fn damage(audit: &SlotAudit) -> String {
         (_, _) if audit.found == audit.root_hash => "DAMAGED: the lowest level of the hash tree".to_owned(),
         (count, _) => {
             let blocks = format!("{}{}", blocks.join(", "), more(audit.blocks.len()));
-            format!("DAMAGED: {count} of {} blocks ({blocks}) in {place}", audit.size / 4096)
+            format!("DAMAGED: {}{count} of {} blocks ({blocks}) in {place}", audit.least(), audit.size / 4096)
         }
     }
 }
 
 fn advice(audit: &SlotAudit) -> String {
     let SlotAudit { slot, version, .. } = audit;
-    let next = match audit.booted {
-        true => {
-            "the kernel refuses to read what is damaged; `upright repair` mends it, `upright rollback` leaves it"
+    let next = match (audit.booted, audit.is_whole(), audit.entry) {
+        (true, true, EntryState::Missing) => {
+            "the next boot does not find it; `upright repair` brings its boot entry back"
         }
-        false => {
+        // dm-verity has no say in what the boot loader reads.
+        (true, true, _) => {
+            "the next boot may not come up with that boot entry; `upright rollback` leaves it, and `upright repair` mends it then"
+        }
+        (true, false, _) => {
+            "the kernel refuses to read what is damaged; `upright repair` mends the slot, `upright rollback` leaves it"
+        }
+        (false, ..) => {
             "it is no way back until `upright repair` has mended it or the next update has written it anew"
         }
     };
     format!("slot {slot} does not hold {version} as it was signed: {next}; look at the disk's health")
+}
+
+#[cfg(test)]
+mod tests {
+    use upright_manifests::digest::Digest;
+
+    use super::*;
+
+    fn damaged(blocks: u64) -> SlotAudit {
+        SlotAudit {
+            slot: Slot::A,
+            booted: true,
+            version: "1.0.0".parse().unwrap(),
+            root_hash: Digest::of(b"signed"),
+            found: Digest::of(b"found"),
+            size: 40_960_000,
+            damaged_blocks: blocks,
+            blocks: (0..blocks.min(1000)).collect(),
+            files: Vec::new(),
+            entry: EntryState::Whole,
+            damaged_tree: None,
+        }
+    }
+
+    #[test]
+    fn a_count_that_may_be_too_low_says_so() {
+        assert!(describe(&damaged(999)).contains("DAMAGED: 999 of 10000 blocks (0, 1, 2, ...)"));
+        for blocks in [1000, 5000] {
+            assert!(describe(&damaged(blocks)).contains(&format!("DAMAGED: at least {blocks} of 10000")));
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_has_no_say_in_is_not_told_of_it() {
+        let whole = |entry| SlotAudit { root_hash: Digest::of(b"found"), entry, ..damaged(0) };
+        assert!(advice(&damaged(1)).contains("the kernel refuses") && advice(&damaged(1)).contains("repair"));
+        for (entry, says) in
+            [(EntryState::Damaged, "may not come up"), (EntryState::Missing, "`upright repair` brings")]
+        {
+            let said = advice(&whole(entry));
+            assert!(said.contains(says) && !said.contains("kernel"), "{said}");
+        }
+    }
 }

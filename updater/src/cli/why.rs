@@ -46,14 +46,13 @@ impl Why {
 /// The explanation, and the boot whose journal may say more.
 fn explain<'r>(record: &'r Record, version: Option<&Version>) -> (Explanation, Option<&'r str>) {
     let about = |candidate: &Version| version.is_none_or(|version| version == candidate);
-    let entry = record.history.iter().rev().find(|entry| {
-        let went_wrong = !matches!(
-            entry.outcome,
-            Outcome::Applied { .. } | Outcome::Proven { .. } | Outcome::SwitchedBack
-        );
-        about(&entry.version) && (went_wrong || version.is_some())
-    });
-    let failure = record.failure.as_ref().filter(|(time, _)| entry.is_none_or(|entry| entry.time < *time));
+    let entry = record
+        .history
+        .iter()
+        .rev()
+        .find(|entry| about(&entry.version) && (went_wrong(&entry.outcome) || version.is_some()));
+    let failure =
+        record.failure.as_ref().filter(|(time, _)| entry.is_none_or(|entry| entry.latest() < *time));
     let decided = record.decided.as_ref().map(|(_, decision)| decision.to_string());
     let mut boot = None;
     let explanation = match (failure, entry) {
@@ -67,7 +66,7 @@ fn explain<'r>(record: &'r Record, version: Option<&Version>) -> (Explanation, O
             boot = last_boot(&entry.outcome);
             Explanation {
                 version: Some(entry.version.clone()),
-                summary: format!("{} at {:.0}: {}", entry.version, entry.time, entry.outcome),
+                summary: format!("{} at {:.0}: {}", entry.version, entry.latest(), entry.outcome),
                 report: report(&entry.outcome),
                 now: decided,
                 ..Explanation::default()
@@ -75,15 +74,26 @@ fn explain<'r>(record: &'r Record, version: Option<&Version>) -> (Explanation, O
         }
         (_, None) => Explanation {
             version: version.cloned(),
-            summary: match version {
-                Some(version) => format!("nothing is known about {version} on this host"),
-                None => "nothing has gone wrong on this host".to_owned(),
+            summary: match (version, record.state.target()) {
+                (Some(version), Some(target)) if target.version == *version => {
+                    format!("nothing has gone wrong with it: {}", super::status::state(&record.state))
+                }
+                (Some(version), _) => format!("nothing is known about {version} on this host"),
+                (None, _) => "nothing has gone wrong on this host".to_owned(),
             },
             now: decided,
             ..Explanation::default()
         },
     };
     (explanation, boot)
+}
+
+fn went_wrong(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Applied { .. } | Outcome::Proven { .. } | Outcome::SwitchedBack => false,
+        Outcome::Reset { reset } => !reset.left.is_empty(),
+        _ => true,
+    }
 }
 
 fn last_boot(outcome: &Outcome) -> Option<&str> {
@@ -111,4 +121,41 @@ fn describe(explanation: &Explanation) -> String {
     }
     explanation.journal.iter().for_each(|line| journal.extend(["\n  | ", line]));
     format!("{}{}{journal}{}", explanation.summary, report.unwrap_or_default(), now.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use upright_manifests::digest::Digest;
+
+    use super::*;
+    use crate::machine::{State, Target};
+
+    /// An attempt at 1.1.0 that stopped in the middle and goes on, as the machine leaves it.
+    fn interrupted() -> Record {
+        let target = Target {
+            version: "1.1.0".parse().unwrap(),
+            root_hash: Digest::of(b"root"),
+            manifest: None,
+            uki: None,
+        };
+        let mut record = Record::default();
+        let reason = "the line dropped".to_owned();
+        record.remember(Timestamp::UNIX_EPOCH, &target.version, Outcome::Interrupted { reason });
+        record.state = State::Fetching { target, since: Timestamp::UNIX_EPOCH };
+        record
+    }
+
+    #[test]
+    fn an_attempt_that_is_to_go_on_is_known() {
+        let (asked, other) = ("1.1.0".parse().unwrap(), "1.2.0".parse().unwrap());
+        let says = |record: &Record, version| explain(record, version).0.summary;
+        let record = interrupted();
+        for version in [Some(&asked), None] {
+            assert!(says(&record, version).contains("interrupted: the line dropped; what came is kept"));
+        }
+        assert_eq!(says(&record, Some(&other)), "nothing is known about 1.2.0 on this host");
+        let under_way = Record { history: Vec::new(), ..record };
+        assert_eq!(says(&under_way, Some(&asked)), "nothing has gone wrong with it: about to install 1.1.0");
+    }
 }

@@ -4,9 +4,12 @@ use jiff::{SignedDuration, Timestamp};
 use upright_manifests::bytes::human;
 use upright_manifests::name::Slot;
 
-use super::{BootFacts, Facts, Finding, HostFacts, Level, RecordFacts, Watchdog};
+use super::{BootFacts, EntryFacts, Facts, Finding, HostFacts, Level, RecordFacts, Watchdog};
+use crate::agent::EntryState;
 use crate::boot::{Concern, Trust};
 use crate::host::Booted;
+use crate::machine::Brought;
+use crate::policy::{Freshness, freshness, taken_until};
 
 /// With less room for state than this, in bytes, metadata and the record may not fit.
 const MIN_STATE: u64 = 16 << 20;
@@ -40,8 +43,10 @@ fn of_host(host: &HostFacts) -> Vec<Finding> {
     let mut found = vec![running(booted)];
     found.extend(partitions(host));
     found.extend(boot(&host.boot, booted.ok(), at_rest));
-    found.push(esp(&host.boot));
+    found.extend(esp(&host.boot));
     found.push(state(host));
+    found.extend(owed(host));
+    found.extend(reset(host));
     found.extend(host.watchdog.map(watchdog));
     found.push(clock(host));
     found.extend(trust(host));
@@ -69,6 +74,11 @@ fn partitions(host: &HostFacts) -> Vec<Finding> {
             found.push(wrong("partitions", &format!("{label} cannot be used: {error}"), &mend));
         }
     }
+    found.extend(host.read_only.iter().map(|error| {
+        let mend =
+            "the next update writes there: see with `blockdev --getro` and `dmesg` why it is read-only, and make it writable";
+        wrong("partitions", error, mend)
+    }));
     let size = |wanted: &str| {
         host.partitions.iter().find_map(|(label, size)| (label == wanted).then(|| size.clone().ok())?)
     };
@@ -89,11 +99,12 @@ fn partitions(host: &HostFacts) -> Vec<Finding> {
 
 fn boot(boot: &BootFacts, booted: Option<&Booted>, at_rest: bool) -> Vec<Finding> {
     const SUBJECT: &str = "boot loader";
+    const GONE: &str = "`upright repair` brings it back; the next boot does not find it";
     let setup = format!("set it up as the section \"{}\" of docs/bootloaders.md says", boot.name);
     let mut found = Vec::new();
     let entry = match &boot.entry {
         Err(error) => wrong(SUBJECT, &format!("{} cannot be read: {error}", boot.name), &setup),
-        Ok(None) => wrong(SUBJECT, &format!("{} has no entry for what runs", boot.name), &setup),
+        Ok(None) => wrong(SUBJECT, &format!("{} has no entry for what runs", boot.name), GONE),
         Ok(Some(Trust::Bad)) if at_rest => weak(
             SUBJECT,
             format!("{} passes over what runs as long as there is anything else", boot.name),
@@ -102,6 +113,7 @@ fn boot(boot: &BootFacts, booted: Option<&Booted>, at_rest: bool) -> Vec<Finding
         Ok(Some(_)) => fine(SUBJECT, format!("{} has an entry for what runs", boot.name)),
     };
     found.push(entry);
+    found.extend(boot.entries.iter().filter_map(broken));
     match (&boot.started, booted) {
         (Err(error), _) => found.push(wrong(SUBJECT, error, &setup)),
         (Ok(Some(started)), Some(booted)) if *started != booted.slot => {
@@ -122,6 +134,28 @@ fn boot(boot: &BootFacts, booted: Option<&Booted>, at_rest: bool) -> Vec<Finding
     found
 }
 
+/// What is wrong with the entry of a release that is to be started.
+fn broken(entry: &EntryFacts) -> Option<Finding> {
+    let EntryFacts { slot, version, state, runs, mendable } = entry;
+    let how = match state {
+        EntryState::Whole | EntryState::Named => return None,
+        // Told as what the boot loader says of it.
+        EntryState::Missing if *runs => return None,
+        EntryState::Missing => "gone",
+        EntryState::Damaged => "damaged",
+    };
+    let (means, mend) = match (runs, mendable) {
+        (true, _) => (
+            "the next boot may not come up with it",
+            "`upright rollback` leaves it, and `upright repair` mends it then; look at the disk's health",
+        ),
+        (false, true) => ("there is no way back", "`upright repair` composes it again"),
+        (false, false) => ("it does not start", "the next update writes it anew"),
+    };
+    let says = format!("the entry of {version} in slot {slot} is {how}, so {means}");
+    Some(wrong("boot loader", &says, mend))
+}
+
 fn other_slot(started: Slot, runs: Slot) -> (String, &'static str) {
     let says = format!("it says that it started slot {started}, and the root file system is slot {runs}'s");
     (
@@ -130,20 +164,20 @@ fn other_slot(started: Slot, runs: Slot) -> (String, &'static str) {
     )
 }
 
-fn esp(boot: &BootFacts) -> Finding {
-    match &boot.room {
-        Err(error) => wrong(
-            "ESP",
-            error,
-            "mount it and see that it is writable; a FAT that is damaged is mended by fsck.fat",
-        ),
+fn esp(boot: &BootFacts) -> Option<Finding> {
+    const MEND: &str = "mount it and see that it is writable; a FAT that is damaged is mended by fsck.fat";
+    Some(match &boot.room {
+        _ if boot.writable.is_err() => wrong("ESP", boot.writable.as_ref().err()?, MEND),
+        // How much room there is depends on it.
+        _ if matches!(boot.entry, Ok(None)) => return None,
+        Err(error) => wrong("ESP", error, MEND),
         Ok((Some(uki), room)) if room < uki => wrong(
             "ESP",
             &format!("there are {} for the next UKI, the one that runs has {}", human(*room), human(*uki)),
             "remove from the ESP what is not needed to boot, or make it larger",
         ),
         Ok((_, room)) => fine("ESP", format!("{} for the next UKI", human(*room))),
-    }
+    })
 }
 
 fn state(host: &HostFacts) -> Finding {
@@ -151,7 +185,17 @@ fn state(host: &HostFacts) -> Finding {
         (Err(error), _) => {
             wrong("state", error, "`upright reset-state` starts from what the boot loader says")
         }
+        _ if host.state_in_memory => wrong(
+            "state",
+            "this boot could not use the state on the disk and keeps its own in memory only: no update is installed, and no reset left",
+            "see what `journalctl -b -u upright-state` says, mend it, and reboot",
+        ),
         (_, Err(error)) => wrong("state", error, "mount the state partition (`var`) at /var"),
+        _ if host.state_writable.is_err() => wrong(
+            "state",
+            host.state_writable.as_ref().err().map_or("", String::as_str),
+            "mount /var writable; if Linux made it read-only, `dmesg` says why, and fsck mends it",
+        ),
         (_, Ok(room)) if *room < MIN_STATE => wrong(
             "state",
             &format!("{} are free where the agent keeps its state", human(*room)),
@@ -159,6 +203,31 @@ fn state(host: &HostFacts) -> Finding {
         ),
         (_, Ok(room)) => fine("state", format!("{} are free", human(*room))),
     }
+}
+
+fn owed(host: &HostFacts) -> Option<Finding> {
+    const MEND: &str = "no update is taken before: make room in /var and reboot, or write it anew";
+    match &host.owed {
+        Err(error) => Some(wrong(
+            "state",
+            error,
+            "remove the file, once passwords and keys in /etc are as they should be",
+        )),
+        Ok(paths) if paths.is_empty() => None,
+        Ok(paths) => {
+            let says = format!(
+                "older here than in the other slot, from where it could not follow: /etc/{}",
+                paths.join(", /etc/")
+            );
+            Some(wrong("state", &says, MEND))
+        }
+    }
+}
+
+fn reset(host: &HostFacts) -> Option<Finding> {
+    let error = host.reset.as_ref().err()?;
+    let says = format!("what was asked for cannot be read, so no boot carries it out: {error}");
+    Some(wrong("reset", &says, "`upright reset --cancel`, then `upright reset` if it is still wanted"))
 }
 
 fn watchdog(watchdog: Watchdog) -> Finding {
@@ -181,13 +250,26 @@ fn watchdog(watchdog: Watchdog) -> Finding {
     }
 }
 
+/// How the metadata stands that the record tells of.
+fn stands(host: &HostFacts) -> Freshness {
+    let Ok(record) = &host.record else { return Freshness::Unknown };
+    let until = record.good_until.iter().map(|(_, until)| *until).min();
+    freshness(until, record.last_contact, record.medium.as_ref().map(|_| host.grace), host.now)
+}
+
 fn clock(host: &HostFacts) -> Finding {
+    const SET: &str = "let systemd-timesyncd or chrony set it";
     let contact = host.record.as_ref().ok().and_then(|record| record.last_contact);
-    match host.image_time.into_iter().chain(contact).max() {
-        Some(known) if known > host.now => wrong(
+    match (host.image_time.into_iter().chain(contact).max(), contact) {
+        (Some(known), _) if known > host.now => wrong(
             "clock",
             &format!("it says {:.0}, and it was {known:.0} already", host.now),
-            "let systemd-timesyncd or chrony set it, and replace the battery of the hardware's clock",
+            &format!("{SET}, and replace the battery of the hardware's clock"),
+        ),
+        (_, Some(contact)) if stands(host) == Freshness::ClockSuspect => weak(
+            "clock",
+            format!("it says {:.0}, by which the last contact was years ago, at {contact:.0}", host.now),
+            &format!("if that is not so, {SET}"),
         ),
         _ => fine("clock", format!("{:.0}", host.now)),
     }
@@ -200,11 +282,17 @@ fn trust(host: &HostFacts) -> Vec<Finding> {
         return vec![wrong(SUBJECT, error, mend)];
     }
     let record = host.record.clone().unwrap_or_default();
-    let expiry = expiry(&record, host.now);
-    match (expiry.is_empty(), record.last_contact) {
-        (false, _) => expiry,
-        (true, Some(time)) => vec![fine(SUBJECT, format!("metadata is whole; the server was last reached at {time:.0}"))],
-        (true, None) => vec![weak(
+    let expiry = expiry(host, &record);
+    match (record.medium, record.last_contact) {
+        _ if !expiry.is_empty() => expiry,
+        (Some(brought), _) => {
+            let says = format!("metadata is whole; it came from {brought}, taken at {:.0}", brought.time);
+            vec![fine(SUBJECT, says)]
+        }
+        (None, Some(time)) => {
+            vec![fine(SUBJECT, format!("metadata is whole; the server was last reached at {time:.0}"))]
+        }
+        (None, None) => vec![weak(
             SUBJECT,
             "the server was never reached, so it is not known whether this host's root.json is the publisher's".to_owned(),
             "`upright check`",
@@ -212,15 +300,39 @@ fn trust(host: &HostFacts) -> Vec<Finding> {
     }
 }
 
-fn expiry(record: &RecordFacts, now: Timestamp) -> Vec<Finding> {
+/// What has expired, or is about to.
+fn expiry(host: &HostFacts, record: &RecordFacts) -> Vec<Finding> {
+    let now = host.now;
+    let grace = record.medium.as_ref().map(|_| host.grace);
     let finding = |(role, until): &(String, Timestamp)| {
         let by_hand = SIGNED_BY_HAND.contains(&role.as_str());
+        let expired = format!("expired at {until:.0}");
         if *until <= now {
-            let says = format!("the {role} metadata of the last contact expired at {until:.0}");
-            let mend = format!(
-                "`upright check`; if it stays so, the publisher must sign again: `upright-build refresh --role {role}`"
-            );
-            Some(wrong("trust", &says, &mend))
+            if taken_until(*until, grace) > now {
+                return None;
+            }
+            Some(match &record.medium {
+                // Who brings media brings the next one.
+                Some(Brought { from, .. }) => weak(
+                    "trust",
+                    format!("the {role} metadata that came from {from} {expired}"),
+                    "the next update needs a newer medium, or the server",
+                ),
+                None if stands(host) == Freshness::ClockSuspect => wrong(
+                    "trust",
+                    &format!(
+                        "the {role} metadata of the last contact {expired}, by a clock that may be wrong"
+                    ),
+                    "set the clock; if it is right, `upright check`",
+                ),
+                None => wrong(
+                    "trust",
+                    &format!("the {role} metadata of the last contact {expired}"),
+                    &format!(
+                        "`upright check`; if it stays so, the publisher must sign again: `upright-build refresh --role {role}`"
+                    ),
+                ),
+            })
         } else if by_hand && until.duration_since(now) < SOON {
             let mend = format!("the publisher should sign again: `upright-build refresh --role {role}`");
             Some(weak("trust", format!("the {role} metadata expires at {until:.0}"), &mend))

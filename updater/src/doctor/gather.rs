@@ -4,36 +4,56 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::statvfs;
+use jiff::Timestamp;
+use rustix::fs::{access, statvfs};
 use upright_manifests::name::Slot;
 
-use super::{BootFacts, Facts, HostFacts, RecordFacts, Watchdog};
-use crate::agent::trust_folder;
+use super::{BootFacts, EntryFacts, Facts, HostFacts, RecordFacts, Watchdog};
+use crate::agent::{Agent, trust_folder};
 use crate::boot::BootLoader;
 use crate::config::Config;
 use crate::fetch::check_stored;
 use crate::host::{Access, Booted, Host, Part, label};
 use crate::machine::{Record, State};
+use crate::state::{Layout, Request, owed};
 use crate::store::RecordFile;
 
 /// Looks at a host, whose state is in `folder`. `hardware` is where its kernel's view of devices is, `/sys`, if it is a machine.
 pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<&Path>) -> HostFacts {
     let booted = host.machine().booted();
-    let boot = look_at_boot(host.boot(), booted.as_ref().ok());
+    let mut boot = look_at_boot(host.boot(), booted.as_ref().ok());
+    if let Some(esp) = host.esp() {
+        boot.writable = writable(esp);
+    }
+    // What cannot be told without the record is told of the record.
+    let record = Agent::peek(host, config, folder);
+    boot.entries = match (&record, &booted) {
+        (Ok(record), Ok(booted)) => look_at_entries(host, record, booted),
+        _ => Vec::new(),
+    };
     let parts = Slot::ALL.into_iter().flat_map(|slot| [(slot, Part::Root), (slot, Part::Verity)]);
     let size = |(slot, part)| {
         let size = host.slots().open(slot, part, Access::Read).map(|device| device.size());
         (label(slot, part), size.map_err(|error| error.to_string()))
     };
+    let read_only = booted.as_ref().map(|booted| what_is_read_only(host, booted.slot.other()));
+    let owed = booted.as_ref().map_or(Ok(Vec::new()), |booted| owed(&Layout::around(folder), booted.slot));
     let now = host.clock().now();
-    let trust = check_stored(&trust_folder(folder), &config.repository.root, now);
+    // At a time when nothing has expired: that is told of the record, and is no damage.
+    let trust = check_stored(&trust_folder(folder), &config.repository.root, Timestamp::UNIX_EPOCH);
     HostFacts {
+        read_only: read_only.unwrap_or_default(),
         booted: booted.map_err(|error| error.to_string()),
         partitions: parts.map(size).collect(),
         boot,
         record: look_at_record(folder),
         trust: trust.map_err(|error| error.to_string()),
         state_room: room(folder),
+        state_writable: writable(existing(folder)),
+        state_in_memory: host.machine().state_in_memory(),
+        owed: owed.map_err(|error| error.to_string()),
+        reset: Request::pending(&Layout::around(folder)).map(drop).map_err(|error| error.to_string()),
+        grace: config.update.offline_expiry.grace(),
         watchdog: hardware.map(watchdog),
         now,
         image_time: host.machine().image_time(),
@@ -55,13 +75,52 @@ fn look_at_boot(boot: &dyn BootLoader, booted: Option<&Booted>) -> BootFacts {
         Some(entry) => (boot.trust(entry), boot.size(entry).and_then(|size| Ok((size, boot.room(entry)?)))),
         None => (Ok(None), Ok((None, 0))),
     };
+    // What may be removed to make room is known only beside the entry of what runs.
+    let room = if matches!(trust, Ok(None)) { Ok((None, 0)) } else { room };
     BootFacts {
         name: boot.name(),
         entry: trust.map_err(text),
         started: boot.started().map_err(text),
         concerns: boot.concerns().map_err(text),
         room: room.map_err(text),
+        writable: Ok(()),
+        entries: Vec::new(),
     }
+}
+
+/// The entries of what runs and of what this host may go to. What is written and not switched to has none yet, and a release that
+/// was left is no way back.
+fn look_at_entries(host: &dyn Host, record: &Record, booted: &Booted) -> Vec<EntryFacts> {
+    let mut found = Vec::new();
+    for slot in Slot::ALL {
+        let runs = slot == booted.slot;
+        if !runs && matches!(record.state, State::Applied { .. }) {
+            continue;
+        }
+        // That the boot loader cannot be read is told already.
+        let Ok(Some((target, state))) = Agent::look_at_entry(host, record, slot) else { continue };
+        if !runs && record.bad.iter().any(|bad| bad.root_hash == target.root_hash) {
+            continue;
+        }
+        let known = record.slots.get(&slot).or_else(|| record.lost.get(&slot));
+        let mendable = !runs && record.state == State::Idle && known.is_some_and(|known| known.proven);
+        found.push(EntryFacts { slot, version: target.version, state, runs, mendable });
+    }
+    found
+}
+
+/// What keeps the partitions of a slot that can be read from being written. They are opened as for mending, which takes them from
+/// nobody: an update may be under way.
+fn what_is_read_only(host: &dyn Host, slot: Slot) -> Vec<String> {
+    let open = |part, access| host.slots().open(slot, part, access);
+    let parts = [Part::Root, Part::Verity].into_iter();
+    let readable = parts.filter(|part| open(*part, Access::Read).is_ok());
+    readable.filter_map(|part| Some(open(part, Access::Mend).err()?.to_string())).collect()
+}
+
+fn writable(path: &Path) -> Result<(), String> {
+    access(path, rustix::fs::Access::WRITE_OK)
+        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
 fn look_at_record(folder: &Path) -> Result<RecordFacts, String> {
@@ -70,14 +129,20 @@ fn look_at_record(folder: &Path) -> Result<RecordFacts, String> {
     let good_until = record.good_until.unwrap_or_default();
     Ok(RecordFacts {
         last_contact: record.last_contact,
+        medium: record.medium,
         good_until: good_until.into_iter().collect(),
         at_rest: matches!(record.state, State::Idle),
     })
 }
 
+/// The folder, or what it will be made in.
+fn existing(folder: &Path) -> &Path {
+    folder.ancestors().find(|path| path.exists()).unwrap_or(folder)
+}
+
 /// Free bytes of the file system that `folder` is, or will be, on.
 fn room(folder: &Path) -> Result<u64, String> {
-    let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
+    let existing = existing(folder);
     let stat = statvfs(existing).map_err(|error| format!("{}: {error}", existing.display()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -10,9 +10,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use upright_manifests::name::Slot;
+use upright_manifests::version::Version;
 
+use crate::agent::EntryState;
 use crate::boot::{Concern, Trust};
 use crate::host::Booted;
+use crate::machine::Brought;
 
 pub use examine::examine;
 pub use gather::gather;
@@ -59,6 +62,8 @@ pub struct HostFacts {
     pub booted: Result<Booted, String>,
     /// The sizes of both partitions of each slot, by their labels.
     pub partitions: Vec<(String, Result<u64, String>)>,
+    /// What is in the way of writing the slot that does not run, a line for each partition.
+    pub read_only: Vec<String>,
     /// The boot loader.
     pub boot: BootFacts,
     /// The agent's record: until when each role's metadata is good, or what is wrong with it.
@@ -67,6 +72,16 @@ pub struct HostFacts {
     pub trust: Result<(), String>,
     /// Free bytes where the agent keeps its state.
     pub state_room: Result<u64, String>,
+    /// Whether anything can be written there.
+    pub state_writable: Result<(), String>,
+    /// Whether this boot keeps its state in memory, since it could not use the disk's.
+    pub state_in_memory: bool,
+    /// The paths below `/etc` that have not followed from the other slot.
+    pub owed: Result<Vec<String>, String>,
+    /// What is wrong with the reset that an operator asked for, if one is pending.
+    pub reset: Result<(), String>,
+    /// How long ago what is on a medium may have expired.
+    pub grace: Duration,
     /// The hardware watchdog; `None` where there is no hardware.
     pub watchdog: Option<Watchdog>,
     /// What the clock says.
@@ -88,13 +103,34 @@ pub struct BootFacts {
     pub concerns: Result<Vec<Concern>, String>,
     /// The bytes that the UKI of what runs has, and those there are for the next one.
     pub room: Result<(Option<u64>, u64), String>,
+    /// Whether anything can be written on the ESP.
+    pub writable: Result<(), String>,
+    /// The entries of the releases that are to be started, what runs and the way back.
+    pub entries: Vec<EntryFacts>,
+}
+
+/// What there is to know of a boot entry.
+#[derive(Debug, Clone)]
+pub struct EntryFacts {
+    /// The release's slot.
+    pub slot: Slot,
+    /// The release.
+    pub version: Version,
+    /// What the entry was found to be.
+    pub state: EntryState,
+    /// Whether the release runs.
+    pub runs: bool,
+    /// Whether `upright repair` composes it again.
+    pub mendable: bool,
 }
 
 /// What the agent's record says.
 #[derive(Debug, Clone, Default)]
 pub struct RecordFacts {
-    /// When the server was last reached.
+    /// When the server was last reached, or a medium taken that had not expired.
     pub last_contact: Option<Timestamp>,
+    /// The medium that the metadata came on, if it was not the server that sent it.
+    pub medium: Option<Brought>,
     /// Until when each role's metadata is good.
     pub good_until: Vec<(String, Timestamp)>,
     /// Whether a trial or a rollback is under way, when boot entries are not at rest.

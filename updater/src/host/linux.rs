@@ -38,6 +38,7 @@ pub struct LinuxHost {
     slots: Partitions,
     boot: Box<dyn BootLoader>,
     machine: LinuxMachine,
+    esp: PathBuf,
 }
 
 /// Why this machine cannot be worked on.
@@ -75,6 +76,7 @@ impl LinuxHost {
             remote,
             slots: Partitions,
             boot: boot::open(&config.boot, Path::new("/"), &esp)?,
+            esp,
             machine: LinuxMachine { state: state.to_owned() },
         })
     }
@@ -102,6 +104,9 @@ impl Host for LinuxHost {
     }
     fn prober(&self) -> &dyn Prober {
         self
+    }
+    fn esp(&self) -> Option<&Path> {
+        Some(&self.esp)
     }
 }
 

@@ -59,6 +59,10 @@ pub trait Host {
     fn machine(&self) -> &dyn Machine;
     /// What health checks look at.
     fn prober(&self) -> &dyn Prober;
+    /// Where the ESP is mounted, where it is a folder.
+    fn esp(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// The system's clock.

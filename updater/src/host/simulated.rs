@@ -54,6 +54,7 @@ pub struct SimulatedHost {
     remote: HttpRemote,
     files: Files,
     boot: SystemdBoot,
+    esp: PathBuf,
 }
 
 /// The folder.
@@ -70,7 +71,8 @@ impl SimulatedHost {
         };
         let clock = up.and_then(|()| SimulatedClock::read(&root.join("run/clock")));
         let clock = clock.map_err(|source| HostError::Simulated { root: root.to_owned(), source })?;
-        Ok(Self { clock, remote, files, boot: SystemdBoot::new(&root.join("esp")) })
+        let esp = root.join("esp");
+        Ok(Self { clock, remote, files, boot: SystemdBoot::new(&esp), esp })
     }
 }
 
@@ -92,6 +94,9 @@ impl Host for SimulatedHost {
     }
     fn prober(&self) -> &dyn Prober {
         self
+    }
+    fn esp(&self) -> Option<&Path> {
+        Some(&self.esp)
     }
 }
 

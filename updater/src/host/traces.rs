@@ -5,7 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::machine::Evidence;
+use rustix::fs::{Access, access, statvfs};
+
+use crate::machine::{Evidence, NotesPlace};
 use crate::store;
 
 /// Where the initrd notes the boots of a release on trial, a line each, in the folder of the agent's state.
@@ -38,7 +40,23 @@ pub(super) fn read(root: &Path, state: &Path) -> Evidence {
         mounted: boots(&state.join(BOOTS)),
         panic,
         watchdog: watchdog(&root.join("sys/class/watchdog")),
+        doubt: place_of_notes(state).doubt(),
         ..Evidence::default()
+    }
+}
+
+/// What the folder of the notes is like. What cannot be asked is taken to be as it should.
+fn place_of_notes(state: &Path) -> NotesPlace {
+    let room = statvfs(state).ok().map(|stat| {
+        // File systems that have no limit to the number of files say 0 for it.
+        let files = if stat.f_files == 0 { u64::MAX } else { stat.f_ffree };
+        (stat.f_bfree.saturating_mul(stat.f_frsize), files)
+    });
+    NotesPlace {
+        writable: access(state, Access::WRITE_OK).is_ok(),
+        room: room.unwrap_or((u64::MAX, u64::MAX)),
+        named: state.join(NOTE).exists(),
+        readable: store::read_own(&state.join(BOOTS), MOST).is_ok(),
     }
 }
 
@@ -96,6 +114,7 @@ fn panic_in(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Doubt;
 
     struct Root(tempfile::TempDir);
 
@@ -127,6 +146,16 @@ mod tests {
         let root = Root::new();
         root.put("var/lib/upright/trial-boots", "11-22\n\n`rm -rf /`\nab\nab");
         assert_eq!(root.read().mounted, ["1122", "ab", "ab"]);
+    }
+
+    #[test]
+    fn notes_that_cannot_be_read_or_were_not_to_be_written_are_told() {
+        let root = Root::new();
+        root.put("var/lib/upright/trial-boots/in-the-way", "");
+        assert_eq!(root.read().doubt, Some(Doubt::Unreadable));
+        let root = Root::new();
+        fs::remove_file(root.0.path().join("var/lib/upright/trial")).unwrap();
+        assert_eq!(root.read().doubt, Some(Doubt::Unnamed));
     }
 
     #[test]

@@ -12,8 +12,9 @@ mod record;
 mod step;
 
 pub use event::{Beside, CheckResult, Event, HealthReport, Observation, Verdict, WayTaken};
-pub use evidence::Evidence;
-pub use history::{HistoryEntry, Outcome, Repair};
+pub use evidence::{Doubt, Evidence, NotesPlace};
+pub(crate) use history::counted;
+pub use history::{Again, HistoryEntry, Outcome, Repair, Reset};
 pub use record::{BadRelease, Brought, Cause, Installed, Progress, Record, State, Target};
 pub use step::{Effect, StepError, step};
 

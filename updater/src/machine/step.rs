@@ -158,13 +158,11 @@ fn applied(record: &mut Record, target: Target, slot: Slot, way: WayTaken, now: 
 
 fn failed(record: &mut Record, state: State, reason: String, kept: bool, now: Timestamp) -> State {
     record.failure = Some((now, reason.clone()));
-    if kept {
-        return state;
-    }
     if let Some(target) = state.target() {
-        record.remember(now, &target.version, Outcome::NotApplied { reason });
+        let outcome = if kept { Outcome::Interrupted { reason } } else { Outcome::NotApplied { reason } };
+        record.remember(now, &target.version, outcome);
     }
-    State::Idle
+    if kept { state } else { State::Idle }
 }
 
 struct Trial {
@@ -237,10 +235,7 @@ fn roll_back(
         }
         _ => {
             let Some(other) = record.slots.get(&seen.slot.other()).cloned() else {
-                return nothing(format!(
-                    "slot {} holds no complete release; `upright history` says what happened to it",
-                    seen.slot.other()
-                ));
+                return nothing(record.no_way_back(seen.slot.other()));
             };
             let was_bad = record.bad.iter().any(|bad| bad.root_hash == other.root_hash);
             if other.proven && !was_bad {

@@ -262,6 +262,7 @@ fn a_failed_download_is_kept_for_another_try_and_a_bad_release_is_not() {
     let failed = |kept| Event::Failed { reason: "no route".into(), kept };
     let kept = run(applying.clone(), [failed(true)]);
     assert_eq!((&kept.state, kept.failure.is_some()), (&applying.state, true));
+    assert!(matches!(kept.history.last().unwrap().outcome, Outcome::Interrupted { .. }));
     assert_eq!(run(applying, [failed(false)]).state, State::Idle);
 }
 

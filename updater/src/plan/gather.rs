@@ -16,7 +16,7 @@ use upright_manifests::version::Version;
 use super::compare::{Because, Fact, Files, Local, compare};
 use crate::host::{Access, BlockDevice, Host, Part};
 use crate::slot::Image;
-use crate::state::{self, Copied, Layout, Need, StateError};
+use crate::state::{self, Copied, Layout, Need, Request, StateError};
 
 /// The most paths that an image may have below `/etc`, and the most that may be changed there.
 const MOST: usize = 200_000;
@@ -30,6 +30,11 @@ pub struct Plan {
     pub version: Version,
     /// Whether it has not run yet: its first boot copies what the slot that runs has.
     pub first_boot: bool,
+    /// What the next boot resets before that.
+    pub reset: Option<Request>,
+    /// Why a reset that was asked for is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset_error: Option<String>,
     /// Local changes in the way of changed defaults.
     pub differences: Vec<Difference>,
     /// Local changes that are in the way of nothing.
@@ -105,9 +110,14 @@ pub fn plan(host: &dyn Host, layout: &Layout, slot: Slot, version: Version) -> R
         state::declared(&image).map_err(|source| PlanError::Image { slot, source })?;
     let first_boot = state::is_fresh(layout, slot)?;
     let here = changes(&layout.upper(running)).map_err(PlanError::Upper)?;
-    let (upper, stays) = match first_boot {
-        true => (here, Vec::new()),
-        false => merged(&declared, &here, changes(&layout.upper(slot)).map_err(PlanError::Upper)?),
+    let (reset, reset_error) = match Request::pending(layout) {
+        Ok(reset) => (reset, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let (upper, stays) = match (reset, first_boot) {
+        (Some(request), _) => (left_by_a_reset(request, &declared, here), Vec::new()),
+        (None, true) => (here, Vec::new()),
+        (None, false) => merged(&declared, &here, changes(&layout.upper(slot)).map_err(PlanError::Upper)?),
     };
     let (found, local) = compare(&old, &new, &upper);
     let mut differences = Vec::new();
@@ -128,6 +138,7 @@ pub fn plan(host: &dyn Host, layout: &Layout, slot: Slot, version: Version) -> R
     let mut room = Need::default();
     let mut unfit = None;
     let versioned = match first_boot {
+        _ if reset.is_some_and(|request| request.var) => Vec::new(),
         false => state::own_copies(layout, slot)?,
         true => match state::copies(layout, slot, &declared.versioned()) {
             Ok(copies) => {
@@ -145,6 +156,8 @@ pub fn plan(host: &dyn Host, layout: &Layout, slot: Slot, version: Version) -> R
         slot,
         version,
         first_boot,
+        reset,
+        reset_error,
         differences,
         local: local.iter().map(|path| shown(path)).collect(),
         stays,
@@ -155,6 +168,12 @@ pub fn plan(host: &dyn Host, layout: &Layout, slot: Slot, version: Version) -> R
         unfit,
         bad_lines,
     })
+}
+
+/// What a reset leaves of `here`, for both slots.
+fn left_by_a_reset(request: Request, declared: &Declarations, mut here: Files) -> Files {
+    here.retain(|path, _| request.keep_identity && declared.follows(path) == Some(Kind::Identity));
+    here
 }
 
 /// What the other slot has of its own with what follows from `here`; and what is here and stays.

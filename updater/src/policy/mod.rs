@@ -3,6 +3,7 @@
 //! Nothing here touches a clock, a file or the network: the time and the host's identity are arguments.
 //! `status`, `why`, the log and the history all print the same [`Decision`].
 
+mod freshness;
 mod reboot;
 mod release;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod sample;
 mod wave;
 mod window;
 
+pub use freshness::{Freshness, freshness, taken_until};
 pub use reboot::{RebootDecision, RebootPolicy, reboot};
 pub use release::{Decision, HostFacts, Overrides, Refusal, Wait, choose, take_first};
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! /var/lib/upright/fresh                     the slot that was written and has not run
 //! /var/lib/upright/stopped                   why a slot's boot was stopped: slot, times, reason
 //! /var/lib/upright/reset                     what the next boot is to reset
+//! /var/lib/upright/reset-done                what a boot has reset, until the agent has read it
 //! ```
 
 use std::fs::{self, Metadata};
@@ -91,6 +92,11 @@ impl Layout {
     /// What is to be reset.
     pub(super) fn reset(&self) -> PathBuf {
         self.own.join("reset")
+    }
+
+    /// What was reset.
+    pub(super) fn reset_done(&self) -> PathBuf {
+        self.own.join("reset-done")
     }
 
     /// What a reset that is under way keeps.

@@ -16,6 +16,7 @@
 //! | `versioned` | a copy a slot of what a release may change |
 //! | `prepare` | what happens at a boot |
 //! | `reset` | back to the image |
+//! | `reset_note` | what a boot has reset, for the agent |
 
 mod accounts;
 mod copy;
@@ -26,6 +27,7 @@ mod layout;
 mod owed;
 mod prepare;
 mod reset;
+mod reset_note;
 #[cfg(test)]
 mod tests;
 mod versioned;
@@ -39,7 +41,8 @@ pub use hands::{Hands, Step};
 pub use layout::Layout;
 pub use owed::owed;
 pub use prepare::{Mount, Prepared, Stopped, prepare, stopped};
-pub use reset::{Request, carry_out as carry_out_reset};
+pub use reset::Request;
+pub use reset_note::{carry_out_reset, forget_reset_done, reset_done};
 pub use versioned::{Copied, Need, copies, kept, own_copies, room, room_for};
 
 use copy::Copier;

@@ -55,7 +55,7 @@ impl Request {
 /// to be copied afterwards if it is.
 ///
 /// Power may go anywhere: the request goes last, and what is to be kept is always in one place at least.
-pub fn carry_out(
+pub(super) fn carry_out(
     layout: &Layout,
     hands: &Hands<'_>,
     image: &dyn Image,

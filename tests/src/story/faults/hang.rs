@@ -53,7 +53,7 @@ pub(super) const ALL: [Hang; 9] = [
         name: "verity",
         damage: Some(Damage::Init),
         tries: 1,
-        says: &["slot b is damaged: 1 blocks, of /usr/lib/systemd/systemd"],
+        says: &["slot b is damaged: 1 block, of /usr/lib/systemd/systemd"],
     },
     Hang {
         name: "no-mount",
