@@ -253,6 +253,78 @@ fn a_build_is_the_same_bytes_wherever_and_however_often() {
     assert_eq!(one.json(&["build", &one.tar("1.tar", "one"), "--version", "1.0"])["unchanged"], true);
 }
 
+/// Builds 1.0 with a file that 2.0 lacks, so that 2.0 would be full of holes in the layout of 1.0.
+fn one_that_shrinks(shop: &Shop) -> Value {
+    let path = shop.folder.path().join("large.tar");
+    let more = pattern(400_000);
+    let small = shop.tar("small.tar", "small");
+    let mut files = vec![("etc/large", &more[..])];
+    let (initrd, kernel) = (pattern(300_000), kernel(200_000));
+    files.extend([
+        ("usr/lib/modules/6.1.0/initramfs.img", &initrd[..]),
+        ("usr/lib/modules/6.1.0/vmlinuz", &kernel),
+        ("usr/lib/os-release", b"ID=acme\nNAME=Acme\n"),
+    ]);
+    write_tar(&path, &files);
+    shop.json(&["build", path.to_str().unwrap(), "--version", "1.0"]);
+    shop.json(&["build", &small, "--version", "2.0"])
+}
+
+#[test]
+fn an_image_that_was_laid_out_anew_is_the_same_bytes_again() {
+    let shop = Shop::new();
+    let first = one_that_shrinks(&shop);
+    assert_eq!((&first["not_followed"], &first["base"]), (&Value::from("1.0"), &Value::Null));
+    let small = shop.tar("small.tar", "small");
+    let again = |version: &str, arguments: &[&str]| {
+        let made = shop.json(&[&["build", &small, "--version", version], arguments].concat());
+        made["unchanged"].as_bool().unwrap()
+    };
+    assert!(again("2.0", &[]));
+    assert!(again("2.0", &["--base", "1.0"]));
+    let output = shop.run(&["build", &small, "--version", "2.0", "--base", "1.0"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains(", laid out anew, since more than a tenth of it would be unused after 1.0"),
+        "{text}"
+    );
+    // One that was asked for is no different, whatever was built since.
+    assert!(!again("3.0", &["--fresh"]));
+    assert!(!again("2.5", &[]));
+    assert!(again("3.0", &[]) && again("3.0", &["--fresh"]));
+}
+
+#[test]
+fn a_manifest_says_which_layout_makes_its_image_again() {
+    let shop = Shop::new();
+    for version in ["1.0", "2.0"] {
+        shop.json(&["build", &shop.tar("x.tar", version), "--version", version]);
+    }
+    let first = shop.json(&["publish", "1.0"]);
+    let second = shop.json(&["publish", "2.0"]);
+    let manifest = |outcome: &Value| -> Value {
+        let (version, digest) = (&outcome["version"], &outcome["manifest"]);
+        let name = format!("{}.{}.json", digest.as_str().unwrap(), version.as_str().unwrap());
+        let path = shop.workspace().join("repository/releases/acme/x86-64").join(name);
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    let (first, second) = (manifest(&first), manifest(&second));
+    assert_eq!(first["base"], Value::Null);
+    assert_eq!(second["base"]["version"], "1.0");
+    assert_eq!(second["base"]["root_hash"], first["root"]["verity"]["root_hash"]);
+    // Somebody with both trees, and without these builds, gets what was published.
+    let other = Shop::new();
+    for version in ["1.0", "2.0"] {
+        other.json(&["build", &other.tar("x.tar", version), "--version", version]);
+    }
+    let made = other.json(&["build", &other.tar("x.tar", "2.0"), "--version", "2.0", "--base", "1.0"]);
+    assert_eq!(made["followed"], second["base"]);
+    assert_eq!(made["root"]["verity"], second["root"]["verity"]);
+    let layout = File::open(other.workspace().join("builds/1.0/layout.json.zst")).unwrap();
+    let layout = upright_manifests::digest::Digest::of(&zstd::decode_all(layout).unwrap());
+    assert_eq!(second["base"]["layout"], layout.to_string());
+}
+
 #[test]
 fn what_cannot_be_built_is_refused_in_one_line() {
     let shop = Shop::new();

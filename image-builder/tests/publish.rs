@@ -127,6 +127,105 @@ fn a_delta_larger_than_the_full_payload_is_dropped_and_says_so() {
     }
 }
 
+/// The names of the deltas that lie in the repository.
+fn deltas(shop: &Shop) -> Vec<String> {
+    let files = shop.repository().into_iter().map(|(path, _)| path.display().to_string());
+    files.filter(|path| path.starts_with("deltas")).collect()
+}
+
+#[test]
+fn a_delta_over_the_budget_is_not_put_into_the_repository() {
+    let shop = Shop::new();
+    shop.configure("# delta-budget = \"1GiB\"", "delta-budget = 50_000");
+    three(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    let second = shop.publish("1.1", "stable").unwrap();
+    assert!(second.edges.is_empty());
+    assert!(matches!(second.dropped[0].why, Why::OverBudget { left: 50_000, .. }), "{second:?}");
+    assert_eq!(deltas(&shop), [""; 0]);
+    let third = shop.publish("1.2", "stable").unwrap();
+    assert_eq!((third.edges.len(), third.dropped.len(), deltas(&shop).len()), (1, 1, 1));
+    // It is not made a second time to be told, and made when there is room.
+    let record = std::fs::read_to_string(shop.root().join("builds/1.2/encoded.json")).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    assert_eq!(record["dropped"].as_object().unwrap().len(), 1);
+    let again = shop.publish("1.2", "stable").unwrap();
+    assert!(!again.changed && again.dropped == third.dropped);
+    shop.configure("delta-budget = 50_000", "delta-budget = 500_000");
+    let more = shop.publish("1.2", "stable").unwrap();
+    assert_eq!((more.edges.len(), more.dropped.len(), deltas(&shop).len()), (2, 0, 2));
+}
+
+#[test]
+fn a_release_beyond_the_edges_is_told() {
+    let shop = Shop::new();
+    shop.configure("edges = 3", "edges = 1");
+    three(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    shop.publish("1.1", "stable").unwrap();
+    let third = shop.publish("1.2", "stable").unwrap();
+    assert_eq!(third.dropped.len(), 1);
+    assert_eq!(
+        (&third.dropped[0].from, third.dropped[0].why),
+        (&version("1.0"), Why::BeyondEdges { edges: 1 })
+    );
+    // One that has a delta keeps it.
+    let mut more = request("1.2", "stable");
+    more.edges = Some(2);
+    assert_eq!(shop.request(&more).unwrap().edges.len(), 2);
+    let fewer = shop.publish("1.2", "stable").unwrap();
+    assert_eq!((fewer.edges.len(), fewer.dropped.len()), (2, 0));
+}
+
+#[test]
+fn what_the_way_by_chunks_fetches_is_signed_for_each_edge() {
+    let shop = Shop::new();
+    three(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    shop.publish("1.1", "stable").unwrap();
+    shop.publish("1.2", "stable").unwrap();
+    let published = Published::read(&shop.open()).unwrap();
+    let release = |name: &str| &published.release(None, &version(name)).unwrap().release;
+    // What 1.0 lacks of 1.2, 1.1 has: it is in one frame with what both have.
+    for (name, fetched) in [("1.1", [22].as_slice()), ("1.2", &[1, 61])] {
+        let release = release(name);
+        assert_eq!(release.deltas.len(), fetched.len());
+        for (edge, blocks) in release.deltas.iter().zip(fetched) {
+            let measured = edge.chunks.unwrap();
+            let fixed = release.root.chunks.size + release.root.full.head_size;
+            // Blocks of noise do not compress.
+            let frames = measured.size - fixed;
+            assert!((blocks * 4096..(blocks + 2) * 4096).contains(&frames), "{name}: {blocks} and {frames}");
+            assert!(measured.cost.memory > 0);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_image_that_a_delta_would_start_from_is_named() {
+    let shop = Shop::new();
+    three(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    shop.publish("1.1", "stable").unwrap();
+    let image = shop.root().join("builds/1.0/root.erofs");
+    let whole = std::fs::read(&image).unwrap();
+    let mut bytes = whole.clone();
+    bytes[5000] ^= 1;
+    std::fs::write(&image, bytes).unwrap();
+    let told = format!(
+        "{} is not what the build made; remove the build's folder and build it again",
+        image.display()
+    );
+    assert_eq!(shop.publish("1.2", "stable").unwrap_err(), told);
+    // Where only a delta is missing, too.
+    std::fs::write(&image, &whole).unwrap();
+    let mut few = request("1.2", "stable");
+    few.edges = Some(1);
+    shop.request(&few).unwrap();
+    std::fs::write(&image, vec![0; whole.len()]).unwrap();
+    assert_eq!(shop.publish("1.2", "stable").unwrap_err(), told);
+}
+
 #[test]
 fn releases_beyond_those_kept_are_no_longer_offered() {
     let shop = Shop::new();

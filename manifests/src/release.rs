@@ -38,6 +38,10 @@ pub struct Release {
     /// The checksum of the OSTree commit that the image was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<Digest>,
+    /// The release whose layout the image follows: with it and the tree, anyone can make the image again. None if it was laid
+    /// out anew, or by a builder that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
     /// The root file system.
     pub root: RootImage,
     /// The unified kernel image that boots it.
@@ -49,6 +53,17 @@ pub struct Release {
     /// anything is written. The image says the same (`manifests::state`), and counts where a host acts on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versioned: Vec<String>,
+}
+
+/// A release whose layout another one's image follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Its version.
+    pub version: Version,
+    /// The dm-verity root hash of its image.
+    pub root_hash: Digest,
+    /// The SHA-256 of its layout, as JSON.
+    pub layout: Digest,
 }
 
 /// A file in the repository.
@@ -128,6 +143,18 @@ pub struct DeltaEdge {
     pub from_root_hash: Digest,
     /// The delta (`manifests::delta`).
     pub delta: PartedBlob,
+    /// What the way by chunks takes where nothing but that image is at hand; whatever else a host holds makes it cheaper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunks: Option<ByChunks>,
+}
+
+/// What it takes to make an image out of chunks of another one and frames of the full payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByChunks {
+    /// Bytes to fetch: index, the payload's head and frames.
+    pub size: u64,
+    /// What finding the chunks and unpacking the frames took on the publisher's machine.
+    pub cost: Cost,
 }
 
 /// Why a release manifest is not acceptable.

@@ -24,9 +24,10 @@ fn release() -> Release {
         time: Timestamp::UNIX_EPOCH,
         floor: None,
         commit: None,
+        base: None,
         root: RootImage { size: BLOCK_SIZE, sha256: digest, verity, full: parted.clone(), chunks: blob },
         uki: Uki { size: 1, sha256: digest, compose: parted.clone(), certificates: Vec::new() },
-        deltas: vec![DeltaEdge { from: version, from_root_hash: digest, delta: parted }],
+        deltas: vec![DeltaEdge { from: version, from_root_hash: digest, delta: parted, chunks: None }],
         versioned: Vec::new(),
     }
 }
@@ -52,6 +53,18 @@ fn sizes_that_cannot_be_are_refused() {
         change(&mut release);
         assert_eq!(Release::parse(&release.to_bytes().unwrap()), Err(ReleaseError::Impossible(what)));
     }
+}
+
+#[test]
+fn what_an_older_publisher_did_not_say_is_not_there() {
+    let old = release();
+    let text = String::from_utf8(old.to_bytes().unwrap()).unwrap();
+    assert!(!text.contains("\"base\"") && text.matches("\"chunks\"").count() == 1, "{text}");
+    let mut new = old.clone();
+    let (version, root_hash) = (old.version.clone(), Digest::of(b""));
+    new.base = Some(Base { version, root_hash, layout: root_hash });
+    new.deltas[0].chunks = Some(ByChunks { size: 5, cost: Cost { memory: 6, cpu_ms: 7 } });
+    assert_eq!(Release::parse(&new.to_bytes().unwrap()), Ok(new));
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A number of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "Spelling", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub struct Size(pub u64);
 
 /// The text is not a size.
@@ -18,13 +19,6 @@ pub struct Size(pub u64);
 pub struct ParseSizeError(String);
 
 const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Spelling {
-    Bytes(u64),
-    Text(String),
-}
 
 impl FromStr for Size {
     type Err = ParseSizeError;
@@ -40,14 +34,36 @@ impl FromStr for Size {
     }
 }
 
-impl TryFrom<Spelling> for Size {
-    type Error = ParseSizeError;
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Spelling)
+    }
+}
 
-    fn try_from(spelling: Spelling) -> Result<Self, Self::Error> {
-        match spelling {
-            Spelling::Bytes(bytes) => Ok(Self(bytes)),
-            Spelling::Text(text) => text.parse(),
-        }
+/// A size as it stands in a file: a number, or text.
+struct Spelling;
+
+impl Visitor<'_> for Spelling {
+    type Value = Size;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number of bytes, or one with KiB, MiB, GiB or TiB, such as \"4GiB\"")
+    }
+
+    fn visit_u64<E: Error>(self, bytes: u64) -> Result<Size, E> {
+        Ok(Size(bytes))
+    }
+
+    fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
+        self.visit_str(&bytes.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, bytes: f64) -> Result<Size, E> {
+        self.visit_str(&format!("{bytes:?}"))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
+        text.parse().map_err(E::custom)
     }
 }
 
@@ -78,6 +94,21 @@ mod tests {
             let size: Size = text.parse().unwrap();
             assert_eq!(size, Size(bytes), "{text}");
             assert_eq!(size.to_string().parse(), Ok(size));
+        }
+    }
+
+    #[test]
+    fn what_stands_in_a_file_is_read_or_told_what_is_expected() {
+        assert_eq!(serde_json::from_str::<Vec<Size>>("[5, \"4KiB\"]").unwrap(), [Size(5), Size(4096)]);
+        for (bad, told) in [
+            ("-5", "\"-5\" is not a size; expected a number of bytes, or one with KiB"),
+            ("1.5", "\"1.5\" is not a size; expected a number of bytes, or one with KiB"),
+            ("1.0", "\"1.0\" is not a size"),
+            ("\"4GB\"", "\"4GB\" is not a size"),
+            ("true", "invalid type: boolean `true`, expected a number of bytes, or one with KiB"),
+        ] {
+            let error = serde_json::from_str::<Size>(bad).unwrap_err().to_string();
+            assert!(error.starts_with(told), "{error}");
         }
     }
 

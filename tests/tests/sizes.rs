@@ -104,7 +104,7 @@ fn updates_stay_as_small_as_they_are() -> Result<()> {
         Ok((number("fetched")?, number("written")?))
     };
     let (image, full) = (size("/root/size")?, size("/root/full/size")?);
-    let (delta, written) = fetched("delta", "")?;
+    let (delta, written) = fetched("delta", "\"chunks\"")?;
     let (chunks, _) = fetched("chunks", "\"delta\"")?;
     let patch = patch(&fixture.workspace())? as f64;
     for (what, is, most) in [

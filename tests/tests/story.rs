@@ -94,7 +94,9 @@ fn each_way_gives_the_same_image_and_costs_what_it_should() -> Result<()> {
     let fixture = Fixture::new()?;
     fixture.build(&["publish", "1.1.0"])?;
     let mut fetched = Vec::new();
-    for (way, without) in [("delta", "[]"), ("chunks", "[\"delta\"]"), ("full", "[\"delta\", \"chunks\"]")] {
+    for (way, without) in
+        [("delta", "[\"chunks\"]"), ("chunks", "[\"delta\"]"), ("full", "[\"delta\", \"chunks\"]")]
+    {
         let host =
             &fixture.host_with(way, &format!("[limits]\nwithout = {without}\n"), Default::default())?;
         fixture.server.reset_counts();

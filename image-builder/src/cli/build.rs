@@ -43,10 +43,12 @@ pub(super) struct Build {
     pub(super) json: bool,
 }
 
-/// What `--json` prints: the record, and whether it is new.
+/// What `--json` prints: the record, whether it is new, and whose layout was given up.
 #[derive(Serialize)]
 struct Report<'a> {
     unchanged: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_followed: Option<&'a Version>,
     #[serde(flatten)]
     build: &'a Record,
 }
@@ -69,7 +71,11 @@ impl Build {
         let signers = Signers::of_trees(&workspace, common.passphrase()?.as_ref())?;
         let made = build(&workspace, &order, &signers, &common.bars())?;
         match self.json {
-            true => output::json(&Report { unchanged: made.unchanged, build: &made.build }),
+            true => output::json(&Report {
+                unchanged: made.unchanged,
+                not_followed: made.not_followed.as_ref(),
+                build: &made.build,
+            }),
             false => output::print(&text(&made)),
         }
     }
@@ -93,7 +99,13 @@ impl Build {
 fn text(made: &Made) -> String {
     let build = &made.build;
     let verb = if made.unchanged { "was built before, byte for byte" } else { "is built" };
-    let base = build.base.as_ref().map_or(String::new(), |base| format!(", laid out after {base}"));
+    let base = match (&build.base, &made.not_followed) {
+        (Some(base), _) => format!(", laid out after {base}"),
+        (None, Some(base)) => {
+            format!(", laid out anew, since more than a tenth of it would be unused after {base}")
+        }
+        (None, None) => String::new(),
+    };
     format!(
         "{} {} {verb}\n  time {}, commit {}\n  image {}{base}, root hash {}\n  UKI {}, kernel {}",
         build.os,

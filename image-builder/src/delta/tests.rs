@@ -184,11 +184,16 @@ fn initrd(files: &[(&str, &[u8])]) -> Vec<u8> {
         archive.extend(*content);
         archive.resize(archive.len().next_multiple_of(4), 0);
     }
-    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    zstd_frame(&archive, 1)
+}
+
+/// A frame as the `zstd` program makes it.
+fn zstd_frame(plain: &[u8], level: i32) -> Vec<u8> {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level).unwrap();
     encoder.set_parameter(zstd::zstd_safe::CParameter::NbWorkers(1)).unwrap();
     encoder.include_checksum(true).unwrap();
-    encoder.set_pledged_src_size(Some(archive.len() as u64)).unwrap();
-    encoder.write_all(&archive).unwrap();
+    encoder.set_pledged_src_size(Some(plain.len() as u64)).unwrap();
+    encoder.write_all(plain).unwrap();
     encoder.finish().unwrap()
 }
 
@@ -202,6 +207,19 @@ fn compressed_files_cost_what_changed_in_what_they_hold() {
     // Without an old one it costs what it holds, or stays as it is.
     let (size, _) = round_trip(&[file("b", b"other")], &[file("a.gz", &gzip(&changed))]);
     assert!(size < 91_000, "{size} bytes");
+}
+
+#[test]
+fn a_zstd_file_costs_what_changed_in_what_it_holds() {
+    let digits: Vec<u8> =
+        noise(4, 100_000).iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect();
+    // An old frame may be of a level that cannot be made again.
+    for (level, was) in [(6, 6), (6, 19)] {
+        let old = zstd_frame(&[&b"first"[..], &digits].concat(), was);
+        let new = zstd_frame(&[&b"another"[..], &digits].concat(), level);
+        let (size, stats) = round_trip(&[file("a.zst", &old)], &[file("a.zst", &new)]);
+        assert!(size < 1000, "{size} bytes from level {was} to {level}, {stats:?}");
+    }
 }
 
 #[test]
@@ -276,8 +294,9 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
             .prop_map(|(seed, skip, length)| { noise(seed, skip + length).split_off(skip) }),
     ];
     let plain = prop::collection::vec(piece, 0..5).prop_map(|pieces| [&b"."[..], &pieces.concat()].concat());
-    (plain, 0..6).prop_map(|(plain, kind)| match kind {
+    (plain, 0..7).prop_map(|(plain, kind)| match kind {
         0 => gzip(&plain),
+        2 => zstd_frame(&plain, 3),
         1 => initrd(&[("b/2.0", &plain), ("init", b"#!/bin/sh")]),
         _ => plain,
     })

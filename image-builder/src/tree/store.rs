@@ -13,7 +13,7 @@ use upright_manifests::digest::Digest;
 
 use super::batch::Batch;
 use super::objects::Objects;
-use super::{Content, Contents, TreeError};
+use super::{Content, Contents, TreeError, variant};
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +167,13 @@ impl Store {
         self.repo
             .set_ref_immediate(None, reference, Some(&commit.to_string()), gio::Cancellable::NONE)
             .map_err(|source| self.error("set a ref", source))
+    }
+
+    /// The commit that `commit` comes after, if any.
+    pub fn parent(&self, commit: &Digest) -> Result<Option<Digest>, StoreError> {
+        let loaded = self.repo.load_commit(&commit.to_string());
+        let (object, _) = loaded.map_err(|source| self.error("read a commit", source))?;
+        Ok(variant::child(&object, 1).and_then(|parent| variant::to_digest(&parent)))
     }
 
     /// The file contents, for use from many threads.

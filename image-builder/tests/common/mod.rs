@@ -151,6 +151,7 @@ impl Shop {
             time: Timestamp::UNIX_EPOCH,
             commit: Digest::of(version.as_bytes()),
             base: None,
+            followed: None,
             root: Image {
                 size: image.len() as u64,
                 sha256: Digest::of(image),

@@ -33,7 +33,7 @@
 //!                2 zstd: level (1), flags (1: 1 last section, 2 checksum, 4 content size known), prefix, content size
 //! plain          how many bytes the operations make
 //! parts          how many there are; for each:
-//!                codec (1), source (1), position, packed length, plain length
+//!                codec (1; 2 zstd frames), source (1), position, packed length, plain length
 //! ```
 //!
 //! with numbers as above. What its parts unpack to, one after the other, is source 2 until it ends. Identity is the dm-verity root hash of a root image, the SHA-256 of a UKI.

@@ -30,6 +30,7 @@ pub(super) fn put(rebuild: &Rebuild, expected: &mut Expected, out: &mut Vec<u8>)
         let codec = match part.packing {
             Packing::Deflate => CODEC_DEFLATE,
             Packing::Lz4 => CODEC_LZ4,
+            Packing::Zstd => CODEC_ZSTD,
         };
         out.extend([codec, part.source.id()]);
         let expected = &mut expected[usize::from(part.source.id())];
@@ -57,6 +58,7 @@ pub(super) fn take(
         let packing = match number(stream)? {
             CODEC_DEFLATE => Packing::Deflate,
             CODEC_LZ4 => Packing::Lz4,
+            CODEC_ZSTD => Packing::Zstd,
             _ => return Err(wrong),
         };
         let source = Source::from_id(number(stream)?).filter(|source| *source != Source::Plain);

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 use upright_manifests::digest::Digest;
-use upright_manifests::release::{DeltaEdge, PartedBlob, Release};
+use upright_manifests::release::{Cost, DeltaEdge, PartedBlob, Release};
 
 /// A way to get a root image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
     /// A delta from the image of the booted slot.
-    Delta(DeltaEdge),
+    Delta(Box<DeltaEdge>),
     /// The chunks that no slot holds.
     Chunks,
     /// Everything.
@@ -58,14 +58,15 @@ pub struct Allowance<'a> {
 /// work is not worth it. Between two Debian releases a delta saves a tenth of the bytes for a minute's work.
 const RATE: u64 = 2_000_000;
 
-/// The ways to `release` for a host that runs the image with root hash `booted`. No way fetches more than the full payload: a
-/// delta that is larger is no way.
+/// The ways to `release` for a host that runs the image with root hash `booted`. A delta that is larger than the full payload is
+/// no way; chunks fetch more than it by their index at most.
 pub fn ways(release: &Release, booted: &Digest, allowance: Allowance<'_>) -> WayPlan {
     let full = &release.root.full;
     let uki = release.uki.compose.size;
     let writes = release.root.size + release.root.verity.hash_size + release.uki.size;
     let mut plan = WayPlan { ways: Vec::new(), without: Vec::new(), writes };
     let edge = release.deltas.iter().find(|edge| edge.from_root_hash == *booted);
+    let measured = edge.and_then(|edge| edge.chunks);
     let left_out = |way: &str| allowance.without.iter().any(|name| name == way);
     let memory = |blob: &PartedBlob| blob.cost.map_or(0, |cost| cost.memory);
     let most = allowance.memory.unwrap_or(u64::MAX);
@@ -82,24 +83,31 @@ pub fn ways(release: &Release, booted: &Digest, allowance: Allowance<'_>) -> Way
             let reason = format!("it takes {} bytes of memory, {most} are allowed", memory(&edge.delta));
             plan.leave_out("delta", reason);
         }
-        Some(edge) => plan.ways.push((Way::Delta(edge.clone()), edge.delta.size + uki)),
+        Some(edge) => plan.ways.push((Way::Delta(Box::new(edge.clone())), edge.delta.size + uki)),
     }
     match left_out("chunks") {
         true => plan.leave_out("chunks", "the configuration leaves it out".to_owned()),
-        // How many chunks are missing is known when their index is there; never more than everything.
-        false => plan.ways.push((Way::Chunks, full.size + uki)),
+        // What the other slot holds makes it less. Where nothing is known: their index, and never more than everything.
+        false => {
+            let most = full.size.saturating_add(release.root.chunks.size);
+            let most = measured.map_or(most, |measured| measured.size);
+            plan.ways.push((Way::Chunks, most.saturating_add(uki)));
+        }
     }
     plan.ways.push((Way::Full, full.size + uki));
     let rate = allowance.fetch_rate.unwrap_or(RATE);
     // Stable: where two take as long, the one that may turn out to fetch less stays in front.
-    plan.ways.sort_by_key(|(way, bytes)| milliseconds(way, *bytes, rate, full));
+    plan.ways.sort_by_key(|(way, _)| match (way, measured) {
+        (Way::Delta(edge), _) => milliseconds(edge.delta.size, edge.delta.cost, rate),
+        (Way::Chunks, Some(measured)) => milliseconds(measured.size, Some(measured.cost), rate),
+        (Way::Chunks, None) | (Way::Full, _) => milliseconds(full.size, full.cost, rate),
+    });
     plan
 }
 
-/// How long a way takes at most, as far as it differs from others, in milliseconds.
-fn milliseconds(way: &Way, bytes: u64, rate: u64, full: &PartedBlob) -> u128 {
-    let blob = if let Way::Delta(edge) = way { &edge.delta } else { full };
-    let cpu = blob.cost.map_or(0, |cost| cost.cpu_ms);
+/// How long a way takes, as far as it differs from others, in milliseconds.
+fn milliseconds(bytes: u64, cost: Option<Cost>, rate: u64) -> u128 {
+    let cpu = cost.map_or(0, |cost| cost.cpu_ms);
     u128::from(bytes) * 1000 / u128::from(rate.max(1)) + u128::from(cpu)
 }
 
@@ -111,7 +119,7 @@ impl WayPlan {
 
 #[cfg(test)]
 mod tests {
-    use upright_manifests::release::Cost;
+    use upright_manifests::release::ByChunks;
 
     use super::*;
     use crate::policy::sample;
@@ -128,8 +136,33 @@ mod tests {
         let mut delta = release.root.full.clone();
         (delta.size, delta.cost) = (10_000_000, Some(Cost { memory: 40_000_000, cpu_ms: 5000 }));
         let from = release.version.clone();
-        release.deltas = vec![DeltaEdge { from, from_root_hash: Digest::of(b"runs"), delta }];
+        release.deltas = vec![DeltaEdge { from, from_root_hash: Digest::of(b"runs"), delta, chunks: None }];
         release
+    }
+
+    #[test]
+    fn chunks_are_reckoned_with_as_the_publisher_measured_them() {
+        let (mut release, runs) = (release(), Digest::of(b"runs"));
+        let cost = Cost { memory: 25_000_000, cpu_ms: 1000 };
+        let mut plan = |size| {
+            release.deltas[0].chunks = Some(ByChunks { size, cost });
+            ways(&release, &runs, Allowance::default())
+        };
+        assert_eq!(plan(5_000_000).ways.first(), Some(&(Way::Chunks, 5_001_000)));
+        assert_eq!(names(&plan(17_999_999)), ["chunks", "delta", "full"], "10.0 s and 10.0 s");
+        assert_eq!(names(&plan(18_010_000)), ["delta", "chunks", "full"], "10.0 s and 10.1 s");
+        assert_eq!(names(&plan(102_002_000)), ["delta", "full", "chunks"]);
+        // The measure is of the release that runs.
+        let other = ways(&release, &Digest::of(b"other"), Allowance::default());
+        assert_eq!(names(&other), ["chunks", "full"]);
+    }
+
+    #[test]
+    fn what_chunks_fetch_at_most_counts_their_index() {
+        let mut release = release();
+        release.root.chunks.size = 5000;
+        let plan = ways(&release, &Digest::of(b"other"), Allowance::default());
+        assert_eq!(plan.ways, [(Way::Chunks, 100_006_000), (Way::Full, 100_001_000)]);
     }
 
     #[test]

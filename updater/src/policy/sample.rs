@@ -33,6 +33,7 @@ pub(crate) fn sample(version: &str) -> Release {
         time: Timestamp::UNIX_EPOCH,
         floor: None,
         commit: None,
+        base: None,
         root: RootImage { size: 4096, sha256: digest, verity, full: parted.clone(), chunks: blob },
         uki: Uki { size: 1, sha256: digest, compose: parted, certificates: Vec::new() },
         deltas: Vec::new(),

@@ -19,7 +19,7 @@ pub(in crate::cli) fn plan(plan: &Plan) -> String {
     }
     lines.extend(plan.make.iter().map(|edge| format!("make a delta from {}", edge.from)));
     lines.extend(plan.have.iter().map(|from| format!("keep the delta from {from}")));
-    lines.extend(plan.dropped.iter().map(dropped));
+    lines.extend(dropped(&plan.dropped));
     if plan.moves {
         lines.push(format!(
             "point {channel} at {version}{}",
@@ -51,7 +51,7 @@ pub(in crate::cli) fn outcome(outcome: &Outcome) -> String {
     ));
     lines
         .extend(outcome.edges.iter().map(|edge| format!("  delta from {}: {}", edge.from, human(edge.size))));
-    lines.extend(outcome.dropped.iter().map(|why| format!("  {}", dropped(why))));
+    lines.extend(dropped(&outcome.dropped).iter().map(|line| format!("  {line}")));
     lines.extend(outcome.retired.iter().map(|version| format!("  no longer offered: {version}")));
     lines.join("\n")
 }
@@ -62,8 +62,14 @@ pub(in crate::cli) fn channel(channel: &Channel) -> String {
     format!("{} points at {}{rollout}", channel.channel, channel.version)
 }
 
-fn dropped(dropped: &Dropped) -> String {
-    format!("no delta from {}: {}", dropped.from, dropped.why)
+/// A line for all releases in a row that get no delta for the same reason.
+fn dropped(dropped: &[Dropped]) -> Vec<String> {
+    let alike = dropped.chunk_by(|a, b| a.why == b.why);
+    alike.map(|alike| format!("no delta from {}: {}", versions(alike), alike[0].why)).collect()
+}
+
+fn versions(dropped: &[Dropped]) -> String {
+    dropped.iter().map(|dropped| dropped.from.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn rollout(waves: &[Wave], hold: Option<&str>) -> String {

@@ -1,11 +1,11 @@
 //! gzip files (RFC 1952): documents, manual pages.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use flate2::bufread::DeflateDecoder;
 use upright_manifests::delta::{Packing, Recipe};
 
-use super::{Inside, MOST_PLAIN, Member};
+use super::{Inside, MOST_PLAIN, Member, makes};
 
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 const FIXED: usize = 10;
@@ -19,12 +19,41 @@ const HEADER_SUM: u8 = 2;
 /// What the header says of the level: 9, or none of the fastest and the slowest.
 const SLOWEST: u8 = 2;
 
-/// What to try for a file.
-pub(super) fn recipes(file: &[u8]) -> &'static [Recipe] {
+/// What the header says of the fastest level, which cannot be made again.
+const FASTEST: u8 = 4;
+
+/// The levels that people ask for, and the others.
+const COMMON: [u8; 2] = [6, 9];
+const OTHERS: [u8; 4] = [5, 4, 7, 8];
+
+/// How much of the content shows whether one of the other levels is worth trying: a block's worth of most.
+const PROBE: usize = 512 << 10;
+/// How much of the stream has to be the same then.
+const ALIKE: usize = 1 << 10;
+
+/// How to make `packed`, a member's deflate stream, of `plain`.
+pub(super) fn recipe(file: &[u8], plain: &[u8], packed: &[u8]) -> Option<Recipe> {
+    let level = |level: u8| Some(Recipe::Deflate(level)).filter(|recipe| makes(*recipe, plain, packed));
+    let probed = |other: &u8| looks_like(Recipe::Deflate(*other), plain, packed);
     match file.get(8) {
-        Some(&SLOWEST) => &[Recipe::Deflate(9)],
-        _ => &[Recipe::Deflate(6), Recipe::Deflate(9)],
+        Some(&SLOWEST) => level(9),
+        Some(&FASTEST) => None,
+        _ => {
+            let mut common = COMMON.into_iter();
+            common.find_map(level).or_else(|| OTHERS.into_iter().filter(probed).find_map(level))
+        }
     }
+}
+
+/// Whether what `recipe` makes of the start of `plain` begins as `packed` does. A block depends on nothing behind it but what its
+/// last match might reach.
+fn looks_like(recipe: Recipe, plain: &[u8], packed: &[u8]) -> bool {
+    let probe = &plain[..plain.len().min(PROBE)];
+    let mut made = Vec::new();
+    let packer = recipe.packer(probe.len() as u64, &mut made);
+    let done = packer.and_then(|mut packer| packer.write_all(probe).and_then(|()| packer.finish()));
+    let alike = ALIKE.min(packed.len()).min(made.len());
+    done.is_ok() && made[..alike] == packed[..alike]
 }
 
 /// The deflate streams of a file that consists of gzip members.

@@ -40,6 +40,13 @@ pub(super) struct Member {
 impl Inside {
     /// What there is in an old file, to describe new content by.
     pub(super) fn old(file: &[u8]) -> Self {
+        let mut inside = Self::apart(file);
+        inside.append(zstd::whole(file));
+        inside
+    }
+
+    /// What can be unpacked and made again member by member.
+    fn apart(file: &[u8]) -> Self {
         let mut inside = gzip::members(file);
         inside.append(lz4::members(file));
         inside
@@ -47,15 +54,13 @@ impl Inside {
 
     /// What there is in a new file, with a proven recipe for each part.
     pub(super) fn new(file: &[u8]) -> Self {
-        let mut inside = Self::old(file);
+        let mut inside = Self::apart(file);
         for member in &mut inside.members {
             let (packed, plain) = (&file[member.packed.clone()], &inside.plain[member.plain.clone()]);
-            let recipes = match member.packing {
-                Some(Packing::Deflate) => gzip::recipes(file),
-                _ => lz4::RECIPES,
+            member.recipe = match member.packing {
+                Some(Packing::Deflate) => gzip::recipe(file, plain, packed),
+                _ => lz4::RECIPES.iter().find(|recipe| makes(**recipe, plain, packed)).copied(),
             };
-            let made = |recipe: &&Recipe| made(**recipe, plain, packed) == Some(packed.len());
-            member.recipe = recipes.iter().find(made).copied();
         }
         inside.members.retain(|member| member.recipe.is_some());
         inside.append(zstd::members(file));
@@ -70,6 +75,11 @@ impl Inside {
             member
         }));
     }
+}
+
+/// Whether `recipe` makes `packed` of `plain`.
+fn makes(recipe: Recipe, plain: &[u8], packed: &[u8]) -> bool {
+    made(recipe, plain, packed) == Some(packed.len())
 }
 
 /// How many bytes `recipe` makes of `plain`, if `packed` starts with them.

@@ -51,6 +51,34 @@ fn all_members_of_a_gzip_file_are_found() {
 }
 
 #[test]
+fn a_level_that_few_ask_for_is_found() {
+    for (level, lines) in [(4, 30), (5, 16_000), (8, 16_000)] {
+        let mut file = gzip(Recipe::Deflate(level), &text(3, lines), "x");
+        file[8] = 0;
+        let [member] = &Inside::new(&file).members[..] else { panic!("level {level}") };
+        assert!(
+            matches!(member.recipe, Some(Recipe::Deflate(found)) if lines < 100 || found == level),
+            "{level}"
+        );
+    }
+}
+
+#[test]
+fn an_old_zstd_frame_is_unpacked_as_a_whole() {
+    let plain = text(1, 9000);
+    for level in [6, 19] {
+        let frame = ::zstd::bulk::compress(&plain, level).unwrap();
+        let old = Inside::old(&[&frame[..], b"behind"].concat());
+        assert!(old.plain == plain);
+        let [member] = &old.members[..] else { panic!("level {level}") };
+        assert_eq!((member.packed.clone(), member.packing), (0..frame.len(), Some(Packing::Zstd)));
+        assert_eq!(Inside::old(&frame[..frame.len() - 1]).members, []);
+    }
+    let large = ::zstd::bulk::compress(&vec![0; 12 << 20 | 1], 1).unwrap();
+    assert_eq!(Inside::old(&large).members, []);
+}
+
+#[test]
 fn what_another_program_compressed_is_left_alone() {
     let mut file = Vec::new();
     let mut encoder = GzBuilder::new().write(&mut file, Compression::new(5));

@@ -2,7 +2,8 @@
 
 use std::io::Read;
 
-use upright_manifests::delta::{Recipe, Zstd};
+use upright_manifests::delta::{MAX_PLAIN, Packing, Recipe, Zstd};
+use zstd::zstd_safe;
 
 use super::{Inside, MOST_PLAIN, Member, made};
 
@@ -25,7 +26,7 @@ pub(super) fn members(file: &[u8]) -> Inside {
     let found = start(file).and_then(|start| {
         let frame = &file[start..];
         let header = header(frame)?;
-        let plain = unpack(frame)?;
+        let plain = unpack(frame, MOST_PLAIN)?;
         let sections = LEVELS.iter().find_map(|level| sections(frame, &plain, &header, *level))?;
         Some((start, plain, sections))
     });
@@ -34,6 +35,19 @@ pub(super) fn members(file: &[u8]) -> Inside {
         member.packed = member.packed.start + start..member.packed.end + start;
     }
     Inside { plain, members }
+}
+
+/// The first frame of a file, to be unpacked as a whole: as much as fits beside what is made of it.
+pub(super) fn whole(file: &[u8]) -> Inside {
+    let found = start(file).and_then(|start| {
+        let frame = &file[start..];
+        let length = zstd_safe::find_frame_compressed_size(frame).ok()?;
+        let frame = frame.get(..length)?;
+        Some((start..start + length, unpack(frame, MAX_PLAIN as usize / 2)?))
+    });
+    let Some((packed, plain)) = found else { return Inside::default() };
+    let member = Member { packed, plain: 0..plain.len(), packing: Some(Packing::Zstd), recipe: None };
+    Inside { plain, members: vec![member] }
 }
 
 fn start(file: &[u8]) -> Option<usize> {
@@ -56,11 +70,12 @@ fn header(frame: &[u8]) -> Option<Header> {
     Some(Header { window_log, checksum: descriptor & 4 != 0, content_known })
 }
 
-fn unpack(frame: &[u8]) -> Option<Vec<u8>> {
+/// What a frame holds, if that is not more than `most` bytes.
+fn unpack(frame: &[u8], most: usize) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
     let decoder = zstd::stream::read::Decoder::with_buffer(frame).ok()?.single_frame();
-    decoder.take(MOST_PLAIN as u64 + 1).read_to_end(&mut plain).ok()?;
-    (1..=MOST_PLAIN).contains(&plain.len()).then_some(plain)
+    decoder.take(most as u64 + 1).read_to_end(&mut plain).ok()?;
+    (1..=most).contains(&plain.len()).then_some(plain)
 }
 
 /// The sections that `level` makes, if they are those of the frame.

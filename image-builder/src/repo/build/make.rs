@@ -7,6 +7,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::digest::Digest;
+use upright_manifests::release;
 use upright_manifests::verity;
 use upright_manifests::version::Version;
 
@@ -61,6 +62,8 @@ pub struct Made {
     pub build: Build,
     /// Whether it was there before, byte for byte.
     pub unchanged: bool,
+    /// The build whose layout was not followed since too much of the image would have been unused.
+    pub not_followed: Option<Version>,
 }
 
 /// Builds what `order` says in `workspace`, which the caller has locked.
@@ -76,7 +79,7 @@ pub fn build(
     not_of_the_future(order)?;
     let existing = Build::read(&workspace.build(&order.version))?;
     let base = base(workspace, order, existing.as_ref())?;
-    let tree = import(workspace, order, base.as_ref(), progress)?;
+    let tree = import(workspace, order, base.as_ref(), existing.as_ref(), progress)?;
     for signer in signers.all() {
         let signed = tree.store.sign_commit(&tree.commit, signer);
         signed.map_err(|error| Error::Failed(chain(&error)))?;
@@ -87,8 +90,9 @@ pub fn build(
     let folder = workspace.builds().join(format!(".{}", order.version));
     OnDisk.remove(&folder).map_err(Error::file("empty", &folder))?;
     fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
-    let build = write(workspace, order, base.as_ref(), &tree, &folder, progress)?;
-    settle(workspace, &tree, existing, build, &folder)
+    let (build, not_followed) = write(workspace, order, base.as_ref(), &tree, &folder, progress)?;
+    let (build, unchanged) = settle(workspace, &tree, existing, build, &folder)?;
+    Ok(Made { build, unchanged, not_followed })
 }
 
 /// Refuses a folder that the workspace is in: its private keys would be in the image.
@@ -148,6 +152,7 @@ fn import(
     workspace: &Workspace,
     order: &Order,
     base: Option<&Build>,
+    existing: Option<&Build>,
     progress: &dyn Progress,
 ) -> Result<Stored> {
     // A tar's headers are few beside its content; how much a compressed one or a folder holds is not known.
@@ -163,13 +168,15 @@ fn import(
         Some(time) => time,
         None => time_of(imported.newest, order.now, progress)?,
     };
+    // A repeated build comes after what it came after the first time, whether it followed its layout or not.
+    let parent = existing.and_then(|existing| store.parent(&existing.commit).ok());
     let info = CommitInfo {
         reference: reference(workspace, &order.version),
         version: order.version.to_string(),
         time: u64::try_from(time.as_second()).map_err(|_| {
             Error::refused(format!("the release time {time} is before 1970; give a later --time"))
         })?,
-        parent: base.map(|base| base.commit),
+        parent: parent.unwrap_or_else(|| base.map(|base| base.commit)),
     };
     let commit = batch.commit(&imported.tree, &info).map_err(failure::store)?;
     let versioned = state::declared(&imported.tree, store.objects())?.versioned();
@@ -184,14 +191,10 @@ fn write(
     stored: &Stored,
     folder: &Path,
     progress: &dyn Progress,
-) -> Result<Build> {
+) -> Result<(Build, Option<Version>)> {
     let config = &workspace.config;
-    let followed = match (base, &order.base) {
-        (Some(base), Base::Previous | Base::Version(_)) => {
-            Some(layout::read(&workspace.build(&base.version))?)
-        }
-        _ => None,
-    };
+    let base = base.filter(|_| order.base != Base::Fresh);
+    let layout = base.map(|base| layout::read_with_digest(&workspace.build(&base.version))).transpose()?;
     progress.begin("image", Some(content(&stored.tree)));
     let path = folder.join(IMAGE);
     let out = File::options()
@@ -204,7 +207,7 @@ fn write(
     let options = erofs::Options {
         time: stored.time,
         release: &format!("{} {}", config.os, order.version),
-        base: followed.as_ref(),
+        base: layout.as_ref().map(|(layout, _)| layout),
         salt: verity::salt(&config.os),
     };
     let written = erofs::write(&stored.tree, stored.store.objects(), &options, &out, &reached)
@@ -212,6 +215,12 @@ fn write(
     out.sync_all().map_err(Error::file("sync", &path))?;
     layout::write(&folder.join(LAYOUT), &written.layout)?;
     progress.end(&human(written.size));
+    let followed = base.zip(layout).filter(|_| written.followed).map(|(base, (_, layout))| release::Base {
+        version: base.version.clone(),
+        root_hash: base.root.verity.root_hash,
+        layout,
+    });
+    let not_followed = base.filter(|_| !written.followed).map(|base| base.version.clone());
     let uki = write_uki(workspace, order, stored, &written, &folder.join(UKI))?;
     let build = Build {
         format: FORMAT,
@@ -220,7 +229,8 @@ fn write(
         version: order.version.clone(),
         time: stored.time,
         commit: stored.commit,
-        base: base.filter(|_| written.followed).map(|base| base.version.clone()),
+        base: followed.as_ref().map(|base| base.version.clone()),
+        followed,
         root: Image {
             size: written.size,
             sha256: written.sha256,
@@ -237,7 +247,7 @@ fn write(
         OnDisk.sync(&path).map_err(Error::file("sync", &path))?;
     }
     OnDisk.sync(folder).map_err(Error::file("sync", folder))?;
-    Ok(build)
+    Ok((build, not_followed))
 }
 
 /// The bytes of a tree's files, each once: what an image has to hold, but for names and attributes.
@@ -295,25 +305,25 @@ fn place(layout: &Layout, part: &uki::Part) -> Result<UkiPart> {
     Ok(UkiPart { at: part.at, length: part.length, root_offset: run.start * BLOCK_SIZE })
 }
 
-/// Gives the finished folder its name, unless there is a build of that version.
+/// Gives the finished folder its name, unless there is a build of that version; says whether there was.
 fn settle(
     workspace: &Workspace,
     stored: &Stored,
     existing: Option<Build>,
     build: Build,
     folder: &Path,
-) -> Result<Made> {
+) -> Result<(Build, bool)> {
     let place = workspace.build(&build.version);
     let Some(existing) = existing else {
         // What is there without a record is a build that was being removed.
         OnDisk.remove(&place).map_err(Error::file("remove", &place))?;
         fs::rename(folder, &place).map_err(Error::file("create", &place))?;
         OnDisk.sync(&workspace.builds()).map_err(Error::file("sync", &workspace.builds()))?;
-        return Ok(Made { build, unchanged: false });
+        return Ok((build, false));
     };
     OnDisk.remove(folder).map_err(Error::file("remove", folder))?;
-    if existing == build {
-        return Ok(Made { build, unchanged: true });
+    if existing.is(&build) {
+        return Ok((existing, true));
     }
     // The ref is that of the build which stays.
     stored.store.point(&reference(workspace, &existing.version), &existing.commit).map_err(failure::store)?;

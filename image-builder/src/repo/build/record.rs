@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{Arch, OsName};
+use upright_manifests::release::Base;
 use upright_manifests::verity::VerityParams;
 use upright_manifests::version::Version;
 
@@ -43,6 +44,9 @@ pub struct Build {
     pub commit: Digest,
     /// The build whose layout this one's follows.
     pub base: Option<Version>,
+    /// Which image and layout that build had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<Base>,
     /// The root image.
     pub root: Image,
     /// The UKI.
@@ -96,6 +100,11 @@ pub struct UkiPart {
 }
 
 impl Build {
+    /// Whether `other` is the same build. What is recorded of the base follows from it.
+    pub fn is(&self, other: &Self) -> bool {
+        Self { followed: other.followed.clone(), ..self.clone() } == *other
+    }
+
     /// Reads the record in a build's folder; `None` if there is no build.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(RECORD);

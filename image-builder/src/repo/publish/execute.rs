@@ -10,7 +10,7 @@ use upright_manifests::release::{DeltaEdge, FORMAT, Release, RootImage, Uki};
 use upright_manifests::version::Version;
 
 use super::objects::Encoder;
-use super::plan::{Dropped, Plan, Why};
+use super::plan::{Dropped, Plan};
 use super::{Bench, EdgeSize, Outcome};
 use crate::repo::build::Build;
 use crate::repo::config::Config;
@@ -78,11 +78,7 @@ fn release(bench: &Bench<'_>, published: &Published, plan: &mut Plan) -> Result<
         let Some(source) = find(&edge.from) else { continue };
         let taken: u64 = release.deltas.iter().map(|edge| edge.delta.size).sum();
         let left = budget.saturating_sub(taken);
-        match encoder.delta(source, &edge, release.root.full.size)? {
-            Ok(made) if made.delta.size > left => {
-                let why = Why::OverBudget { delta: made.delta.size, left };
-                plan.dropped.push(Dropped { from: edge.from, why });
-            }
+        match encoder.delta(source, &edge, &release.root, left)? {
             Ok(made) => {
                 release.deltas.push(made);
                 plan.make.push(edge);
@@ -103,6 +99,7 @@ fn manifest(build: &Build, floor: Option<Version>, objects: super::objects::Obje
         time: build.time,
         floor,
         commit: Some(build.commit),
+        base: build.followed.clone(),
         root: RootImage {
             size: build.root.size,
             sha256: build.root.sha256,

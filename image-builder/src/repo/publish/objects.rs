@@ -6,17 +6,18 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use upright_manifests::chunks::Leaf;
 use upright_manifests::digest::{Digest, Digester};
 use upright_manifests::name::RepoPath;
 use upright_manifests::payload::Head;
-use upright_manifests::release::{Blob, Cost, DeltaEdge, PartedBlob};
+use upright_manifests::release::{Blob, ByChunks, Cost, DeltaEdge, PartedBlob, RootImage};
 use upright_manifests::verity::{BlockHasher, Discard, TreeBuilder};
 
 use super::plan::{Edge, Why};
-use super::prove::{Images, Target, prove, prove_payload};
+use super::prove::{Images, Target, measure_chunks, prove, prove_payload};
 use crate::erofs::Layout;
 use crate::payload::{Former, Parted};
 use crate::repo::build::{Build, IMAGE, UKI, layout};
@@ -48,9 +49,12 @@ struct Record {
     /// Deltas, by the root hash of the image they start from.
     #[serde(default)]
     deltas: BTreeMap<Digest, PartedBlob>,
-    /// The sizes of deltas that came out larger than the full payload and were dropped.
+    /// The sizes of deltas that were made and dropped, since they were too large.
+    #[serde(default, alias = "too_large")]
+    dropped: BTreeMap<Digest, u64>,
+    /// What the way by chunks takes, by the root hash of the image that hosts run.
     #[serde(default)]
-    too_large: BTreeMap<Digest, u64>,
+    by_chunks: BTreeMap<Digest, ByChunks>,
 }
 
 /// What a release is fetched as.
@@ -68,6 +72,8 @@ pub(super) struct Encoder<'a> {
     progress: &'a dyn Progress,
     build: &'a Build,
     record: Record,
+    /// The hashes of the blocks of images that are what was built, by root hash.
+    leaves: BTreeMap<Digest, Rc<[Leaf]>>,
 }
 
 impl<'a> Encoder<'a> {
@@ -86,7 +92,7 @@ impl<'a> Encoder<'a> {
             Some(image) if image == build.root.sha256 => record,
             _ => Record { image: Some(build.root.sha256), ..Record::default() },
         };
-        Self { workspace, files, progress, build, record }
+        Self { workspace, files, progress, build, record, leaves: BTreeMap::new() }
     }
 
     /// The full payload, its chunk index and the UKI's delta. Blocks that none of the builds `before` has get frames of
@@ -103,42 +109,83 @@ impl<'a> Encoder<'a> {
         Ok(Objects { full, chunks, compose })
     }
 
-    /// The delta from `source` to this build, or why a full payload of `full` bytes serves hosts better.
-    pub(super) fn delta(&mut self, source: &Build, edge: &Edge, full: u64) -> Result<Result<DeltaEdge, Why>> {
+    /// The delta from `source` to this build, where `left` bytes are left for it, or why hosts are better off without.
+    pub(super) fn delta(
+        &mut self,
+        source: &Build,
+        edge: &Edge,
+        root: &RootImage,
+        left: u64,
+    ) -> Result<Result<DeltaEdge, Why>> {
         let from_root_hash = edge.from_root_hash;
-        if let Some(&delta) = self.record.too_large.get(&from_root_hash).filter(|delta| **delta >= full) {
-            return Ok(Err(Why::NotSmaller { delta, full }));
+        let full = root.full.size;
+        let against = |delta: u64| match delta {
+            _ if delta >= full => Some(Why::NotSmaller { delta, full }),
+            _ if delta > left => Some(Why::OverBudget { delta, left }),
+            _ => None,
+        };
+        if let Some(why) = self.record.dropped.get(&from_root_hash).copied().and_then(against) {
+            return Ok(Err(why));
         }
         let made = match self.record.deltas.get(&from_root_hash) {
-            Some(blob) if self.stands_parted(blob) => Ok(blob.clone()),
-            _ => self.encode_delta(source, edge, full)?,
+            Some(blob) if self.stands_parted(blob) => match against(blob.size) {
+                Some(why) => Err(why),
+                None => Ok(blob.clone()),
+            },
+            _ => self.encode_delta(source, edge, &against)?,
         };
-        Ok(made.map(|delta| DeltaEdge { from: edge.from.clone(), from_root_hash, delta }))
+        let delta = match made {
+            Ok(delta) => delta,
+            Err(why) => return Ok(Err(why)),
+        };
+        let chunks = self.by_chunks(source, root)?;
+        Ok(Ok(DeltaEdge { from: edge.from.clone(), from_root_hash, delta, chunks }))
+    }
+
+    /// What the way by chunks takes for hosts that run `source`; `None` if they would find nothing or it cannot be tried.
+    fn by_chunks(&mut self, source: &Build, root: &RootImage) -> Result<Option<ByChunks>> {
+        let from = source.root.verity.root_hash;
+        if let Some(known) = self.record.by_chunks.get(&from) {
+            return Ok(Some(*known));
+        }
+        if source.root.verity.salt != root.verity.salt {
+            return Ok(None);
+        }
+        let leaves = self.leaves(source)?;
+        let (old, image) = (self.image(source)?, self.image(self.build)?);
+        let opened = File::open(self.repository(&root.full.path));
+        let (Ok(payload), Ok(index)) = (opened, fs::read(self.repository(&root.chunks.path))) else {
+            return Ok(None);
+        };
+        let Ok(measured) = measure_chunks(&payload, root.full.head_size, &index, (&old, &leaves), &image)
+        else {
+            return Ok(None);
+        };
+        self.record.by_chunks.insert(from, measured);
+        self.write_record()?;
+        Ok(Some(measured))
     }
 
     fn payload(&mut self, before: &[&Build]) -> Result<(PartedBlob, Blob)> {
         let step = format!("full payload of {}", self.build.version);
         self.progress.begin(&step, Some(self.build.root.size));
         let image = self.image(self.build)?;
-        let leaves = leaves(&image, &self.build.root.verity.salt)?;
-        if root_of(&leaves, &self.build.root.verity.salt)? != self.build.root.verity.root_hash {
-            return Err(changed(&self.workspace.build(&self.build.version).join(IMAGE)));
-        }
+        let leaves = self.leaves(self.build)?;
         let mut old = Vec::new();
         for build in before.iter().filter(|build| build.root.verity.salt == self.build.root.verity.salt) {
-            old.extend(self::leaves(&self.image(build)?, &build.root.verity.salt)?);
+            old.push(self.leaves(build)?);
         }
         let fresh = match before.is_empty() {
             true => Vec::new(),
-            false => chunks::fresh(&leaves, &old),
+            false => chunks::fresh(&leaves, old.iter().flat_map(|leaves| leaves.iter())),
         };
         drop(old);
         let salt = self.build.root.verity.salt;
         let newest = before.first().filter(|build| build.root.verity.salt == salt);
         let former = newest.and_then(|build| self.former(build));
         let former_leaves = match newest.filter(|_| former.is_some()) {
-            Some(build) => self::leaves(&self.image(build)?, &build.root.verity.salt)?,
-            None => Vec::new(),
+            Some(build) => self.leaves(build)?,
+            None => Rc::default(),
         };
         let former =
             former.as_ref().map(|(file, head)| Former { file, head: head.clone(), leaves: &former_leaves });
@@ -163,6 +210,7 @@ impl<'a> Encoder<'a> {
         self.record.full = Some(full.clone());
         self.record.payload_level = Some(compression.payload);
         self.record.chunks = Some(chunks.clone());
+        self.record.by_chunks.clear();
         self.write_record()?;
         Ok((full, chunks))
     }
@@ -203,9 +251,18 @@ impl<'a> Encoder<'a> {
         Ok(compose)
     }
 
-    fn encode_delta(&mut self, source: &Build, edge: &Edge, full: u64) -> Result<Result<PartedBlob, Why>> {
+    /// Makes a delta; puts it into the repository unless there is something `against` its size.
+    fn encode_delta(
+        &mut self,
+        source: &Build,
+        edge: &Edge,
+        against: &dyn Fn(u64) -> Option<Why>,
+    ) -> Result<Result<PartedBlob, Why>> {
         let step = format!("delta {} to {}", source.version, self.build.version);
         self.progress.begin(&step, Some(self.build.root.size));
+        for build in [source, self.build] {
+            self.leaves(build)?;
+        }
         let (old, old_layout) = (self.image(source)?, self.layout(source)?);
         let (new, new_layout) = (self.image(self.build)?, self.layout(self.build)?);
         let to = self.build.root.verity.root_hash;
@@ -221,10 +278,10 @@ impl<'a> Encoder<'a> {
         let images = Images { base: Some(&old), root: &new };
         let cost = self.prove(&step, &out, &parted, &images, Target::Image(&new))?;
         self.progress.end(&human(parted.size));
-        if parted.size >= full {
-            self.record.too_large.insert(edge.from_root_hash, parted.size);
+        if let Some(why) = against(parted.size) {
+            self.record.dropped.insert(edge.from_root_hash, parted.size);
             self.write_record()?;
-            return Ok(Err(Why::NotSmaller { delta: parted.size, full }));
+            return Ok(Err(why));
         }
         let path = repo_path(format!("deltas/{}-{to}.delta", edge.from_root_hash))?;
         place(self.files, &staged, &self.repository(&path))?;
@@ -269,6 +326,20 @@ impl<'a> Encoder<'a> {
         let file = File::open(&path).map_err(Error::file("open", &path))?;
         let size = file.metadata().map_err(Error::file("read", &path))?.len();
         if size == build.root.size { Ok(file) } else { Err(changed(&path)) }
+    }
+
+    /// The hashes of the blocks of a build's image, which must be what was built.
+    fn leaves(&mut self, build: &Build) -> Result<Rc<[Leaf]>> {
+        let verity = &build.root.verity;
+        if let Some(leaves) = self.leaves.get(&verity.root_hash) {
+            return Ok(leaves.clone());
+        }
+        let leaves: Rc<[Leaf]> = leaves(&self.image(build)?, &verity.salt)?.into();
+        if root_of(&leaves, &verity.salt)? != verity.root_hash {
+            return Err(changed(&self.workspace.build(&build.version).join(IMAGE)));
+        }
+        self.leaves.insert(verity.root_hash, leaves.clone());
+        Ok(leaves)
     }
 
     fn layout(&self, build: &Build) -> Result<Layout> {

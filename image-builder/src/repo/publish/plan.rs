@@ -109,6 +109,11 @@ pub enum Why {
     NoBuild,
     /// Its hosts must pass through another release first.
     BelowFloor,
+    /// As many newer ones as are asked for get one.
+    BeyondEdges {
+        /// How many are asked for.
+        edges: usize,
+    },
     /// All deltas together would take more room than `delta-budget` allows.
     OverBudget {
         /// Bytes of the delta.
@@ -143,6 +148,9 @@ impl fmt::Display for Why {
         match self {
             Self::SameImage => f.write_str("its image is the same"),
             Self::NoBuild => f.write_str("its build is not in this workspace"),
+            Self::BeyondEdges { edges } => {
+                write!(f, "the newest {edges} get one (`edges` in upright.toml, or --edges)")
+            }
             Self::BelowFloor => f.write_str("its hosts must pass through the floor first"),
             Self::OverBudget { delta, left } => {
                 write!(
@@ -210,10 +218,13 @@ impl Plan {
             pointer,
         };
         let edges = request.edges.unwrap_or(facts.config.edges);
-        for from in plan.pointer.history.iter().take(edges) {
+        for (newer, from) in plan.pointer.history.iter().enumerate() {
             match edge(facts, &plan, published, build, root_hash, from) {
-                Ok(Some(edge)) => plan.make.push(edge),
                 Ok(None) => plan.have.push(from.clone()),
+                _ if newer >= edges => {
+                    plan.dropped.push(Dropped { from: from.clone(), why: Why::BeyondEdges { edges } });
+                }
+                Ok(Some(edge)) => plan.make.push(edge),
                 Err(why) => plan.dropped.push(Dropped { from: from.clone(), why }),
             }
         }

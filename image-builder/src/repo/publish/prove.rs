@@ -7,9 +7,11 @@ use std::os::unix::fs::FileExt;
 
 use rustix::time::{ClockId, clock_gettime};
 use upright_manifests::BLOCK_SIZE;
+use upright_manifests::chunks::{Chunk, Holding, Index, Leaf, Search, Step, fetched, plan};
 use upright_manifests::delta::{Applier, Head, Output, Source, Sources};
-use upright_manifests::payload::{self, MAX_FRAME_BLOCKS, MAX_PREFIX_BLOCKS, Unpacker};
-use upright_manifests::release::Cost;
+use upright_manifests::name::Slot;
+use upright_manifests::payload::{self, Frame, MAX_FRAME_BLOCKS, MAX_PREFIX_BLOCKS, Unpacker};
+use upright_manifests::release::{ByChunks, Cost};
 
 /// The images a delta reads from.
 pub(super) struct Images<'a> {
@@ -31,7 +33,13 @@ pub(super) enum Target<'a> {
 /// Memory of unpacking a frame: the frame as it is fetched, the next one that waits, what it holds and its prefix.
 const UNPACKING: u64 = (3 * MAX_FRAME_BLOCKS as u64 + MAX_PREFIX_BLOCKS as u64) * BLOCK_SIZE;
 
-/// Measures what this thread does.
+/// Bytes that are read at once.
+const COPY: usize = 64 << 10;
+
+/// Memory of a chunk that is looked for.
+const A_CHUNK: u64 = (size_of::<Chunk>() + 40) as u64;
+
+/// Measures what this program does: zstd compresses in a thread of its own.
 struct Watch(i128);
 
 impl Watch {
@@ -44,23 +52,62 @@ impl Watch {
     }
 }
 
-/// The CPU time of this thread in nanoseconds.
+/// The CPU time of all threads in nanoseconds.
 fn now() -> i128 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let time = clock_gettime(ClockId::ProcessCPUTime);
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
 }
 
 /// Fails, with the reason, unless the file `payload` with a head of `head_size` bytes unpacks to `image`; says what that takes.
 pub(super) fn prove_payload(payload: &File, head_size: u64, image: &File) -> Result<Cost, String> {
     let watch = Watch::start();
-    let read = |file: &File, offset: u64, length: u64| {
-        let mut bytes = vec![0; usize::try_from(length).map_err(|error| error.to_string())?];
-        file.read_exact_at(&mut bytes, offset).map_err(|error| error.to_string())?;
-        Ok::<_, String>(bytes)
-    };
-    let head = payload::Head::parse(&read(payload, 0, head_size)?).map_err(|error| error.to_string())?;
+    let head = payload_head(payload, head_size)?;
+    prove_frames(payload, &head.frames, image)?;
+    Ok(Cost { memory: UNPACKING, cpu_ms: watch.milliseconds() })
+}
+
+/// What it takes to make `image` by chunks on a host that has the image `old`, whose blocks have the hashes `leaves`, and nothing
+/// else; done as a host would.
+pub(super) fn measure_chunks(
+    payload: &File,
+    head_size: u64,
+    index: &[u8],
+    (old, leaves): (&File, &[Leaf]),
+    image: &File,
+) -> Result<ByChunks, String> {
+    let watch = Watch::start();
+    let parsed = Index::parse(index).map_err(|error| error.to_string())?;
+    let head = payload_head(payload, head_size)?;
+    let mut search = Search::new(&parsed);
+    // Whichever slot hosts run.
+    let mut scan = search.scan(Slot::A, Holding::Source);
+    leaves.iter().for_each(|leaf| scan.push(leaf));
+    let steps = plan(&parsed, &head, &search.finish()).map_err(|error| error.to_string())?;
+    for step in &steps {
+        match step {
+            Step::Fetch { frames } => {
+                prove_frames(payload, head.frames.get(frames.clone()).unwrap_or_default(), image)?;
+            }
+            Step::Copy { from, to, blocks, .. } => {
+                prove_copy(old, from * BLOCK_SIZE, blocks * BLOCK_SIZE, image, to * BLOCK_SIZE)?;
+            }
+            // Nothing is in its place on a host that holds nothing else.
+            Step::Keep { .. } => {}
+        }
+    }
+    let size = index.len() as u64 + head_size + fetched(&steps, &head);
+    let memory = UNPACKING + index.len() as u64 + parsed.chunks.len() as u64 * A_CHUNK;
+    Ok(ByChunks { size, cost: Cost { memory, cpu_ms: watch.milliseconds() } })
+}
+
+fn payload_head(payload: &File, size: u64) -> Result<payload::Head, String> {
+    payload::Head::parse(&read(payload, 0, size)?).map_err(|error| error.to_string())
+}
+
+/// Fails, with the reason, unless these frames hold what `image` has in their place.
+fn prove_frames(payload: &File, frames: &[Frame], image: &File) -> Result<(), String> {
     let mut unpacker = Unpacker::new().map_err(|error| error.to_string())?;
-    for frame in &head.frames {
+    for frame in frames {
         let packed = read(payload, frame.offset, u64::from(frame.packed))?;
         let mut prefix = Vec::with_capacity(frame.prefix.bytes());
         for range in frame.prefix_ranges() {
@@ -71,7 +118,27 @@ pub(super) fn prove_payload(payload: &File, head_size: u64, image: &File) -> Res
             return Err(format!("the frame at block {} holds something else", frame.start));
         }
     }
-    Ok(Cost { memory: UNPACKING, cpu_ms: watch.milliseconds() })
+    Ok(())
+}
+
+/// Fails, with the reason, unless `length` bytes of `old` from `from` on are those of `image` from `to` on.
+fn prove_copy(old: &File, from: u64, length: u64, image: &File, to: u64) -> Result<(), String> {
+    let mut compare = Compare { target: Target::Image(image), at: to, buffer: vec![0; COPY] };
+    let mut buffer = vec![0; COPY];
+    let mut left = length;
+    while left > 0 {
+        let part = &mut buffer[..usize::try_from(left).unwrap_or(COPY).min(COPY)];
+        old.read_exact_at(part, from + length - left).map_err(|error| error.to_string())?;
+        compare.write_all(part).map_err(|error| error.to_string())?;
+        left -= part.len() as u64;
+    }
+    Ok(())
+}
+
+fn read(file: &File, offset: u64, length: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = vec![0; usize::try_from(length).map_err(|error| error.to_string())?];
+    file.read_exact_at(&mut bytes, offset).map_err(|error| error.to_string())?;
+    Ok(bytes)
 }
 
 /// Fails, with the reason, unless the file `delta` with a head of `head_size` bytes makes `target` out of `images`; says what
@@ -83,16 +150,11 @@ pub(super) fn prove(
     target: Target<'_>,
 ) -> Result<Cost, String> {
     let watch = Watch::start();
-    let read = |offset: u64, length: u64| {
-        let mut bytes = vec![0; usize::try_from(length).map_err(|error| error.to_string())?];
-        delta.read_exact_at(&mut bytes, offset).map_err(|error| error.to_string())?;
-        Ok::<_, String>(bytes)
-    };
-    let head = Head::parse(&read(0, head_size)?).map_err(|error| error.to_string())?;
+    let head = Head::parse(&read(delta, 0, head_size)?).map_err(|error| error.to_string())?;
     let mut applier = Applier::new(&head, images);
     for (number, segment) in head.segments.iter().enumerate() {
-        let packed = read(segment.offset, u64::from(segment.packed))?;
-        let mut compare = Compare { target, at: segment.start, buffer: vec![0; 64 << 10] };
+        let packed = read(delta, segment.offset, u64::from(segment.packed))?;
+        let mut compare = Compare { target, at: segment.start, buffer: vec![0; COPY] };
         applier.apply(number, &packed, &mut compare).map_err(|error| error.to_string())?;
         if compare.at != segment.start + u64::from(segment.length) {
             return Err(format!("segment {number} makes too little"));
@@ -185,6 +247,17 @@ mod tests {
         io::Seek::rewind(&mut &out).unwrap();
         (&out).read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes.len() as u64, parted.size);
+    }
+
+    #[test]
+    fn the_work_of_other_threads_counts() {
+        let watch = Watch::start();
+        let own = || {
+            let time = clock_gettime(ClockId::ThreadCPUTime);
+            time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+        };
+        std::thread::scope(|scope| scope.spawn(|| while own() < 30 {}).join().unwrap());
+        assert!(watch.milliseconds() >= 30);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum Packing {
     Deflate,
     /// An LZ4 block.
     Lz4,
+    /// Zstd frames (RFC 8878).
+    Zstd,
 }
 
 /// Compressed bytes in a source, and how much they hold.
@@ -112,7 +114,12 @@ impl Recipe {
 
 impl Packing {
     fn apart(self, plain: u64) -> u64 {
-        if self == Self::Deflate { 2 * plain } else { 0 }
+        match self {
+            Self::Deflate => 2 * plain,
+            Self::Lz4 => 0,
+            // Unpacked in one go, so that no window is kept.
+            Self::Zstd => zstd::UNPACKING,
+        }
     }
 
     /// Appends what `packed` holds to `plain`: `length` bytes, or an error.
@@ -128,6 +135,11 @@ impl Packing {
                 plain.resize(before + length, 0);
                 let size = i32::try_from(length).map_err(|_| wrong())?;
                 let size = lz4::block::decompress_to_buffer(packed, Some(size), &mut plain[before..])?;
+                plain.truncate(before + size);
+            }
+            Self::Zstd => {
+                plain.resize(before + length, 0);
+                let size = ::zstd::bulk::decompress_to_buffer(packed, &mut plain[before..])?;
                 plain.truncate(before + size);
             }
         }

@@ -101,6 +101,20 @@ fn sections_together_are_the_frame_of_zstd() {
 }
 
 #[test]
+fn zstd_frames_of_any_level_are_unpacked() {
+    let plain = content(3_000_000);
+    for level in [1, 9, 19] {
+        let packed = ::zstd::bulk::compress(&plain, level).unwrap();
+        let mut unpacked = b"before".to_vec();
+        Packing::Zstd.unpack(&packed, plain.len(), &mut unpacked).unwrap();
+        assert!(unpacked == [b"before", &plain[..]].concat());
+        for length in [plain.len() - 1, plain.len() + 1] {
+            assert!(Packing::Zstd.unpack(&packed, length, &mut Vec::new()).is_err());
+        }
+    }
+}
+
+#[test]
 fn what_takes_too_much_memory_is_not_begun() {
     let part = Part { packing: Packing::Lz4, source: Source::Base, offset: 0, packed: 1000, plain: 8 << 20 };
     let rebuild = |plain, length, parts: &[Part]| {

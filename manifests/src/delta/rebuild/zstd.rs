@@ -15,6 +15,9 @@ pub const MAX_LEVEL: u8 = 9;
 /// The memory of a compressor of any allowed level, beside a section and what it becomes: at level 9, tables of 8 and 4 MiB.
 pub(super) const TABLES: u64 = 16 << 20;
 
+/// The memory of a decompressor that has all of its output at hand.
+pub(super) const UNPACKING: u64 = 256 << 10;
+
 /// A section of a zstd frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Zstd {

@@ -274,6 +274,7 @@ impl Published {
             time: jiff::Timestamp::UNIX_EPOCH,
             floor: None,
             commit: None,
+            base: None,
             root: RootImage {
                 size: new.len() as u64,
                 sha256: Digest::of(&new),
@@ -295,6 +296,7 @@ impl Published {
                 from: "1".parse().unwrap(),
                 from_root_hash: old_params.root_hash,
                 delta: parted("delta", &delta, delta_head),
+                chunks: None,
             }],
             versioned: Vec::new(),
         };
