@@ -399,6 +399,39 @@ fn a_folder_that_is_nobody_elses_gets_a_note() {
 }
 
 #[test]
+fn a_tree_without_what_its_hosts_need_gets_a_note() {
+    let shop = Shop::new();
+    let noted = |version: &str, source: &str| stderr(&shop.run(&["build", source, "--version", version]));
+    let text = noted("1.0", &shop.tar("root.tar", "x"));
+    assert!(text.contains("note: the tree has no etc/upright/upright.toml, so "), "{text}");
+    assert!(text.contains("a release on trial is not judged; put one there"), "{text}");
+    let folder = shop.folder.path().join("x");
+    unpacked(&folder);
+    fs::create_dir_all(folder.join("etc/upright")).unwrap();
+    fs::write(folder.join("etc/upright/upright.toml"), b"").unwrap();
+    let text = noted("1.1", folder.to_str().unwrap());
+    assert!(!text.contains("upright.toml"), "{text}");
+}
+
+#[test]
+fn who_is_to_be_trusted_has_to_be_a_root() {
+    let shop = Shop::new();
+    let bad = shop.folder.path().join("bad.json").display().to_string();
+    fs::write(&bad, b"{}").unwrap();
+    let repository = shop.workspace().join("repository").display().to_string();
+    let mirror = shop.folder.path().join("m").display().to_string();
+    for arguments in [["check", "--root", &bad].as_slice(), &["mirror", &repository, &mirror, "--root", &bad]]
+    {
+        let line = shop.refused(3, arguments);
+        assert!(line.starts_with("DIR/bad.json is no root.json: "), "{line}");
+    }
+    let line = shop.refused(3, &["mirror", &repository, &mirror]);
+    let says = "it is not known whom to trust: DIR/m has no root that can be used yet; name the root.json that the publisher gave you \
+                with --root";
+    assert_eq!(line, says);
+}
+
+#[test]
 fn a_workspace_may_have_any_name_that_a_folder_can_have() {
     use std::os::unix::ffi::OsStrExt as _;
     let shop = Shop::new();

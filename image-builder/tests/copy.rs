@@ -9,7 +9,7 @@ use std::path::Path;
 use common::{NOW, Shop, request, small, three};
 use jiff::Timestamp;
 use tempfile::TempDir;
-use upright_image_builder::repo::check::{Source, check};
+use upright_image_builder::repo::check::{Report, Source, check, check_whole};
 use upright_image_builder::repo::copy::{Copied, Copy, Pick, into_file, into_folder};
 use upright_image_builder::repo::error::Class;
 use upright_image_builder::repo::files::fake::CutOff;
@@ -267,4 +267,280 @@ fn two_do_not_write_one_mirror_at_once() {
     assert_eq!(Wanted::default().mirror(&shop, place.path()).unwrap_err().0, Class::Busy);
     drop(held);
     Wanted::default().mirror(&shop, place.path()).unwrap();
+}
+
+fn audit(shop: &Shop, place: &Path) -> Report {
+    let root = fs::read(shop.root().join("root.json")).unwrap();
+    check(&Source::new(place.to_str().unwrap()).unwrap(), root, NOW, &Silent).unwrap()
+}
+
+/// Three releases, of which stable points at the newest and old at the first.
+fn with_three(shop: &Shop) {
+    three(shop);
+    shop.configure("channels = [\"stable\"]", "channels = [\"stable\", \"old\"]");
+    shop.publish("1.0", "old").unwrap();
+    for version in ["1.0", "1.1", "1.2"] {
+        shop.publish(version, "stable").unwrap();
+    }
+}
+
+#[test]
+fn a_copy_of_a_part_has_to_have_that_part_and_says_what_it_is() {
+    let (shop, place) = (Shop::new(), TempDir::new().unwrap());
+    with_three(&shop);
+    let (folder, file) = (place.path().join("m"), place.path().join("m.tar"));
+    let wanted = Wanted { pick: channel("stable"), ..Wanted::default() };
+    wanted.mirror(&shop, &folder).unwrap();
+    wanted.copy(&shop, |copy| into_file(copy, &file)).unwrap();
+    for copy in [&folder, &file] {
+        let report = audit(&shop, copy);
+        assert_eq!(report.errors, Vec::<String>::new());
+        assert_eq!((report.releases, report.listed, report.channels), (1, 3, 1));
+        assert_eq!(report.part.unwrap().to_string(), "channel stable");
+        let root = fs::read(shop.root().join("root.json")).unwrap();
+        let whole = check_whole(&Source::new(copy.to_str().unwrap()).unwrap(), root, NOW, &Silent).unwrap();
+        assert!(whole.errors.iter().any(|error| error.contains("1.0.json is not there")), "{whole:?}");
+    }
+    // Whatever is gone of it is missed.
+    let mut gone = 0;
+    for name in
+        ["payloads", "deltas", "releases", "channels"].iter().flat_map(|part| paths(&folder.join(part)))
+    {
+        let bytes = fs::read(&name).unwrap();
+        fs::remove_file(&name).unwrap();
+        let report = audit(&shop, &folder);
+        let name_ = name.file_name().unwrap().to_str().unwrap();
+        assert!(report.errors.iter().any(|error| error.contains(name_)), "{name_}: {report:?}");
+        fs::write(&name, bytes).unwrap();
+        gone += 1;
+    }
+    assert!(gone > 5, "{gone}");
+    // A whole repository says nothing of itself, and one that lost its last release is damaged.
+    let repository = shop.root().join("repository");
+    assert_eq!(audit(&shop, &repository).part, None);
+    for name in
+        paths(&repository.join("releases")).iter().filter(|path| path.to_str().unwrap().contains(".1.0."))
+    {
+        fs::remove_file(name).unwrap();
+    }
+    assert!(!audit(&shop, &repository).errors.is_empty());
+}
+
+#[test]
+fn a_mirror_of_a_part_has_all_that_its_source_is_to_have() {
+    let (shop, place) = (Shop::new(), TempDir::new().unwrap());
+    with_three(&shop);
+    let root = fs::read(shop.root().join("root.json")).unwrap();
+    let copies = [
+        channel("stable"),
+        Pick { from: vec!["1.1".parse().unwrap()], ..channel("stable") },
+        Pick { without_deltas: true, ..channel("old") },
+        Pick { versions: vec!["1.1".parse().unwrap()], ..Pick::default() },
+    ];
+    for (number, pick) in copies.into_iter().enumerate() {
+        let at = |name: &str| place.path().join(format!("{number}.{name}"));
+        let (file, folder, second) = (at("tar"), at("m"), at("second"));
+        let wanted = Wanted { pick, ..Wanted::default() };
+        let first = wanted.copy(&shop, |copy| into_file(copy, &file)).unwrap();
+        for (from, to) in [(&file, &folder), (&folder, &second)] {
+            let source = Source::new(from.to_str().unwrap()).unwrap();
+            let all = Pick::default();
+            let copied = wanted.copy(&shop, |copy| {
+                into_folder(&Copy { source: &source, pick: &all, root: Some(root.clone()), ..*copy }, to)
+            });
+            let copied = copied.unwrap();
+            assert_eq!((&copied.part, &copied.releases), (&first.part, &first.releases));
+            assert_eq!(audit(&shop, to).errors, Vec::<String>::new());
+        }
+        assert_eq!(walk(&folder), walk(&second));
+        // What it has not got is not had of it.
+        let source = Source::folder(folder).unwrap();
+        let other = channel("none");
+        let error = wanted.copy(&shop, |copy| {
+            into_folder(&Copy { source: &source, pick: &other, root: None, ..*copy }, &second)
+        });
+        let (class, line) = error.unwrap_err();
+        assert!(
+            class == Class::Refused && line.contains("of its repository, and not channel none"),
+            "{line}"
+        );
+    }
+    // Where a mirror becomes whole again, it does not say otherwise.
+    let folder = place.path().join("0.m");
+    assert!(folder.join("part.json").exists());
+    Wanted::default().mirror(&shop, &folder).unwrap();
+    assert!(!folder.join("part.json").exists());
+    assert_eq!(audit(&shop, &folder).releases, 3);
+}
+
+#[test]
+fn a_repository_is_not_copied_onto_itself() {
+    let shop = Shop::new();
+    small(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    let repository = shop.root().join("repository");
+    let wanted = Wanted { pick: channel("stable"), ..Wanted::default() };
+    assert_eq!(wanted.mirror(&shop, &repository).unwrap_err().0, Class::Refused);
+    assert!(!repository.join("part.json").exists());
+}
+
+/// The paths of all files below a folder.
+fn paths(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(paths(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// A repository with the channel beta of a team beside stable, both with a first release that was mirrored, and a second one since.
+fn with_team(folder: &Path) -> Shop {
+    let shop = Shop::new();
+    three(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    shop.configure("channels = [\"stable\"]", "channels = [\"stable\", \"beta\"]");
+    shop.team("edge", "[\"beta\"]");
+    shop.rotate(&[]).unwrap();
+    shop.publish("1.1", "beta").unwrap();
+    Wanted::default().mirror(&shop, folder).unwrap();
+    shop
+}
+
+/// Removes what was added to a folder of the repository.
+fn lose(shop: &Shop, before: &[std::path::PathBuf], part: &str) {
+    let folder = shop.root().join("repository");
+    let added = paths(&folder).into_iter().filter(|path| !before.contains(path));
+    for path in added.filter(|path| path.to_str().unwrap().contains(part)) {
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn what_a_team_lost_is_named_and_keeps_nobody_else_from_the_new_state() {
+    for part in ["/payloads/", ".zst", "/releases/", "/channels/", "/deltas/"] {
+        let place = TempDir::new().unwrap();
+        let folder = place.path().join("m");
+        let shop = with_team(&folder);
+        let before = paths(&shop.root().join("repository"));
+        shop.publish("1.2", "beta").unwrap();
+        lose(&shop, &before, part);
+        shop.publish("1.1", "stable").unwrap();
+        let copied = Wanted::default().mirror(&shop, &folder).unwrap();
+        assert!(!copied.missing.is_empty(), "{part}");
+        let error = copied.require_all("there").unwrap_err();
+        assert!(error.class() == Class::Unverified && error.to_string().contains("is not there"), "{error}");
+        let report = audit(&shop, &folder);
+        assert!(
+            report.errors.iter().all(|error| !error.contains("1.0")) && !report.errors.is_empty(),
+            "{report:?}"
+        );
+        // Alone, the team's channel stays what it was.
+        let alone = place.path().join("alone");
+        let wanted = Wanted { pick: channel("beta"), ..Wanted::default() };
+        let outcome = wanted.mirror(&shop, &alone);
+        // Without a delta there is still a way.
+        assert_eq!(outcome.is_ok(), part == "/deltas/", "{part}");
+        assert_eq!(alone.join("metadata/timestamp.json").exists(), part == "/deltas/");
+    }
+}
+
+#[test]
+fn a_state_that_the_publishers_own_hosts_could_not_take_is_not_made_visible_and_the_rest_is_copied() {
+    for (part, visible) in [(".zst", false), ("/releases/", false), ("/channels/", false), ("/deltas/", true)]
+    {
+        let place = TempDir::new().unwrap();
+        let folder = place.path().join("m");
+        let shop = with_team(&folder);
+        let old = fs::read(folder.join("metadata/timestamp.json")).unwrap();
+        let before = paths(&shop.root().join("repository"));
+        shop.publish("1.2", "stable").unwrap();
+        lose(&shop, &before, part);
+        let outcome = Wanted::default().mirror(&shop, &folder);
+        let new = fs::read(folder.join("metadata/timestamp.json")).unwrap();
+        assert_eq!((outcome.is_ok(), new != old), (visible, visible), "{part}");
+        match outcome {
+            Ok(copied) => assert!(!copied.missing.is_empty()),
+            Err((class, line)) => {
+                assert_eq!(class, Class::Unverified);
+                assert!(
+                    line.contains("stable")
+                        && line.contains("is not there")
+                        && line.contains("find the last state"),
+                    "{line}"
+                );
+            }
+        }
+        // What there is of it came along.
+        let objects = |root: &Path| ["payloads", "deltas"].map(|name| walk(&root.join(name))).concat();
+        let (here, there) = (objects(&folder), objects(&shop.root().join("repository")));
+        let wanted = if part == "/channels/" || part == "/releases/" { here.clone() } else { there };
+        assert!(wanted.iter().all(|name| here.contains(name)), "{part}");
+    }
+}
+
+/// A disk with so much room.
+struct Tight(u64);
+
+impl Files for Tight {
+    fn create_folder(&self, path: &Path) -> std::io::Result<()> {
+        OnDisk.create_folder(path)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        // It became full meanwhile.
+        if self.0 == u64::MAX && path.to_str().unwrap().contains("snapshot") {
+            return Err(std::io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error()));
+        }
+        OnDisk.write(path, bytes)
+    }
+
+    fn sync(&self, path: &Path) -> std::io::Result<()> {
+        OnDisk.sync(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        OnDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        OnDisk.remove(path)
+    }
+
+    fn free(&self, _: &Path) -> Option<u64> {
+        Some(self.0)
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_told_with_the_shortfall_before_anything_is_written() {
+    let (shop, place) = (Shop::new(), TempDir::new().unwrap());
+    small(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    let (folder, file) = (place.path().join("m"), place.path().join("m.tar"));
+    let tight = Tight(5000);
+    let wanted = Wanted { files: &tight, pick: channel("stable"), ..Wanted::default() };
+    let errors = [
+        wanted.mirror(&shop, &folder).unwrap_err(),
+        wanted.copy(&shop, |copy| into_file(copy, &file)).unwrap_err(),
+    ];
+    for (class, line) in errors {
+        assert_eq!(class, Class::Failed);
+        assert!(
+            line.contains("which has room for 5.00 kB: ") && line.contains("too few; make room there"),
+            "{line}"
+        );
+    }
+    assert!(!file.exists() && walk(&folder).is_empty());
+    // What is there already needs no room.
+    Wanted::default().mirror(&shop, &folder).unwrap();
+    Wanted { files: &Tight(0), ..Wanted::default() }.mirror(&shop, &folder).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    let full = Tight(u64::MAX);
+    let (_, line) = Wanted { files: &full, ..Wanted::default() }.mirror(&shop, &folder).unwrap_err();
+    assert!(
+        line.contains("No space left on device") && line.ends_with("run the same command again"),
+        "{line}"
+    );
 }

@@ -14,6 +14,7 @@ pub mod delta;
 pub mod digest;
 pub mod erofs;
 pub mod name;
+pub mod partial;
 pub mod payload;
 pub mod pe;
 pub mod release;

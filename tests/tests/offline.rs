@@ -86,8 +86,14 @@ fn an_export_is_a_plain_tar_of_a_repository_and_the_same_each_time() -> Result<(
     let root = fixture.workspace().join("root.json").display().to_string();
     for place in [&file, &kept] {
         let checked = run("upright-build", ["-C", "/", "check", place, "--root", &root])?;
-        // What other channels' hosts would take is listed, and not there.
-        assert!(checked.status == 4 && checked.stdout.contains("1.0.0"), "{checked:?}");
+        // What other channels' hosts would take is listed, and left out.
+        assert_eq!(checked.status, 0, "{checked:?}");
+        contains(
+            &checked.stdout,
+            &["is to have channel stable, a part of its repository", "releases 1 of 2"],
+        )?;
+        let whole = run("upright-build", ["-C", "/", "check", place, "--root", &root, "--whole"])?;
+        assert!(whole.status == 4 && whole.stdout.contains("1.0.0"), "{whole:?}");
     }
     let told =
         build(&fixture.workspace(), &["export", "--channel", "stable", "-o", &file, "--json"])?.json()?;
@@ -277,5 +283,104 @@ fn releases_that_must_be_passed_through_go_along() -> Result<()> {
     let [_, less] = export(&fixture, "less", &["--channel", "stable", "--from-version", "1.1.0"])?;
     let releases = Path::new(&less).join("releases").join(OS);
     assert_eq!(files(&releases, &[])?.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_bare_name_is_a_file_of_the_current_folder() -> Result<()> {
+    let fixture = unreachable()?;
+    let here = fixture.workspace().with_file_name("here");
+    fs::create_dir(&here)?;
+    let workspace = fixture.workspace().display().to_string();
+    let root = "root.json";
+    fs::copy(fixture.workspace().join(root), here.join(root))?;
+    let commands: [&[&str]; 8] = [
+        &["-C", &workspace, "export", "--channel", "stable", "-o", "acme-stable.tar"],
+        &["-C", &workspace, "export", "--channel", "stable", "-o", "stick/"],
+        &["check", "acme-stable.tar", "--root", root],
+        &["check", "stick", "--root", root],
+        &["mirror", "acme-stable.tar", "m", "--root", root],
+        &["mirror", "stick", "m"],
+        &["-C", &workspace, "disk", "1.0.0", "-o", "host", "--simulated"],
+        &["init", "w", "--os", "other"],
+    ];
+    for arguments in commands {
+        let ran =
+            Command::new(folder()?.join("upright-build")).args(arguments).current_dir(&here).output()?;
+        assert!(ran.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+    assert!(
+        ["acme-stable.tar", "stick/metadata", "m/metadata", "host/dev", "w/upright.toml"]
+            .iter()
+            .all(|name| here.join(name).exists())
+    );
+    Ok(())
+}
+
+#[test]
+fn a_release_that_its_channel_has_left_is_taken_from_a_medium_by_its_version() -> Result<()> {
+    let fixture = unreachable()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    fixture.build(&["publish", "1.2.0"])?;
+    let arguments = ["export", "1.1.0", "--from-version", "1.0.0", "-o"];
+    let place = fixture.workspace().with_file_name("media");
+    fs::create_dir_all(place.join("one"))?;
+    let root = fixture.workspace().join("root.json").display().to_string();
+    for (number, medium) in [place.join("one.tar"), place.join("one")].iter().enumerate() {
+        let medium = &medium.display().to_string();
+        let ran = build(&fixture.workspace(), &[&arguments[..], &[medium]].concat())?;
+        let note = "channel stable points at 1.2.0, which is not in it, so its hosts have to be told what to take: \
+                    `upright update --from PATH --version 1.1.0`";
+        contains(&ran.stderr, &[note])?;
+        let checked = run("upright-build", ["-C", "/", "check", medium, "--root", &root])?;
+        assert_eq!(checked.status, 0, "{checked:?}");
+        let host = &fixture.host(&format!("host-{number}"))?;
+        let command = format!("upright update --from {medium} --version 1.1.0");
+        let says = ["has nothing of 1.2.0 but its manifest; it has 1.1.0", &command];
+        host_refuses(host, &["check", "--from", medium], 5, &says, Until::Decision)?;
+        host_refuses(host, &["update", "--from", medium], 5, &says, Until::Decision)?;
+        let ran = upright(host, &["update", "--from", medium, "--version", "1.1.0", "--reboot"])?;
+        assert_eq!(ran.status, 0, "{ran:?}");
+        assert_eq!(upright(host, &["health"])?.status, 0);
+        // What runs is no way on.
+        let says = ["has nothing of 1.2.0 but its manifest; bring an export that has it"];
+        host_refuses(host, &["update", "--from", medium], 5, &says, Until::Decision)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_the_mediums_fault_and_not_waited_for() -> Result<()> {
+    let fixture = unreachable()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let [_, medium] = export(&fixture, "stick", &["--channel", "stable"])?;
+    let host = &fixture.host("host")?;
+    // Reading the first page of one's own memory is an error of input or output, as a bad sector is.
+    let unreadable = |part: &str| -> Result<()> {
+        for name in files(&Path::new(&medium).join(part), &[])?.keys() {
+            let path = Path::new(&medium).join(part).join(name);
+            fs::remove_file(&path)?;
+            std::os::unix::fs::symlink("/proc/self/mem", &path)?;
+        }
+        Ok(())
+    };
+    fs::rename(Path::new(&medium).join("payloads"), Path::new(&medium).join("kept"))?;
+    fs::create_dir(Path::new(&medium).join("payloads"))?;
+    for name in files(&Path::new(&medium).join("kept"), &[])?.keys() {
+        fs::copy(Path::new(&medium).join("kept").join(name), Path::new(&medium).join("payloads").join(name))?;
+    }
+    unreadable("deltas")?;
+    unreadable("payloads")?;
+    let says =
+        ["Input/output error", "; if the medium was taken out", "copy the export anew, to another medium"];
+    let line = host_refuses(host, &["update", "--from", &medium], 5, &says, Until::Writing)?;
+    assert!(!line.contains("network"), "{line}");
+    let ran = upright(host, &["update", "--from", &medium])?;
+    assert!(ran.status == 5 && !ran.stderr.contains("trying again"), "{ran:?}");
+    // One bad sector leaves another way.
+    fs::remove_dir_all(Path::new(&medium).join("payloads"))?;
+    fs::rename(Path::new(&medium).join("kept"), Path::new(&medium).join("payloads"))?;
+    let ran = taken(host, &medium)?;
+    assert!(!ran.stderr.contains("trying again"), "{ran:?}");
     Ok(())
 }

@@ -81,6 +81,7 @@ impl Export {
             false => into_file(&copy, &self.output)?,
         };
         drop(bars);
-        mirror::report(&copied, self.json, common)
+        mirror::report(&copied, self.json, common)?;
+        Ok(copied.require_all(&source.place())?)
     }
 }

@@ -1,16 +1,14 @@
 //! `upright-build mirror`.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use upright_manifests::bytes::human;
 use upright_manifests::name::ChannelName;
 
-use super::{Common, output};
+use super::{Common, output, read_root};
 use crate::repo::check::Source;
 use crate::repo::copy::{Copied, Copy, Pick, into_folder};
-use crate::repo::error::Error;
 use crate::repo::files::OnDisk;
 
 /// Bring a repository over into a folder that can be served, or bring that up to date
@@ -43,12 +41,12 @@ pub(super) struct Mirror {
 impl Mirror {
     pub(super) fn run(&self, common: &Common) -> anyhow::Result<()> {
         let source = Source::patient(&self.repository, Duration::from_secs(self.stall))?;
-        let root = self.root.as_ref().map(|path| fs::read(path).map_err(Error::file("read", path)));
+        let root = self.root.as_deref().map(read_root).transpose()?;
         let pick = Pick { channels: self.channels.clone(), ..Pick::default() };
         let bars = common.bars();
         let copy = Copy {
             source: &source,
-            root: root.transpose()?,
+            root,
             pick: &pick,
             allow_expired: false,
             prune: self.prune,
@@ -58,7 +56,8 @@ impl Mirror {
         };
         let copied = into_folder(&copy, &self.folder)?;
         drop(bars);
-        report(&copied, self.json, common)
+        report(&copied, self.json, common)?;
+        Ok(copied.require_all(&source.place())?)
     }
 }
 
@@ -75,10 +74,14 @@ pub(super) fn report(copied: &Copied, json: bool, common: &Common) -> anyhow::Re
 
 fn text(copied: &Copied) -> String {
     let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let part = copied
+        .part
+        .as_ref()
+        .map_or(String::new(), |part| format!("\nit is to have {part}; `upright-build check` goes by that"));
     let pruned = if copied.pruned > 0 { format!(", {} files removed", copied.pruned) } else { String::new() };
     let first = copied.metadata.iter().min_by_key(|role| role.expires).map_or("", |role| role.role.as_str());
     format!(
-        "{}: channels {}, releases {}, objects {} of {}, {} of them copied now{pruned}\ngood until {:.0} ({first})",
+        "{}: channels {}, releases {}, objects {} of {}, {} of them copied now{pruned}\ngood until {:.0} ({first}){part}",
         copied.path.display(),
         list(&copied.channels),
         list(&copied.releases),

@@ -29,6 +29,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
 use upright_keys::{Passphrase, PassphraseSource};
+use upright_manifests::tuf::Document;
+use upright_manifests::tuf::schema::Root;
 
 pub use exit::Exit;
 
@@ -184,7 +186,7 @@ impl Common {
             (None, Ok(workspace)) => workspace.trusted_root(),
             (None, Err(_)) => return Ok((source.first_root()?, true)),
         };
-        Ok((fs::read(&path).map_err(Error::file("read", &path))?, false))
+        Ok((read_root(&path)?, false))
     }
 
     fn bars(&self) -> Bars {
@@ -193,5 +195,20 @@ impl Common {
 
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+}
+
+/// A root of trust that somebody named.
+fn read_root(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = fs::read(path).map_err(Error::file("read", path))?;
+    match Document::<Root>::parse(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(problem) => {
+            let path = path.display();
+            let line = format!(
+                "{path} is no root.json: {problem}; name the one that the publisher gave you with --root"
+            );
+            Err(Error::refused(line).into())
+        }
     }
 }

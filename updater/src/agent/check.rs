@@ -102,14 +102,18 @@ impl Agent<'_> {
             good_until: session.good_until(),
         };
         let decision = choose(&facts, &channel, &release, self.now(), overrides);
-        if let Decision::TakeFirst { floor, version } = decision {
-            let (release, manifest) = session.release(&channel, &floor)?;
-            let decision = take_first(&release, version, facts.good_until);
-            let release = self.at_hand(release);
-            return Ok((Offer { decision, release, manifest, channel }, good_until(&session)));
+        let (decision, release, manifest) = match decision {
+            Decision::TakeFirst { floor, version } => {
+                let (release, manifest) = session.release(&channel, &floor)?;
+                (take_first(&release, version, facts.good_until), release, manifest)
+            }
+            decision => (decision, release, manifest),
+        };
+        let offer = Offer { decision, release: self.at_hand(release), manifest, channel };
+        if offer.is_taken() {
+            self.require_at_hand(&mut session, &offer.channel, &offer.release)?;
         }
-        let release = self.at_hand(release);
-        Ok((Offer { decision, release, manifest, channel }, good_until(&session)))
+        Ok((offer, good_until(&session)))
     }
 
     /// The OS that this host follows.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use upright_manifests::channel::Channel;
 use upright_manifests::release::Release;
 use upright_manifests::tuf::{Problem, TufError};
 
@@ -13,6 +14,9 @@ use super::{Agent, AgentError, trust_folder};
 use crate::fetch::{FetchError, Fetcher, Medium, Patience, Session};
 use crate::host::Remote;
 use crate::machine::Brought;
+
+/// How many releases of a medium are looked at to be named.
+const NAMED: usize = 8;
 
 /// What fetching from a medium is reckoned with, in bytes a second: a slow stick.
 pub(super) const RATE: u64 = 20_000_000;
@@ -81,5 +85,29 @@ impl<'h> Agent<'h> {
             release.deltas.retain(|edge| medium.has(edge.delta.path.as_str()));
         }
         release
+    }
+
+    /// Fails where a release that is taken is not on the medium, as whoever exported may have taken others along. `release` is what
+    /// [`Self::at_hand`] left of it.
+    pub(super) fn require_at_hand(
+        &self,
+        session: &mut Session<'_>,
+        channel: &Channel,
+        release: &Release,
+    ) -> Result<(), FetchError> {
+        let Some(medium) = self.medium else { return Ok(()) };
+        let is_there = |release: &Release| medium.has(release.root.full.path.as_str());
+        let beside = self.record.slots.get(&self.booted.slot.other());
+        let is_written = beside.is_some_and(|installed| installed.root_hash == release.root.verity.root_hash);
+        let by_delta = release.deltas.iter().any(|edge| edge.from_root_hash == self.booted.root_hash);
+        if is_written || is_there(release) || by_delta {
+            return Ok(());
+        }
+        let mut others = medium.part().map_or(Vec::new(), |part| part.versions);
+        others.retain(|version| version.is_newer_than(&self.booted.version));
+        others.sort_by(|a, b| b.age(a));
+        others.truncate(NAMED);
+        others.retain(|version| session.release(channel, version).is_ok_and(|(other, _)| is_there(&other)));
+        Err(FetchError::NotOnMedium { place: medium.address(), version: release.version.clone(), others })
     }
 }

@@ -171,6 +171,15 @@ impl ApplyError {
         }
     }
 
+    /// Whether a file on a medium cannot be read.
+    pub fn is_unreadable(&self) -> bool {
+        match self {
+            Self::NoWay { ways, .. } => ways.iter().any(|(_, error)| error.is_unreadable()),
+            Self::Compose { source, .. } | Self::Mend { source, .. } => source.is_unreadable(),
+            _ => false,
+        }
+    }
+
     /// Whether it is the line or the server, so that another try can go on where this one stopped.
     pub fn is_temporary(&self) -> bool {
         match self {
@@ -246,6 +255,11 @@ impl WayError {
     /// Whether a medium was taken out.
     fn is_gone(&self) -> bool {
         matches!(self, Self::Fetch(FetchError::Remote(error)) if error.is_gone())
+    }
+
+    /// Whether a file on a medium cannot be read.
+    fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Fetch(FetchError::Remote(error)) if error.is_unreadable())
     }
 
     /// Whether this host's disk does not take what is written.

@@ -157,11 +157,17 @@ impl From<AgentError> for Failure {
     }
 }
 
+/// What to do about a medium that cannot be read.
+const MEDIUM: &str = "; if the medium was taken out, insert it again and run the same command, else it is damaged: copy the export anew, to \
+                      another medium";
+
 /// What to do, where the error itself cannot know it.
 fn advice(error: &AgentError, exit: Exit) -> &'static str {
     match (error, exit) {
         (AgentError::Fetch(FetchError::Remote(error)), _) if error.is_gone() => "",
         (AgentError::Apply(error), _) if error.is_gone() => "",
+        (AgentError::Fetch(FetchError::Remote(error)), _) if error.is_unreadable() => MEDIUM,
+        (AgentError::Apply(error), _) if error.is_unreadable() => MEDIUM,
         (AgentError::Fetch(FetchError::Remote(_)), _) | (AgentError::Apply(_), Exit::Unreachable) => {
             "; check the network, the server, and `url` in the configuration, or try again later"
         }

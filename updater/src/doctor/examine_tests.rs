@@ -90,7 +90,7 @@ fn a_healthy_host_has_one_line_a_subject() {
 fn each_thing_that_is_not_as_it_should_be_is_told_once_with_a_way_to_mend_it() {
     type Change = fn(&mut HostFacts);
     let bad = || Err("no such device".to_owned());
-    let cases: [(Level, &str, &str, Change); 29] = [
+    let cases: [(Level, &str, &str, Change); 28] = [
         (Level::Wrong, "running system", "no such", |host| host.booted = Err("no such".into())),
         (Level::Wrong, "partitions", "root-b cannot", |host| host.partitions[2].1 = Err("?".into())),
         (Level::Wrong, "partitions", "root-b: read-only", |host| {
@@ -139,14 +139,6 @@ fn each_thing_that_is_not_as_it_should_be_is_told_once_with_a_way_to_mend_it() {
         (Level::Wrong, "state", "16.0 MB are free", |host| host.state_room = Ok(16_000_000)),
         (Level::Wrong, "state", "read-only", |host| host.state_writable = Err("read-only".into())),
         (Level::Wrong, "state", "this boot could not use", |host| host.state_in_memory = true),
-        (
-            Level::Wrong,
-            "state",
-            "older here than in the other slot, from where it could not follow: /etc/shadow",
-            |host| {
-                host.owed = Ok(vec!["shadow".into()]);
-            },
-        ),
         (Level::Wrong, "reset", "what was asked for cannot be read", |host| host.reset = Err("?".into())),
         (Level::Weak, "watchdog", "there is none", |host| host.watchdog = Some(Watchdog::Missing)),
         (Level::Weak, "watchdog", "there is one", |host| host.watchdog = Some(Watchdog::Idle)),
@@ -219,4 +211,13 @@ fn a_clock_that_is_years_ahead_is_what_is_to_be_set() {
         let mend = finding.mend.as_ref().unwrap();
         assert!(mend.starts_with("set the clock") && !mend.contains("upright-build"), "{finding:?}");
     }
+}
+
+#[test]
+fn what_did_not_follow_is_named() {
+    let mut host = healthy();
+    host.owed = Ok(vec!["shadow".into(), "machine-id".into()]);
+    let [finding] = &found(host)[..] else { panic!("one finding") };
+    assert_eq!((finding.level, finding.subject), (Level::Wrong, "state"));
+    assert!(finding.says.contains("/etc/shadow, /etc/machine-id"), "{finding:?}");
 }

@@ -251,14 +251,14 @@ impl<'a> Line<'a> {
         };
         *at = position + (bytes.len() - before) as u64;
         self.fetcher.fetched.fetch_add(gap + (bytes.len() - before) as u64, Ordering::Relaxed);
-        let unavailable = |reason: String| {
-            let url = format!("{}/{}", self.fetcher.remote.address().trim_end_matches('/'), self.path);
-            RemoteError::Unavailable { url, reason }
-        };
+        let url = || format!("{}/{}", self.fetcher.remote.address().trim_end_matches('/'), self.path);
         match result {
-            Err(error) => Err(unavailable(error.to_string())),
+            Err(error) => Err(RemoteError::of_reading(error, url)),
             Ok(()) if bytes.len() == length => Ok(()),
-            Ok(()) => Err(unavailable("the connection ended too early".to_owned())),
+            Ok(()) => {
+                let reason = "the connection ended too early".to_owned();
+                Err(RemoteError::Unavailable { url: url(), reason })
+            }
         }
     }
 }

@@ -116,6 +116,16 @@ pub enum FetchError {
         /// What the channel points at.
         offered: Version,
     },
+    /// A medium vouches for a release and does not have it.
+    #[error("{place} has nothing of {version} but its manifest; {}", instead(place, others))]
+    NotOnMedium {
+        /// The medium.
+        place: String,
+        /// The release.
+        version: Version,
+        /// The newer releases than what runs that it has, newest first.
+        others: Vec<Version>,
+    },
     /// A channel points at another manifest of its release than the one that is listed.
     #[error(
         "{path} is not the manifest that channel {channel} names, so the publisher made a mistake; nothing is taken"
@@ -134,7 +144,7 @@ impl FetchError {
         match self {
             Self::Remote(error) => !matches!(error, RemoteError::Protocol { .. }),
             Self::Tuf(error) => error.kind() == Kind::NotFound,
-            Self::NoRelease { .. } | Self::NotPublished { .. } => true,
+            Self::NoRelease { .. } | Self::NotPublished { .. } | Self::NotOnMedium { .. } => true,
             _ => false,
         }
     }
@@ -145,6 +155,19 @@ impl FetchError {
             Self::Store(_) => true,
             Self::Tuf(error) => error.kind() == Kind::Stored,
             _ => false,
+        }
+    }
+}
+
+/// What to do where a medium has other releases.
+fn instead(place: &str, others: &[Version]) -> String {
+    let command = |version: &Version| format!("`upright update --from {place} --version {version}`");
+    match others {
+        [] => "bring an export that has it".to_owned(),
+        others => {
+            let names: Vec<&str> = others.iter().map(Version::as_str).collect();
+            let commands: Vec<String> = others.iter().map(command).collect();
+            format!("it has {}, which {} takes", names.join(", "), commands.join(" or "))
         }
     }
 }

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use upright_manifests::archive::{self, ArchiveError, Contents};
+use upright_manifests::partial::{self, Partial};
 
 use super::address::is_below_root;
 use super::folder::{Folder, open_file};
@@ -36,9 +37,7 @@ enum Kind {
 #[derive(Debug, thiserror::Error)]
 pub enum MediumError {
     /// It is not there, or cannot be read.
-    #[error(
-        "cannot read {path}: {source}; insert and mount the medium, and name what `upright-build export` wrote to it"
-    )]
+    #[error("cannot read {path}: {source}; {}", mount_or_copy(source))]
     Read {
         /// The path.
         path: PathBuf,
@@ -59,6 +58,16 @@ pub enum MediumError {
         /// The path.
         path: PathBuf,
     },
+}
+
+/// What to do about a medium that cannot be read at all.
+fn mount_or_copy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
+        true => {
+            "the medium is damaged or was taken out: insert it again, or copy the export anew, to another one"
+        }
+        false => "insert and mount the medium, and name what `upright-build export` wrote to it",
+    }
 }
 
 impl MediumError {
@@ -107,6 +116,14 @@ impl Medium {
         RemoteError::Gone { place: self.address(), reason: reason.to_string() }
     }
 
+    /// What the medium says that it is to have, if it is a part of its repository.
+    pub fn part(&self) -> Option<Partial> {
+        let mut bytes = Vec::new();
+        let limit = partial::MAX_BYTES.saturating_add(1);
+        self.open(partial::PATH, 0..limit).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+        Partial::parse(&bytes).ok()
+    }
+
     /// Opens a member of an export that is a file.
     fn member(&self, path: &str, at: &Range<u64>, length: u64) -> Result<File, RemoteError> {
         let file = open_file(&self.path).map_err(|error| self.gone(&error))?;
@@ -124,7 +141,7 @@ impl Medium {
 
 impl Remote for Medium {
     fn open(&self, path: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError> {
-        match &self.kind {
+        let reader: Box<dyn Read + Send> = match &self.kind {
             Kind::Folder(folder) => folder.open(path, range).map_err(|error| match error {
                 RemoteError::Unavailable { reason, .. } => self.gone(&reason),
                 // Where it is mounted there is still a folder when it is not.
@@ -132,7 +149,7 @@ impl Remote for Medium {
                     self.gone(&"there is no export any more")
                 }
                 error => error,
-            }),
+            })?,
             Kind::File(contents, length) => {
                 let url = || format!("{}:{path}", self.address());
                 let member =
@@ -144,13 +161,33 @@ impl Remote for Medium {
                 }
                 let mut file = self.member(path, &(start..end), *length)?;
                 file.seek(SeekFrom::Start(start)).map_err(|error| self.gone(&error))?;
-                Ok(Box::new(file.take(end - start)))
+                Box::new(file.take(end - start))
             }
-        }
+        };
+        Ok(Box::new(Reading { reader, place: self.address(), path: path.to_owned() }))
     }
 
     fn address(&self) -> String {
         self.path.display().to_string()
+    }
+}
+
+/// A file on a medium, which reads no better for waiting where a line would.
+struct Reading {
+    reader: Box<dyn Read + Send>,
+    place: String,
+    path: String,
+}
+
+impl Read for Reading {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            _ => {
+                let (place, path) = (self.place.clone(), self.path.clone());
+                io::Error::other(RemoteError::Unreadable { place, path, reason: error.to_string() })
+            }
+        })
     }
 }
 

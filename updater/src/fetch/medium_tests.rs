@@ -97,3 +97,21 @@ fn what_is_no_export_is_said_to_be_none() {
     let error = Medium::open(&at.path().join("nothing")).unwrap_err();
     assert!(error.is_temporary() && error.to_string().contains("insert and mount"), "{error}");
 }
+
+#[test]
+fn what_cannot_be_read_on_a_medium_is_not_read_again() {
+    let at = tempfile::tempdir().unwrap();
+    let [folder, _] = both(&at);
+    let medium = Medium::open(&folder).unwrap();
+    // Reading the first page of one's own memory is an error of input or output, as a bad sector is.
+    fs::remove_file(folder.join("payloads/x")).unwrap();
+    std::os::unix::fs::symlink("/proc/self/mem", folder.join("payloads/x")).unwrap();
+    let mut reader = medium.open("payloads/x", 0..1).unwrap();
+    let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+    let error = RemoteError::of_reading(error, || panic!("not the line"));
+    assert!(error.is_final() && error.is_unreadable() && !error.is_gone(), "{error}");
+    assert!(
+        error.to_string().contains("payloads/x on") && error.to_string().contains("Input/output"),
+        "{error}"
+    );
+}

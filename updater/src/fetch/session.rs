@@ -215,10 +215,8 @@ impl Repository<'_> {
         let wanted = limit.saturating_add(1);
         let mut bytes = Vec::new();
         let mut answer = self.remote.open(path, 0..wanted)?.take(wanted);
-        answer.read_to_end(&mut bytes).map_err(|error| RemoteError::Unavailable {
-            url: format!("{}/{path}", self.remote.address().trim_end_matches('/')),
-            reason: error.to_string(),
-        })?;
+        let url = || format!("{}/{path}", self.remote.address().trim_end_matches('/'));
+        answer.read_to_end(&mut bytes).map_err(|error| RemoteError::of_reading(error, url))?;
         Ok(bytes)
     }
 }

@@ -108,6 +108,16 @@ pub enum RemoteError {
         /// What happened.
         reason: String,
     },
+    /// A file on a medium that cannot be read: a bad sector, or the medium was taken out. Another file may be whole.
+    #[error("cannot read {path} on {place}: {reason}")]
+    Unreadable {
+        /// The medium.
+        place: String,
+        /// The file on it.
+        path: String,
+        /// What the system says.
+        reason: String,
+    },
     /// Worth another try later: no connection, time-out, 5xx, a line that dropped.
     #[error("{url} could not be fetched: {reason}")]
     Unavailable {
@@ -145,6 +155,19 @@ fn missing(status: u16) -> String {
 }
 
 impl RemoteError {
+    /// Why what was opened at `url` could not be read on: what the reader itself says, or else a line that dropped.
+    pub fn of_reading(error: io::Error, url: impl FnOnce() -> String) -> Self {
+        match error.downcast::<Self>() {
+            Ok(own) => own,
+            Err(error) => Self::Unavailable { url: url(), reason: error.to_string() },
+        }
+    }
+
+    /// Whether a file on a medium cannot be read.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable { .. })
+    }
+
     /// Whether a medium was taken out.
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Gone { .. })

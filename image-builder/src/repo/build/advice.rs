@@ -6,6 +6,9 @@ use crate::tree::Tree;
 /// Where hosts look for the root of trust.
 const SHIPPED_ROOT: &[u8] = b"usr/share/upright/root.json";
 
+/// Where hosts look for their configuration.
+const SHIPPED_CONFIGURATION: &[u8] = b"etc/upright/upright.toml";
+
 /// A line about each such thing.
 pub(super) fn notes(source: &Source, tree: &Tree) -> Vec<String> {
     let mut notes = Vec::new();
@@ -13,6 +16,13 @@ pub(super) fn notes(source: &Source, tree: &Tree) -> Vec<String> {
         notes.push(
             "the tree has no usr/share/upright/root.json, so hosts made from it will trust no update; copy the \
              workspace's root.json there"
+                .to_owned(),
+        );
+    }
+    if tree.inode(SHIPPED_CONFIGURATION).is_none() {
+        notes.push(
+            "the tree has no etc/upright/upright.toml, so upright.service and upright-health.service do not start on hosts whose own \
+             /etc has none: nobody asks for updates, and a release on trial is not judged; put one there"
                 .to_owned(),
         );
     }

@@ -1,5 +1,8 @@
 //! Audits a repository as a host would see it: the chain of trust, each target, each object it names.
 //!
+//! Of a copy that says that it holds a part of its repository, that part has to be there, and what was left out is counted. What holds
+//! no part has to be whole.
+//!
 //! An audit goes on after a finding, so that one run tells all that is wrong. Only what makes it impossible to go on, such as a
 //! server that is down, is an error.
 
@@ -13,11 +16,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 use upright_manifests::channel::Channel;
 use upright_manifests::digest::Digest;
+use upright_manifests::partial::Partial;
 use upright_manifests::release::Release;
 use upright_manifests::tuf::RoleStatus;
 
 pub use source::Source;
 
+use super::copy::catalogue::Catalogue;
 use super::error::Result;
 use super::progress::Progress;
 
@@ -26,7 +31,11 @@ use super::progress::Progress;
 pub struct Report {
     /// The metadata and when it expires.
     pub metadata: Vec<RoleStatus>,
-    /// How many releases are offered.
+    /// The part of its repository that a copy is to have; none if that is all of it.
+    pub part: Option<Partial>,
+    /// How many releases are listed, whether they are there or not.
+    pub listed: usize,
+    /// How many releases are there.
     pub releases: usize,
     /// How many channels point at one.
     pub channels: usize,
@@ -53,15 +62,47 @@ struct Pointer {
     role: String,
 }
 
-/// Audits what `source` offers, trusting `root`, a `root.json`, as a host does that shipped with it.
+/// Audits what `source` offers, or the part of it that it says it has, trusting `root`, a `root.json`, as a host does that shipped
+/// with it.
 pub fn check(source: &Source, root: Vec<u8>, now: Timestamp, progress: &dyn Progress) -> Result<Report> {
+    let part = source.part()?;
+    audit(source, root, part, now, progress)
+}
+
+/// The same of what has to be whole, whatever it says of itself.
+pub fn check_whole(
+    source: &Source,
+    root: Vec<u8>,
+    now: Timestamp,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    audit(source, root, None, now, progress)
+}
+
+fn audit(
+    source: &Source,
+    root: Vec<u8>,
+    part: Option<Partial>,
+    now: Timestamp,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let mut report = Report::default();
     let Some(targets) = trust::follow(source, root, now, &mut report)? else { return Ok(report) };
+    let catalogue = part.as_ref().map(|part| Catalogue::of_part(source, &targets, part)).transpose()?;
+    report.part = part;
+    report.errors.extend(catalogue.iter().flat_map(|catalogue| catalogue.missing.iter().cloned()));
     let mut releases = Vec::new();
     let mut channels = Vec::new();
     for target in &targets {
-        let Some(bytes) = trust::target(source, target, &mut report)? else { continue };
-        if target.path.starts_with("releases/") {
+        let is_release = target.path.starts_with("releases/");
+        report.listed += usize::from(is_release);
+        // What is to be there of a part was read already.
+        let bytes = match &catalogue {
+            Some(catalogue) => catalogue.documents.get(&target.place).cloned(),
+            None => trust::target(source, target, &mut report)?,
+        };
+        let Some(bytes) = bytes else { continue };
+        if is_release {
             match Release::parse(&bytes) {
                 Ok(release) => {
                     let (path, manifest) = (target.path.clone(), Digest::of(&bytes));
@@ -84,14 +125,21 @@ pub fn check(source: &Source, root: Vec<u8>, now: Timestamp, progress: &dyn Prog
     for listed in &releases {
         check_time(listed, &mut report);
     }
-    report.releases = releases.len();
     report.channels = channels.len();
     for channel in &channels {
         check_channel(channel, &releases, &mut report);
     }
+    let wanted = |path: &str| catalogue.as_ref().is_none_or(|catalogue| catalogue.objects.contains_key(path));
     let mut seen = BTreeSet::new();
-    for listed in releases.iter().filter(|listed| seen.insert(listed.manifest)) {
-        objects::check(source, &listed.release, &mut report, progress)?;
+    for Listed { release, manifest, .. } in &releases {
+        // Of some, a part has the manifest alone.
+        if !wanted(release.root.full.path.as_str()) {
+            continue;
+        }
+        report.releases += 1;
+        if seen.insert(*manifest) {
+            objects::check(source, release, &wanted, &mut report, progress)?;
+        }
     }
     Ok(report)
 }

@@ -22,10 +22,11 @@ const MAX_INDEX: u64 = 256 << 20;
 /// What is wrong with an object, in words that follow its path.
 type Wrong = String;
 
-/// Audits everything that `release` names.
+/// Audits everything that `release` names, of its deltas those that are `wanted`.
 pub(super) fn check(
     source: &Source,
     release: &Release,
+    wanted: &dyn Fn(&str) -> bool,
     report: &mut Report,
     progress: &dyn Progress,
 ) -> Result<()> {
@@ -39,7 +40,7 @@ pub(super) fn check(
         let expected = (uki, release.uki.size, release.uki.sha256);
         deltas(head, file, expected, (From::Root, root.verity.root_hash))
     })?;
-    for edge in &release.deltas {
+    for edge in release.deltas.iter().filter(|edge| wanted(edge.delta.path.as_str())) {
         object(source, &edge.delta, report, |head, file| {
             let expected = (delta::Kind::Root, root.size, root.verity.root_hash);
             deltas(head, file, expected, (From::Base, edge.from_root_hash))

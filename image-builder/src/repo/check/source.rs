@@ -1,5 +1,6 @@
 //! The repository that is read: a folder, an export file, or a server.
 
+use std::error::Error as _;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -7,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use reqwest::blocking::Client;
+use reqwest::blocking::{Client, Response};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, RANGE};
 
 use upright_manifests::archive::{self, Contents};
+use upright_manifests::partial::{self, Partial};
 use upright_manifests::tuf::limits;
 
 use crate::repo::error::{Error, Result, chain};
@@ -39,6 +41,8 @@ pub enum Source {
         url: String,
         /// The connection.
         client: Client,
+        /// How long it may say nothing.
+        stall: Duration,
     },
 }
 
@@ -74,7 +78,7 @@ impl Source {
             .timeout(stall)
             .build()
             .map_err(|error| Error::Failed(format!("cannot set up TLS: {}", chain(&error))))?;
-        Ok(Self::Server { url: text.trim_end_matches('/').to_owned(), client })
+        Ok(Self::Server { url: text.trim_end_matches('/').to_owned(), client, stall })
     }
 
     fn export(path: PathBuf) -> Result<Self> {
@@ -107,6 +111,18 @@ impl Source {
         })
     }
 
+    /// The part of its repository that it is to have, if it says that it is no whole one.
+    pub(in crate::repo) fn part(&self) -> Result<Option<Partial>> {
+        let Some(bytes) = self.read(partial::PATH, partial::MAX_BYTES)? else { return Ok(None) };
+        Partial::parse(&bytes).map(Some).map_err(|error| {
+            let (path, place) = (partial::PATH, self.place());
+            Error::refused(format!(
+                "what {place} is to have is not known, since its {path} cannot be used: {error}; make the copy anew, or \
+                 remove {path} if it is a whole repository"
+            ))
+        })
+    }
+
     /// Opens a file; `None` if there is no such file.
     pub(super) fn open(&self, path: &str) -> Result<Found> {
         Ok(self.open_from(path, WHOLE)?.map(|opened| opened.bytes))
@@ -126,20 +142,21 @@ impl Source {
                 }
                 None => Ok(None),
             },
-            Self::Server { url, client } => {
+            Self::Server { url, client, stall } => {
                 let url = format!("{url}/{path}");
                 let failed = |reason: String| Error::Failed(format!("cannot read {url}: {reason}"));
                 let mut request = client.get(&url).header(ACCEPT_ENCODING, "identity");
                 if from > 0 {
                     request = request.header(RANGE, format!("bytes={from}-"));
                 }
-                let answer = request.send().map_err(|error| failed(chain(&error)))?;
+                let answer = request.send().map_err(|error| failed(told(&error, *stall)))?;
+                let body = |answer| Box::new(Body { answer, stall: *stall });
                 match answer.status() {
-                    StatusCode::OK => Ok(Some(Opened { bytes: Box::new(answer), from: 0 })),
+                    StatusCode::OK => Ok(Some(Opened { bytes: body(answer), from: 0 })),
                     StatusCode::PARTIAL_CONTENT if from > 0 => {
                         let range = answer.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
                         match range.is_some_and(|range| range.starts_with(&format!("bytes {from}-"))) {
-                            true => Ok(Some(Opened { bytes: Box::new(answer), from })),
+                            true => Ok(Some(Opened { bytes: body(answer), from })),
                             false => Err(failed("the server answered with another range".to_owned())),
                         }
                     }
@@ -168,6 +185,38 @@ impl Source {
             .map_err(|error| Error::Failed(format!("cannot read {path}: {error}")))?;
         Ok(Some(bytes))
     }
+}
+
+/// What a server sends, with errors that say what happened: the client's own say that a body cannot be decoded.
+struct Body {
+    answer: Response,
+    stall: Duration,
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.answer.read(buffer).map_err(|error| {
+            let of_client = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
+            match of_client {
+                Some(inner) => io::Error::new(error.kind(), told(inner, self.stall)),
+                None => error,
+            }
+        })
+    }
+}
+
+/// What went wrong with a server, in words.
+fn told(error: &reqwest::Error, stall: Duration) -> String {
+    if error.is_timeout() && !error.is_connect() {
+        return format!("the server said nothing for {} s", stall.as_secs());
+    }
+    if error.is_body() || error.is_decode() {
+        return match error.source() {
+            Some(source) => format!("the connection broke off: {}", chain(source)),
+            None => "the connection broke off".to_owned(),
+        };
+    }
+    chain(error)
 }
 
 /// At most `length` bytes of a file from `from` on.

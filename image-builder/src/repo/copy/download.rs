@@ -26,7 +26,8 @@ const PROGRESS: u64 = 1 << 10;
 
 const BUFFER: usize = 256 << 10;
 
-/// Brings the object at `path` of `source` to `partial`, as it was signed. What is there already counts. `done` are the bytes of
+/// Brings the object at `path` of `source` to `partial`, as it was signed; [`Error::Unverified`] if the source does not have it so.
+/// What is there already counts. `done` are the bytes of
 /// objects before it, for the progress.
 pub(super) fn download(
     source: &Source,
@@ -50,9 +51,7 @@ pub(super) fn download(
                 _ if restarts > RESTARTS || (pieces == 1 && copied >= object.size) => {
                     fs::remove_file(partial).map_err(failed())?;
                     return Err(Error::Unverified(format!(
-                        "{path} of {} is not what was signed: the server changes files, or its disk is damaged; let its operator run \
-                         `upright-build check`",
-                        source.place()
+                        "{path} is not what was signed: the server changes files, or its disk is damaged"
                     )));
                 }
                 _ => {
@@ -63,7 +62,8 @@ pub(super) fn download(
                 }
             }
         }
-        let outcome = piece(source, path, object, &mut file, have, &mut |at| progress.reached(done + at));
+        let outcome =
+            piece(source, path, object, (&mut file, partial), have, &mut |at| progress.reached(done + at));
         let now = file.metadata().map_err(failed())?.len();
         copied += now.saturating_sub(have);
         pieces += 1;
@@ -73,11 +73,10 @@ pub(super) fn download(
         }
         attempts += 1;
         match outcome {
-            Err(error) if error.is_final() || attempts >= ATTEMPTS => return Err(error.told(path, source)),
+            Err(error) if error.is_final() || attempts >= ATTEMPTS => return Err(error.told(path)),
             Ok(()) if attempts >= ATTEMPTS => {
                 return Err(Error::Unverified(format!(
-                    "{path} of {} has {now} bytes where {} are signed; let its operator run `upright-build check`",
-                    source.place(),
+                    "{path} has {now} bytes where {} are signed",
                     object.size
                 )));
             }
@@ -101,15 +100,12 @@ impl Broken {
         !matches!(self, Self::Source(_))
     }
 
-    fn told(self, path: &str, source: &Source) -> Error {
+    fn told(self, path: &str) -> Error {
         match self {
             Self::Source(error) => Error::Failed(format!(
                 "{error}; what came is kept, and the same command goes on where it stopped"
             )),
-            Self::Missing => Error::Unverified(format!(
-                "{path} is not there in {}; let its operator run `upright-build check`",
-                source.place()
-            )),
+            Self::Missing => Error::Unverified(format!("{path} is not there")),
             Self::Own(error) => error,
         }
     }
@@ -120,11 +116,11 @@ fn piece(
     source: &Source,
     path: &str,
     object: Object,
-    file: &mut File,
+    (file, partial): (&mut File, &Path),
     have: u64,
     reached: &mut dyn FnMut(u64),
 ) -> Result<(), Broken> {
-    let own = |error: io::Error| Broken::Own(Error::Failed(format!("cannot keep {path}: {error}")));
+    let own = |error: io::Error| Broken::Own(Error::file("write", partial)(error));
     let opened = source.open_from(path, have).map_err(Broken::Source)?.ok_or(Broken::Missing)?;
     if opened.from != have {
         file.set_len(opened.from).map_err(own)?;

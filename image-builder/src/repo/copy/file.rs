@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use upright_manifests::archive::{self, ArchiveError};
 use upright_manifests::bytes::human;
 use upright_manifests::digest::Digester;
+use upright_manifests::partial;
 use upright_manifests::tuf::Stored;
 
 use super::catalogue::{Catalogue, Object};
-use super::{Copied, Copy, fat, require_good};
+use super::{Copied, Copy, fat, first, require_good, room};
 use crate::repo::error::{Error, Result};
-use crate::repo::files::place;
+use crate::repo::files::{folder_of, place};
 
 /// What a member holds.
 enum Content<'a> {
@@ -37,7 +38,16 @@ pub(super) fn copy(copy: &Copy<'_>, path: &Path) -> Result<Copied> {
     let stored = Stored { root, files: BTreeMap::new() };
     let mut catalogue = Catalogue::gather(copy.source, None, &stored, copy.pick, copy.now)?;
     require_good(copy, &mut catalogue)?;
-    let members = members(&catalogue);
+    if !catalogue.missing.is_empty() {
+        let missing: Vec<String> = catalogue.missing.iter().cloned().collect();
+        return Err(Error::Unverified(format!(
+            "{} does not have all of what was asked for: {}; let its operator run `upright-build check`",
+            copy.source.place(),
+            first(&missing)
+        )));
+    }
+    let part = catalogue.part_bytes()?;
+    let members = members(&catalogue, part.as_deref());
     if members.len() > archive::MAX_MEMBERS {
         return Err(Error::refused(format!(
             "{} files are more than an export may have, {}; export a channel, or into a folder",
@@ -45,10 +55,11 @@ pub(super) fn copy(copy: &Copy<'_>, path: &Path) -> Result<Copied> {
             archive::MAX_MEMBERS
         )));
     }
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let total = members.values().map(|content| content.size() + 2048).sum::<u64>();
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("export");
     fat::check(folder, [(name, total)].into_iter())?;
+    room::require(copy.files, folder, total)?;
     let staged = staged(path);
     let written = write(copy, &staged, &members, &catalogue);
     let copied = written.and_then(|copied| place(copy.files, &staged, path).map(|()| copied));
@@ -56,7 +67,8 @@ pub(super) fn copy(copy: &Copy<'_>, path: &Path) -> Result<Copied> {
         // Nobody can be told that this failed beside the reason that led here.
         let _ = copy.files.remove(&staged);
     }
-    Ok(Copied { copied: copied?, ..Copied::of(path, &catalogue) })
+    let copied = copied.map_err(|error| room::advise(error, total))?;
+    Ok(Copied { copied, ..Copied::of(path, &catalogue) })
 }
 
 /// An export takes the place of an export, and of nothing else.
@@ -84,12 +96,13 @@ fn staged(path: &Path) -> PathBuf {
 }
 
 /// All files, by path.
-fn members(catalogue: &Catalogue) -> BTreeMap<String, Content<'_>> {
+fn members<'a>(catalogue: &'a Catalogue, part: Option<&'a [u8]>) -> BTreeMap<String, Content<'a>> {
     let metadata = catalogue.metadata.iter();
     let metadata = metadata.map(|(name, bytes)| (format!("metadata/{name}"), Content::Bytes(bytes)));
     let documents = catalogue.documents.iter().map(|(path, bytes)| (path.clone(), Content::Bytes(bytes)));
     let objects = catalogue.objects.iter().map(|(path, object)| (path.clone(), Content::Object(*object)));
-    metadata.chain(documents).chain(objects).collect()
+    let part = part.map(|bytes| (partial::PATH.to_owned(), Content::Bytes(bytes)));
+    metadata.chain(documents).chain(objects).chain(part).collect()
 }
 
 fn write(

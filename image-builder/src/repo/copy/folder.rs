@@ -1,22 +1,34 @@
 //! A copy in a folder: objects first, then documents, then metadata, the timestamp last. Whoever reads the folder finds the last
 //! state, or the new one, whole.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use upright_manifests::bytes::human;
+use upright_manifests::partial;
 
-use super::catalogue::{Catalogue, Object};
+use super::catalogue::{Catalogue, Object, Pointed};
 use super::download::{digest_of, download};
 use super::stored::stored;
-use super::{Copied, Copy, PARTIAL, fat, prune, read_own, require_good};
+use super::{Copied, Copy, PARTIAL, fat, first, prune, read_own, require_good, room};
 use crate::repo::check::Source;
 use crate::repo::error::{Error, Result};
 use crate::repo::files::{make_folder, place, replace};
 
+/// What came of the objects.
+#[derive(Default)]
+struct Brought {
+    /// How many bytes were copied.
+    copied: u64,
+    /// Those that the source does not have as they were signed: by path, in words.
+    gone: BTreeMap<String, String>,
+}
+
 pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
+    not_onto_itself(copy.source, folder)?;
     let partial = folder.join(PARTIAL);
     make_folder(copy.files, &partial)?;
     let _lock = lock(folder, &partial)?;
@@ -27,25 +39,99 @@ pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
     same_publisher(folder, &catalogue)?;
     let objects = catalogue.objects.iter().map(|(path, object)| (path.as_str(), object.size));
     fat::check(folder, objects.chain(catalogue.documents.keys().map(|path| (path.as_str(), 0))))?;
+    room::require(copy.files, folder, to_come(folder, &catalogue))?;
     // Before the new state is visible: what hosts are reading now is what the last one refers to.
     let kept = if copy.prune {
         prune::referred_to(&local, &stored, copy.pick, copy.now)
     } else {
         Default::default()
     };
+    let brought = objects_into(copy, folder, &catalogue)
+        .map_err(|error| room::advise(error, to_come(folder, &catalogue)))?;
+    let missing: BTreeSet<String> = catalogue.missing.iter().chain(brought.gone.values()).cloned().collect();
     let mut copied = Copied::of(folder, &catalogue);
-    copied.copied = objects_into(copy, folder, &catalogue)?;
-    for (path, bytes) in &catalogue.documents {
-        put(copy, &partial, &folder.join(path), bytes)?;
-    }
-    for (name, bytes) in &catalogue.metadata {
-        put(copy, &partial, &folder.join("metadata").join(name), bytes)?;
-    }
+    (copied.copied, copied.missing) = (brought.copied, missing.into_iter().collect());
+    require_takeable(copy, &catalogue, &brought.gone, &copied.missing)?;
+    publish(copy, folder, &catalogue).map_err(|error| room::advise(error, 0))?;
     if copy.prune {
         copied.pruned = prune::prune(copy.files, folder, &catalogue, &kept)?;
     }
     copy.files.remove(&partial).map_err(Error::file("remove", &partial))?;
     Ok(copied)
+}
+
+/// Makes the new state visible.
+fn publish(copy: &Copy<'_>, folder: &Path, catalogue: &Catalogue) -> Result<()> {
+    let partial = folder.join(PARTIAL);
+    for (path, bytes) in &catalogue.documents {
+        put(copy, &partial, &folder.join(path), bytes)?;
+    }
+    // Hosts do not ask for it. In between it may say that less is there than there is, and never more.
+    let says = folder.join(partial::PATH);
+    if let Some(bytes) = catalogue.part_bytes()? {
+        put(copy, &partial, &says, &bytes)?;
+    }
+    for (name, bytes) in &catalogue.metadata {
+        put(copy, &partial, &folder.join("metadata").join(name), bytes)?;
+    }
+    match &catalogue.part {
+        Some(_) => Ok(()),
+        None => copy.files.remove(&says).map_err(Error::file("remove", &says)),
+    }
+}
+
+/// Fails where hosts had better stay with the last state, which is whole. What a team broke is in nobody else's way: without a new
+/// timestamp, what all others took would expire. Its own hosts find that they cannot take the new release, and keep what they run.
+fn require_takeable(
+    copy: &Copy<'_>,
+    catalogue: &Catalogue,
+    gone: &BTreeMap<String, String>,
+    missing: &[String],
+) -> Result<()> {
+    let broken = catalogue.broken(gone);
+    let is_publishers = |pointed: &&Pointed| pointed.role == "targets";
+    let nothing_left = !broken.is_empty() && broken.len() == catalogue.pointed.len();
+    let (place, lines) = (copy.source.place(), first(missing));
+    if nothing_left || broken.iter().any(is_publishers) {
+        let mut names: Vec<&str> = broken.iter().map(|pointed| pointed.channel.as_str()).collect();
+        names.dedup();
+        return Err(Error::Unverified(format!(
+            "hosts of {} could not take what {place} offers: {lines}; what is there was copied, and hosts find the last state; let its \
+             operator run `upright-build check`",
+            names.join(", ")
+        )));
+    }
+    match copy.pick.versions.is_empty() || missing.is_empty() {
+        true => Ok(()),
+        // Who names a release wants all of it.
+        false => Err(Error::Unverified(format!(
+            "{place} does not have all of what was asked for: {lines}; let its operator run `upright-build check`"
+        ))),
+    }
+}
+
+/// How many bytes of objects are not there yet.
+fn to_come(folder: &Path, catalogue: &Catalogue) -> u64 {
+    let length = |path: PathBuf| fs::metadata(path).map_or(0, |there| there.len());
+    let rest = catalogue.objects.iter().map(|(path, Object { size, sha256 })| {
+        match length(folder.join(path)) == *size {
+            true => 0,
+            false => size.saturating_sub(length(folder.join(PARTIAL).join(sha256.to_string()))),
+        }
+    });
+    rest.sum()
+}
+
+/// What a publisher's repository has would be marked as a part of itself.
+fn not_onto_itself(source: &Source, folder: &Path) -> Result<()> {
+    let Source::Folder(from) = source else { return Ok(()) };
+    let same = from.canonicalize().is_ok_and(|from| folder.canonicalize().is_ok_and(|to| from == to));
+    match same {
+        true => {
+            Err(Error::refused(format!("{} is what would be copied; name another folder", folder.display())))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Two that write the same files would spoil them.
@@ -80,18 +166,23 @@ fn same_publisher(folder: &Path, catalogue: &Catalogue) -> Result<()> {
     Ok(())
 }
 
-/// Brings all objects; how many bytes that took.
-fn objects_into(copy: &Copy<'_>, folder: &Path, catalogue: &Catalogue) -> Result<u64> {
+/// Brings all objects that the source has.
+fn objects_into(copy: &Copy<'_>, folder: &Path, catalogue: &Catalogue) -> Result<Brought> {
     let total = catalogue.objects.values().map(|object| object.size).sum();
     copy.progress.begin("objects", Some(total));
-    let (mut done, mut copied) = (0, 0);
+    let (mut done, mut brought) = (0, Brought::default());
     for (path, object) in &catalogue.objects {
-        copied += bring(copy, folder, path, *object, done)?;
+        match bring(copy, folder, path, *object, done) {
+            Ok(copied) => brought.copied += copied,
+            // The rest is worth having all the same.
+            Err(Error::Unverified(line)) => drop(brought.gone.insert(path.clone(), line)),
+            Err(error) => return Err(error),
+        }
         done += object.size;
         copy.progress.reached(done);
     }
-    copy.progress.end(&human(copied));
-    Ok(copied)
+    copy.progress.end(&human(brought.copied));
+    Ok(brought)
 }
 
 fn bring(copy: &Copy<'_>, folder: &Path, path: &str, object: Object, done: u64) -> Result<u64> {

@@ -10,16 +10,18 @@
 //! | `prune` | what a copy does not need any more |
 //! | `file` | the copy in a single file |
 //! | `fat` | what a FAT file system cannot hold |
+//! | `room` | whether there is room for it |
 //!
 //! Everything is verified on its way, as a host would: a copy vouches for nothing, and neither does who is copied from.
 
-mod catalogue;
+pub(super) mod catalogue;
 mod download;
 mod fat;
 mod file;
 mod folder;
 mod pick;
 mod prune;
+mod room;
 mod stored;
 
 use std::fs;
@@ -27,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use upright_manifests::partial::Partial;
 use upright_manifests::tuf::RoleStatus;
 
 pub use pick::Pick;
@@ -82,11 +85,27 @@ pub struct Copied {
     pub good_until: Timestamp,
     /// The metadata and when it expires.
     pub metadata: Vec<RoleStatus>,
+    /// The part of its repository that this is; none if it is all of it.
+    pub part: Option<Partial>,
+    /// What should be there, and was not at the source as it was signed.
+    pub missing: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,
 }
 
 impl Copied {
+    /// Fails if it is not all of what was to be copied.
+    pub fn require_all(&self, place: &str) -> Result<()> {
+        match self.missing.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Unverified(format!(
+                "{} is up to date but for what {place} does not have: {}; let its operator run `upright-build check`",
+                self.path.display(),
+                first(&self.missing)
+            ))),
+        }
+    }
+
     fn of(path: &Path, catalogue: &Catalogue) -> Self {
         Self {
             path: path.to_owned(),
@@ -98,6 +117,8 @@ impl Copied {
             pruned: 0,
             good_until: catalogue.good_until(),
             metadata: catalogue.status.clone(),
+            part: catalogue.part.clone(),
+            missing: Vec::new(),
             notes: catalogue.notes.clone(),
         }
     }
@@ -126,6 +147,14 @@ fn require_good(copy: &Copy<'_>, catalogue: &mut Catalogue) -> Result<()> {
     Err(Error::Unverified(format!(
         "hosts refuse what {place} offers: {expired} where it is published, or copy it all the same with --allow-expired"
     )))
+}
+
+/// The first few lines, and how many there are besides.
+fn first(lines: &[String]) -> String {
+    const FEW: usize = 3;
+    let more = lines.len().saturating_sub(FEW);
+    let told = lines.iter().take(FEW).map(String::as_str).collect::<Vec<_>>().join("; ");
+    if more > 0 { format!("{told}; and {more} more") } else { told }
 }
 
 /// Reads a small file of this machine; `None` if it is not there.

@@ -1,8 +1,11 @@
 //! Which channels, releases and deltas are wanted: pure.
 
 use upright_manifests::name::ChannelName;
+use upright_manifests::partial::Partial;
 use upright_manifests::release::{DeltaEdge, Release};
 use upright_manifests::version::Version;
+
+use crate::repo::error::{Error, Result};
 
 /// What is wanted of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +21,36 @@ pub struct Pick {
 }
 
 impl Pick {
+    /// All that a copy is to have which is a part of its repository.
+    pub(super) fn of(part: &Partial) -> Self {
+        let Partial { channels, versions, from, deltas, .. } = part.clone();
+        Self { channels, versions, from, without_deltas: !deltas }
+    }
+
+    /// The same of a copy at `place` that holds a part of its repository. Which releases its channels point at is found out later.
+    pub(super) fn within(&self, part: &Partial, place: &str) -> Result<Self> {
+        let whole = Self::of(part);
+        if self.is_all() {
+            return Ok(whole);
+        }
+        let refused =
+            |what: String| Err(Error::refused(format!("{place} holds {part} of its repository, and {what}")));
+        if let Some(other) = self.channels.iter().find(|channel| !whole.channels.contains(channel)) {
+            return refused(format!("not channel {other}; name one that it has, or a copy that has it"));
+        }
+        let from = match (whole.from.is_empty(), self.from.is_empty()) {
+            (true, _) => self.from.clone(),
+            (false, true) => whole.from,
+            (false, false) => match self.from.iter().find(|version| !whole.from.contains(version)) {
+                None => self.from.clone(),
+                Some(other) => {
+                    return refused(format!("nothing for hosts that run {other}; take a copy that has it"));
+                }
+            },
+        };
+        Ok(Self { from, without_deltas: self.without_deltas || whole.without_deltas, ..self.clone() })
+    }
+
     /// Whether all that is listed is wanted.
     pub fn is_all(&self) -> bool {
         self.channels.is_empty() && self.versions.is_empty()

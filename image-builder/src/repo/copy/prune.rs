@@ -23,11 +23,11 @@ pub(super) fn referred_to(local: &Source, stored: &Stored, pick: &Pick, now: Tim
     // All of it is read anew, so that all of it is told.
     let stored = Stored { root: stored.root.clone(), files: BTreeMap::new() };
     match Catalogue::gather(local, None, &stored, pick, now) {
-        Ok(Catalogue { metadata, documents, objects, .. }) => {
+        Ok(Catalogue { metadata, documents, objects, missing, .. }) if missing.is_empty() => {
             let metadata = metadata.into_iter().map(|(name, _)| format!("metadata/{name}"));
             metadata.chain(documents.into_keys()).chain(objects.into_keys()).collect()
         }
-        Err(_) => all_of(local, &stored),
+        _ => all_of(local, &stored),
     }
 }
 

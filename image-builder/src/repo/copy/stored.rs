@@ -40,14 +40,15 @@ pub(super) fn stored(folder: &Path, root: Option<Vec<u8>>) -> Result<Stored> {
             }
         }
     }
-    let damaged = |error| {
-        let folder = folder.display();
+    let unknown = |reason: String| {
         Error::refused(format!(
-            "it is not known whom to trust: {error}; name the root.json that the publisher gave you with --root, since {folder} \
-             has none that can be used"
+            "it is not known whom to trust: {reason}; name the root.json that the publisher gave you with --root"
         ))
     };
-    Stored::new(root, files).map_err(damaged)
+    if root.is_none() && !files.contains_key("root.json") {
+        return Err(unknown(format!("{} has no root that can be used yet", folder.display())));
+    }
+    Stored::new(root, files).map_err(|error| unknown(error.problem.to_string()))
 }
 
 /// A document that the keys of a role have signed.

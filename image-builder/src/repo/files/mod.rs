@@ -29,6 +29,12 @@ pub trait Files {
 
     /// Removes a file, or a folder with all it holds; one that is not there is fine.
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// How many bytes can still be written in a folder; `None` where its file system does not say.
+    fn free(&self, folder: &Path) -> Option<u64> {
+        let found = rustix::fs::statvfs(folder).ok()?;
+        (found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
+    }
 }
 
 /// The system's own files.
@@ -65,10 +71,15 @@ impl Files for OnDisk {
     }
 }
 
+/// The folder that holds `path`: of a bare name the current one, which the system does not know by its empty name.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Moves a finished file from `staged` to its place: whole or not there, whenever power goes.
 pub fn place(files: &dyn Files, staged: &Path, to: &Path) -> Result<()> {
     files.sync(staged).map_err(Error::file("sync", staged))?;
-    let folder = to.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(to);
     make_folder(files, folder)?;
     files.rename(staged, to).map_err(Error::file("create", to))?;
     files.sync(folder).map_err(Error::file("sync", folder))
@@ -84,15 +95,14 @@ pub fn replace(files: &dyn Files, staging: &Path, to: &Path, bytes: &[u8]) -> Re
 
 /// Makes a folder whose entry in each new parent is durable too.
 pub fn make_folder(files: &dyn Files, folder: &Path) -> Result<()> {
-    let missing: Vec<PathBuf> =
-        folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<PathBuf> = folder.ancestors().take_while(is_missing).map(Path::to_owned).collect();
     if missing.is_empty() {
         return Ok(());
     }
     files.create_folder(folder).map_err(Error::file("create", folder))?;
     missing
         .iter()
-        .filter_map(|path| path.parent())
-        .filter(|parent| !parent.as_os_str().is_empty())
+        .map(|path| folder_of(path))
         .try_for_each(|parent| files.sync(parent).map_err(Error::file("sync", parent)))
 }
