@@ -168,9 +168,8 @@ impl Scan<'_, '_> {
         let (start, end) = (start as usize, end as usize);
         let first =
             start + search.sorted[start..end].partition_point(|number| chunks[*number as usize].id < id);
-        while first < end {
-            let at = first + search.placed[first] as usize;
-            let Some(&number) = search.sorted[..end].get(at) else { break };
+        while let Some(placed) = search.placed[first..end].first() {
+            let Some(&number) = search.sorted[first..end].get(*placed as usize) else { break };
             let (number, chunk) = (number as usize, &chunks[number as usize]);
             if chunk.id != id || !(is_source || block >= chunk.start) {
                 break;

@@ -347,10 +347,10 @@ fn a_server_that_trickles_over_many_connections_is_given_up_and_a_slow_one_is_no
             fetcher.with_parts("x", ranges, |parts| ranges.iter().map(|_| parts.next()).collect());
         (got.map(|parts| parts.concat().len()), clock.monotonic())
     };
-    let large = [0..1 << 20];
+    let large = std::slice::from_ref(&(0..1 << 20));
     // Each within a connection's time, and far enough from each other for a connection each.
     let small: Vec<_> = (0..8).map(|n| n * 100_000..n * 100_000 + 700).collect();
-    let (got, time) = fetch(300, &large);
+    let (got, time) = fetch(300, large);
     assert!(got.unwrap_err().is_temporary());
     assert!(time < Patience::default().total * 2, "{time:?}");
     assert_eq!(fetch(300, &small).0.unwrap(), 5600, "nothing dropped");
@@ -359,7 +359,7 @@ fn a_server_that_trickles_over_many_connections_is_given_up_and_a_slow_one_is_no
         fetch(300, &next).0.unwrap_err().is_temporary(),
         "many parts, none of them longer than a connection brings"
     );
-    let (got, time) = fetch(1024, &large);
+    let (got, time) = fetch(1024, large);
     assert_eq!((got.unwrap(), time.as_secs()), (1 << 20, 1024), "no wait");
 }
 
