@@ -207,7 +207,7 @@ pub struct Limits {
     /// off until the next poll.
     pub patience: Time,
     /// How long a server may say nothing before that counts as a failure. One that sends less than 1 KiB a second over twice
-    /// this time fails, too.
+    /// this time fails, too, and is asked again until `patience` is at its end.
     pub stall: Time,
     /// How many bytes of an update are fetched a second at most; as many as come if not set.
     #[serde(skip_serializing_if = "Option::is_none")]

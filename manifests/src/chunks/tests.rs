@@ -97,6 +97,60 @@ fn what_did_not_change_is_not_fetched() {
     assert_eq!(fetched(&steps, &payload), 10);
 }
 
+/// What a search finds, the plain way: each chunk is compared with every place.
+fn find(index: &Index, booted: &[u32], inactive: &[u32]) -> Vec<Option<Found>> {
+    let at = |image: &[u32], chunk: &Chunk, block: u64| {
+        let blocks = image.get(block as usize..block as usize + usize::from(chunk.blocks));
+        let leaves = blocks.map(|blocks| blocks.iter().map(|block| leaf(*block)).collect::<Vec<_>>());
+        leaves.is_some_and(|leaves| id_of(&leaves) == chunk.id)
+    };
+    let one = |chunk: &Chunk| {
+        let found = |slot, block, in_place| Some(Found { slot, block, in_place });
+        if at(inactive, chunk, chunk.start) {
+            return found(Slot::B, chunk.start, true);
+        }
+        let source = (0..booted.len() as u64).find(|block| at(booted, chunk, *block));
+        let further_back = || (chunk.start..inactive.len() as u64).find(|block| at(inactive, chunk, *block));
+        match source {
+            Some(block) => found(Slot::A, block, false),
+            None => further_back().and_then(|block| found(Slot::B, block, false)),
+        }
+    };
+    index.chunks.iter().map(one).collect()
+}
+
+#[test]
+fn a_block_that_many_chunks_end_with_costs_no_more_for_each_of_them() {
+    let hashed = |chunks: u32| {
+        // Some data in front of zeros again and again; all of the data changed, and all zeros are there.
+        let file = |data: u32| (0..chunks).flat_map(move |n| [vec![n + data], vec![0; 31]].concat());
+        let (image, slot): (Vec<_>, Vec<_>) = (file(1000).collect(), file(100_000).collect());
+        let index = index(&image, &[32]);
+        let mut search = Search::new(&index);
+        for (at, holding) in [(Slot::A, Holding::Source), (Slot::B, Holding::Destination)] {
+            let mut scan = search.scan(at, holding);
+            slot.iter().for_each(|block| scan.push(&leaf(*block)));
+        }
+        let hashed = search.hashed;
+        assert!(search.finish().iter().all(Option::is_none));
+        hashed
+    };
+    assert!(hashed(50) <= 2 * 50 * 32, "once for each block of each slot");
+    assert!(hashed(100) <= 2 * 100 * 32);
+}
+
+#[test]
+fn of_chunks_that_one_block_ends_some_lengths_are_looked_for() {
+    let image = vec![0; 255 * 256 / 2];
+    let lengths: Vec<u8> = (1..=255).rev().collect();
+    let index = index(&image, &lengths);
+    let found = search(&index, &image, &[]);
+    let lengths = index.chunks.iter().zip(found).filter(|(_, found)| found.is_some());
+    let mut lengths: Vec<u8> = lengths.map(|(chunk, _)| chunk.blocks).collect();
+    lengths.sort_unstable();
+    assert_eq!(lengths, (1..=32).collect::<Vec<u8>>());
+}
+
 #[test]
 fn an_index_round_trips_and_others_are_refused() {
     let sample = index(&(0..300).collect::<Vec<_>>(), &[7, 255]);
@@ -116,6 +170,18 @@ fn an_index_round_trips_and_others_are_refused() {
 }
 
 proptest! {
+    /// Blocks of few kinds, so that many chunks end with the same one, are alike, or are found in more than one place.
+    #[test]
+    fn all_chunks_that_are_there_are_found_and_best_where_they_stay(
+        image in prop::collection::vec(0u32..3, 1..100),
+        booted in prop::collection::vec(0u32..3, 0..60),
+        inactive in prop::collection::vec(0u32..3, 0..120),
+        lengths in prop::collection::vec(1u8..6, 1..6),
+    ) {
+        let index = index(&image, &lengths);
+        prop_assert_eq!(search(&index, &booted, &inactive), find(&index, &booted, &inactive));
+    }
+
     #[test]
     fn a_plan_gives_the_image(
         image in prop::collection::vec(0u32..40, 1..120),

@@ -1,35 +1,52 @@
-//! The way by chunks: what the slots hold already is found by their dm-verity trees, the rest is fetched.
+//! The way by chunks: what the slots hold already is found by their dm-verity trees, or by reading them, and the rest is fetched.
 
 use std::io;
+use std::ops::Range;
 
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::chunks::{Holding, Index, Search, Step, fetched as bytes_of, plan};
+use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 use upright_manifests::payload::{Frame, Head};
 use upright_manifests::release::RootImage;
 
 use super::error::WayError;
 use super::full::{FrameUnpacker, payload_head, write};
-use super::hints::Hint;
+use super::hints::{Hint, scan_content};
 use super::install::Observer;
 use super::readback::Partitions;
 use super::target::{Target, WRITE};
 use crate::fetch::Fetcher;
 use crate::host::BlockDevice;
 
-/// The longest index that is accepted, in bytes: looking for its 320,000 chunks takes 24 MiB of memory.
+/// The longest index that is accepted, in bytes: looking for its 320,000 chunks takes 28 MiB of memory.
 const MAX_INDEX: u64 = 4 << 20;
 
 /// A slot whose blocks may be used.
 pub(super) struct Holder<'a> {
     /// Its partitions.
     pub(super) at: Partitions<'a>,
-    /// What its hash tree tells.
-    pub(super) hint: Hint,
     /// What it is to this update.
     pub(super) holding: Holding,
-    /// The first block that still is what the tree says.
-    pub(super) from: u64,
+    /// What it holds.
+    pub(super) told: Told,
+}
+
+/// What tells the hashes of the blocks that a slot holds.
+pub(super) enum Told {
+    /// Its hash tree.
+    Tree(Hint),
+    /// These blocks themselves, which are read.
+    Content(Range<u64>),
+}
+
+impl Holder<'_> {
+    fn has_salt(&self, salt: Digest) -> bool {
+        match &self.told {
+            Told::Tree(hint) => hint.salt == salt,
+            Told::Content(_) => true,
+        }
+    }
 }
 
 /// Writes the image out of what `holders` have and what is missing.
@@ -40,23 +57,33 @@ pub(super) fn run(
     target: &mut Target<'_>,
     observer: &mut Observer<'_>,
 ) -> Result<(), WayError> {
-    let salted = |holder: &&Holder<'_>| holder.hint.salt == root.verity.salt;
-    if !holders.iter().any(|holder| salted(&holder)) {
+    if !holders.iter().any(|holder| holder.has_salt(root.verity.salt)) {
         return Err(WayError::NothingToUse);
     }
     let index = Index::parse(&fetcher.blob(&root.chunks, MAX_INDEX)?)?;
     let head = payload_head(fetcher, root)?;
     let mut search = Search::new(&index);
-    for holder in holders.iter().filter(salted).filter(|holder| holder.hint.salt == index.salt) {
+    for holder in holders.iter().filter(|holder| holder.has_salt(index.salt)) {
         let scan = search.scan(holder.at.slot, holder.holding);
-        holder
-            .hint
-            .scan(holder.at.verity, holder.from, scan)
-            .map_err(WayError::source("read a hash tree"))?;
+        match &holder.told {
+            Told::Tree(hint) => {
+                hint.scan(holder.at.verity, scan).map_err(WayError::source("read a hash tree"))?;
+            }
+            Told::Content(blocks) => {
+                observer.step(&format!("reading what slot {} holds", holder.at.slot));
+                let mut observe = |at| observer.at(at);
+                scan_content(holder.at.root, &index.salt, blocks.clone(), scan, &mut observe);
+            }
+        }
     }
     let steps = after(plan(&index, &head, &search.finish())?, target.durable() / BLOCK_SIZE, &head);
     drop(index);
-    tracing::info!(bytes = bytes_of(&steps, &head), "chunks to fetch");
+    let bytes = bytes_of(&steps, &head);
+    tracing::info!(bytes, "chunks to fetch");
+    let needed = root.chunks.size + root.full.head_size + bytes;
+    if needed > root.full.size {
+        return Err(WayError::Dearer { needed, full: root.full.size });
+    }
     if let Some(step) = steps.first() {
         target.seek(range_of(step, &head).0 * BLOCK_SIZE).map_err(WayError::device("write the slot"))?;
     }

@@ -220,6 +220,14 @@ pub enum WayError {
     /// No slot has a hash tree with the release's salt.
     #[error("neither slot has a hash tree to look in")]
     NothingToUse,
+    /// The slots hold so little of it that everything in one is less.
+    #[error("what the slots lack has {needed} bytes with its index, the full payload {full}")]
+    Dearer {
+        /// What would be fetched.
+        needed: u64,
+        /// What the full payload has.
+        full: u64,
+    },
     /// A slot that blocks are taken from cannot be read.
     #[error("cannot {what}: {source}")]
     Source {

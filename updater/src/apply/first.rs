@@ -11,7 +11,7 @@ use std::ops::Range;
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::verity::{BLOCK, BlockHasher, VerityParams};
 
-use super::hints::Hint;
+use super::hints::Before;
 use super::readback::Partitions;
 
 /// Where the block waits on the verity partition; its tree's top goes there last.
@@ -23,7 +23,7 @@ pub(super) struct First<'a> {
     bytes: RefCell<Box<[u8; BLOCK]>>,
     /// It differs from what waits on the verity partition.
     changed: Cell<bool>,
-    hint: Cell<Option<Hint>>,
+    before: Cell<Before>,
 }
 
 impl<'a> First<'a> {
@@ -32,29 +32,29 @@ impl<'a> First<'a> {
     pub(super) fn conceal(at: Partitions<'a>, resumed: bool, params: &VerityParams) -> io::Result<Self> {
         let mut bytes = Box::new([0; BLOCK]);
         at.root.read_at(&mut bytes[..], 0)?;
-        let hint = Hint::conceal(at.verity, resumed)?;
+        let before = Before::conceal(at.verity)?;
         let is_zero = bytes.iter().all(|byte| *byte == 0);
         if resumed && Self::can_wait(at) && (is_zero || !is_in_tree(at, params, &bytes)?) {
             at.verity.read_at(&mut bytes[..], WAITS_AT)?;
-        } else if !resumed && !is_zero {
-            at.root.write_at(&[0; BLOCK], 0)?;
+        } else if !resumed {
+            if !is_zero {
+                at.root.write_at(&[0; BLOCK], 0)?;
+            }
+            // Also what a run before this one did that was killed here.
             at.root.sync()?;
         }
-        Ok(Self { at, bytes: RefCell::new(bytes), changed: Cell::new(!resumed), hint: Cell::new(hint) })
+        let (bytes, changed, before) = (RefCell::new(bytes), Cell::new(!resumed), Cell::new(before));
+        Ok(Self { at, bytes, changed, before })
     }
 
-    /// What the slot's hash tree tells about what the slot held.
-    pub(super) fn hint(&self) -> Option<Hint> {
-        self.hint.get()
+    /// What is known of what the slot holds.
+    pub(super) fn before(&self) -> Before {
+        self.before.get()
     }
 
-    /// The hash tree tells nothing any more: the slot is about to be written otherwise than front to back, or the tree itself is.
-    pub(super) fn forget_hint(&self) -> io::Result<()> {
-        if self.hint.take().is_some() {
-            self.at.verity.write_at(&[0; BLOCK], 0)?;
-            self.at.verity.sync()?;
-        }
-        Ok(())
+    /// Something was written to the slot, or is about to be: its hash tree does not tell what it holds any more.
+    pub(super) fn touch(&self) {
+        self.before.set(self.before.get().touched());
     }
 
     /// Whether how far the writing got may be remembered: the block can wait on the verity partition.

@@ -1,23 +1,68 @@
-//! Which blocks the hash tree of a slot says it holds: free to know, and only a hint.
+//! Which blocks a slot holds: as its hash tree says, which is free to know, or as reading it tells.
 //!
-//! A tree that lies, because its slot was half written or is damaged, costs a download: the read-back tells.
+//! All of it is a hint. A tree that lies, because its slot is damaged, costs a download: the read-back tells.
 
 use std::io;
+use std::ops::Range;
 
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::chunks::Scan;
 use upright_manifests::digest::Digest;
-use upright_manifests::verity::{BLOCK, Geometry, Superblock, VerityParams};
+use upright_manifests::verity::{BLOCK, BlockHasher, Geometry, Superblock, VerityParams};
 
 use crate::host::BlockDevice;
 use crate::slot::{AlignedBuffer, IO_SIZE};
 
-/// Stands in the place of a superblock's signature while the slot is being written front to back: the tree tells what the part
-/// holds that is not written yet.
+/// Stands in the place of a superblock's signature while the slot is being written: nobody finds the tree, and who goes on
+/// after a restart sees that the slot holds more than one release.
 const CONCEALED: [u8; 8] = *b"uprthint";
 
 /// A superblock's signature.
 const SIGNATURE: [u8; 8] = *b"verity\0\0";
+
+/// What is known of what a slot holds that is about to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing: it may never have held a release.
+    Unknown,
+    /// A release, to which nothing was done yet: its tree tells.
+    Whole(Hint),
+    /// An update began to write over it, and perhaps another one before that, in any order and as far as the power lasted. Only
+    /// reading it tells what is where; it held a release of so many blocks, if any.
+    Mixed(u64),
+}
+
+impl Before {
+    /// What is known once something was written.
+    pub(super) fn touched(self) -> Self {
+        match self {
+            Self::Unknown => Self::Mixed(0),
+            Self::Whole(hint) => Self::Mixed(hint.blocks),
+            Self::Mixed(blocks) => Self::Mixed(blocks),
+        }
+    }
+
+    /// Takes the superblock of a hash tree away, durably.
+    pub(super) fn conceal(verity: &dyn BlockDevice) -> io::Result<Self> {
+        let mut block = first_block(verity)?;
+        let was_concealed = block.starts_with(&CONCEALED);
+        if was_concealed {
+            block[..8].copy_from_slice(&SIGNATURE);
+        }
+        let hint = parse(&block);
+        if hint.is_none() {
+            block.fill(0);
+        }
+        block[..8].copy_from_slice(&CONCEALED);
+        verity.write_at(&block[..], 0)?;
+        verity.sync()?;
+        Ok(match hint {
+            _ if was_concealed => Self::Mixed(hint.map_or(0, |hint| hint.blocks)),
+            Some(hint) => Self::Whole(hint),
+            None => Self::Unknown,
+        })
+    }
+}
 
 /// A hash tree that may tell what a slot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +70,7 @@ pub(super) struct Hint {
     /// The salt of its hashes.
     pub(super) salt: Digest,
     /// How many blocks it covers.
-    blocks: u64,
+    pub(super) blocks: u64,
 }
 
 impl Hint {
@@ -39,40 +84,11 @@ impl Hint {
         Self { salt: params.salt, blocks: params.data_blocks }
     }
 
-    /// Takes the superblock away, durably. A whole tree still tells what the slot holds, also after a restart; what is left of one
-    /// that an earlier update wrote over does not.
-    pub(super) fn conceal(verity: &dyn BlockDevice, resumed: bool) -> io::Result<Option<Self>> {
-        let mut block = first_block(verity)?;
-        let hint = if resumed && block.starts_with(&CONCEALED) {
-            block[..8].copy_from_slice(&SIGNATURE);
-            parse(&block)
-        } else if resumed {
-            None
-        } else {
-            parse(&block)
-        };
-        let concealed = match hint {
-            Some(_) => {
-                block[..8].copy_from_slice(&CONCEALED);
-                block
-            }
-            None => Box::new([0; BLOCK]),
-        };
-        verity.write_at(&concealed[..], 0)?;
-        verity.sync()?;
-        Ok(hint)
-    }
-
-    /// Hands the hashes of the slot's blocks to the search, from block `from` on.
-    pub(super) fn scan(&self, verity: &dyn BlockDevice, from: u64, mut scan: Scan<'_, '_>) -> io::Result<()> {
+    /// Hands the hashes of the slot's blocks to the search.
+    pub(super) fn scan(&self, verity: &dyn BlockDevice, mut scan: Scan<'_, '_>) -> io::Result<()> {
         let mut leaves = Leaves::new(self, verity)?;
-        let mut number = 0;
         while let Some(some) = leaves.some()? {
-            for leaf in some {
-                // Nothing hashes to zeros.
-                scan.push(if number < from { &[0; 32] } else { leaf });
-                number += 1;
-            }
+            some.iter().for_each(|leaf| scan.push(leaf));
         }
         Ok(())
     }
@@ -94,6 +110,35 @@ impl Hint {
             *first = false;
         }
         Ok(common)
+    }
+}
+
+/// Reads blocks of a root partition and hands their hashes to the search. Those before `blocks`, and those beside one that cannot
+/// be read, are none that could be used.
+pub(super) fn scan_content(
+    root: &dyn BlockDevice,
+    salt: &Digest,
+    blocks: Range<u64>,
+    mut scan: Scan<'_, '_>,
+    observe: &mut dyn FnMut(u64),
+) {
+    // Nothing hashes to zeros.
+    const NOTHING: [u8; 32] = [0; 32];
+    let hasher = BlockHasher::new(salt);
+    let mut buffer = AlignedBuffer::new(IO_SIZE);
+    (0..blocks.start).for_each(|_| scan.push(&NOTHING));
+    let end = blocks.end.min(root.size() / BLOCK_SIZE);
+    for start in (blocks.start..end).step_by(IO_SIZE / BLOCK) {
+        let count = (end - start).min((IO_SIZE / BLOCK) as u64);
+        let bytes = &mut buffer[..count as usize * BLOCK];
+        let readable = root.read_at(bytes, start * BLOCK_SIZE).is_ok();
+        for block in bytes.as_chunks().0 {
+            match readable {
+                true => scan.push(hasher.hash(block).as_bytes()),
+                false => scan.push(&NOTHING),
+            }
+        }
+        observe((start + count) * BLOCK_SIZE);
     }
 }
 

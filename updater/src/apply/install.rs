@@ -8,13 +8,14 @@ use upright_manifests::chunks::Holding;
 use upright_manifests::digest::Digest;
 use upright_manifests::release::Release;
 
+use super::chunks::{Holder, Told};
 use super::delta::Images;
 use super::error::{ApplyError, WayError};
 use super::first::First;
-use super::hints::Hint;
+use super::hints::{Before, Hint};
 use super::readback::{self, Partitions};
-use super::target::{MAX_UNNOTED, Noted, Target};
-use super::ways::{Allowance, Way, ways};
+use super::target::{Noted, Target};
+use super::ways::{Allowance, Way, WayPlan, ways};
 use super::{chunks, delta, full, uki};
 use crate::agent::Reporter;
 use crate::boot::{BootLoader, Entry};
@@ -52,8 +53,14 @@ pub(super) struct Observer<'a> {
 }
 
 impl Observer<'_> {
+    /// A step begins.
+    pub(super) fn step(&mut self, line: &str) {
+        self.reporter.step(line);
+    }
+
+    /// The step got as far as a position in the image. A slot may hold a longer one.
     pub(super) fn at(&mut self, position: u64) {
-        self.reporter.bytes(position, self.total);
+        self.reporter.bytes(position.min(self.total), self.total);
     }
 }
 
@@ -71,18 +78,9 @@ pub fn install(
     let resumed = progress.durable > 0 || progress.segments.is_some();
     let first = First::conceal(job.target, resumed, &job.release.root.verity)
         .map_err(|source| ApplyError::Device { what: "clear the slot's superblocks".to_owned(), source })?;
-    let held_release = first.hint().is_some();
-    let mut work = Work {
-        job,
-        first,
-        held_release,
-        writes: plan.writes,
-        before: progress.fetched,
-        progress,
-        keep,
-        reporter,
-    };
-    let mut failed = Vec::new();
+    let (writes, before) = (plan.writes, progress.fetched);
+    let mut work = Work { job, first, writes, before, progress, keep, reporter };
+    let (mut failed, mut ended) = (Vec::new(), false);
     for (way, fetches) in &plan.ways[next..] {
         match work.attempt(way, *fetches)? {
             Ok(()) => return work.finish(),
@@ -90,17 +88,22 @@ pub fn install(
                 tracing::warn!(way = way.name(), "{error}");
                 // A server that gave the release's manifest a moment ago, and twice nothing of this way, has only that to hide.
                 let is_stuck = error.is_temporary() && way.name() == last && work.progress.place() == reached;
-                let ends = error.concerns_all_ways() && !is_stuck;
+                ended = error.concerns_all_ways() && !is_stuck;
                 failed.push((way.name().to_owned(), error));
-                if ends {
+                if ended {
                     break;
                 }
             }
         }
     }
-    if failed.len() > 1 && failed.first().is_some_and(|(_, error)| error.concerns_all_ways()) {
+    let next = match failed.first() {
+        Some(_) if !ended => begin_again(&plan, &work.progress, job.release.root.size),
         // It was the server after all: another run begins with the best way again.
-        last.clone_into(&mut work.progress.way);
+        Some((_, first)) if failed.len() > 1 && first.concerns_all_ways() => last,
+        _ => work.progress.way.clone(),
+    };
+    if next != work.progress.way {
+        work.progress.way = next;
         (work.keep)(&work.progress)?;
     }
     let (slot, version) = (job.target.slot, job.release.version.clone());
@@ -112,12 +115,25 @@ pub fn install(
     }
 }
 
+/// The way that another run begins with when all have failed: the cheapest, or the last one if it wrote so much of the image of
+/// `size` bytes that it has less left to fetch.
+pub(super) fn begin_again(plan: &WayPlan, progress: &Progress, size: u64) -> String {
+    // What is there from the image's start is of use to every way but a delta.
+    let left = |(way, bytes): &(Way, u64)| match way {
+        Way::Delta(_) => u128::from(*bytes),
+        Way::Chunks | Way::Full => {
+            u128::from(*bytes) * u128::from(size.saturating_sub(progress.durable)) / u128::from(size.max(1))
+        }
+    };
+    let last = plan.ways.iter().find(|(way, _)| way.name() == progress.way);
+    let next = plan.ways.iter().take(1).chain(last).min_by_key(|way| left(way));
+    next.map(|(way, _)| way.name().to_owned()).unwrap_or_default()
+}
+
 /// An installation under way.
 struct Work<'w, 'j> {
     job: &'w Job<'j>,
     first: First<'j>,
-    /// Whether the slot held a whole release, as far as its hash tree tells.
-    held_release: bool,
     /// How many bytes are written at most.
     writes: u64,
     /// Bytes that were fetched by runs before this one.
@@ -136,8 +152,13 @@ impl Work<'_, '_> {
             self.progress.segments = None;
         }
         let verb = if self.progress.durable > 0 { "going on" } else { "beginning" };
+        let (fetched, written) = (self.before + self.job.fetcher.fetched(), self.progress.written);
+        let beside = match fetched + written {
+            0 => String::new(),
+            _ => format!(", beside the {} fetched and {} written so far", human(fetched), human(written)),
+        };
         self.reporter.step(&format!(
-            "{verb} to write {version} to slot {slot} by {}: at most {} to fetch and {} to write",
+            "{verb} to write {version} to slot {slot} by {}: at most {} to fetch and {} to write{beside}",
             way.name(),
             human(fetches),
             human(self.writes)
@@ -151,7 +172,8 @@ impl Work<'_, '_> {
         }
         tracing::warn!(way = way.name(), "{mismatch}; fetching what is wrong");
         Way::Chunks.name().clone_into(&mut self.progress.way);
-        self.reporter.step(&format!("mending slot {slot}"));
+        let most = human(self.job.release.root.full.size);
+        self.reporter.step(&format!("mending slot {slot}: at most {most} more to fetch"));
         if let Err(error) = self.mend() {
             tracing::warn!("cannot mend it: {error}");
             return Ok(Err(if error.concerns_all_ways() { error } else { mismatch }));
@@ -165,28 +187,28 @@ impl Work<'_, '_> {
             (Way::Delta(edge), Some((delta, segments))) if delta == edge.delta.sha256 => segments,
             _ => 0,
         };
-        let untouched = progress.durable == 0 && progress.written == 0;
         let mut holders = Vec::new();
         if let (Way::Chunks, Some(hint)) = (way, Hint::of(job.base.verity).ok().flatten()) {
-            holders.push(chunks::Holder { at: job.base, hint, holding: Holding::Source, from: 0 });
+            let told = Told::Tree(hint);
+            holders.push(Holder { at: job.base, holding: Holding::Source, told });
         }
-        if let (Way::Chunks, Some(hint)) = (way, self.first.hint()) {
-            let unnoted = if progress.durable > 0 { MAX_UNNOTED } else { 0 };
-            let from = (progress.durable + unnoted).div_ceil(BLOCK_SIZE);
-            holders.push(chunks::Holder { at: job.target, hint, holding: Holding::Destination, from });
+        let (image, durable) = (root.verity.data_blocks, progress.durable / BLOCK_SIZE);
+        let told = match self.first.before() {
+            Before::Whole(hint) => Some(Told::Tree(hint)),
+            Before::Mixed(blocks) if durable < image => Some(Told::Content(durable..blocks.max(image))),
+            Before::Mixed(_) | Before::Unknown => None,
+        };
+        if let (Way::Chunks, Some(told)) = (way, told) {
+            holders.push(Holder { at: job.target, holding: Holding::Destination, told });
         }
         self.with_target(|first, target, observer| match way {
             Way::Full => full::run(job.fetcher, root, target, observer),
             Way::Chunks => chunks::run(job.fetcher, root, &holders, target, observer),
             Way::Delta(edge) => {
-                if let (true, Some(held), Ok(Some(base))) =
-                    (untouched, first.hint(), Hint::of(job.base.verity))
-                {
+                if let (Before::Whole(held), Ok(Some(base))) = (first.before(), Hint::of(job.base.verity)) {
                     let (base, held) = ((&base, job.base.verity), (&held, job.target.verity));
                     target.believe(Hint::common(base, held).unwrap_or_default());
                 }
-                // Its segments come in any order, so what the slot held before cannot be told any more after a restart.
-                first.forget_hint().map_err(WayError::device("write the hash tree"))?;
                 let images = Images::making(job.base.root, job.target.root, first);
                 delta::run(job.fetcher, root, edge, &images, done, target, observer)
             }
@@ -196,11 +218,14 @@ impl Work<'_, '_> {
     /// Fetches what is not as it should be: the read-back has made the tree of what is there.
     fn mend(&mut self) -> Result<(), WayError> {
         let (job, root) = (self.job, &self.job.release.root);
-        let hint = Hint::written(&root.verity);
-        let holder = chunks::Holder { at: job.target, hint, holding: Holding::Destination, from: 0 };
-        self.with_target(|_, target, observer| {
-            chunks::run(job.fetcher, root, std::slice::from_ref(&holder), target, observer)
-        })
+        let told = Told::Tree(Hint::written(&root.verity));
+        let mut holders = vec![Holder { at: job.target, holding: Holding::Destination, told }];
+        if let Ok(Some(base)) = Hint::of(job.base.verity) {
+            // What is wrong may have come from there: its tree is not believed.
+            let told = Told::Content(0..base.blocks);
+            holders.insert(0, Holder { at: job.base, holding: Holding::Source, told });
+        }
+        self.with_target(|_, target, observer| chunks::run(job.fetcher, root, &holders, target, observer))
     }
 
     /// Runs something that writes the root partition, and keeps account of it.
@@ -208,18 +233,23 @@ impl Work<'_, '_> {
         &mut self,
         work: impl FnOnce(&First<'_>, &mut Target<'_>, &mut Observer<'_>) -> Result<(), WayError>,
     ) -> Result<(), WayError> {
-        let (job, first, held, before) = (self.job, &self.first, self.held_release, self.before);
+        let (job, first, before) = (self.job, &self.first, self.before);
         let (progress, keep) = (&mut self.progress, &mut *self.keep);
         let (durable, written) = (progress.durable, progress.written);
         let mut checkpoint = |noted: Noted| {
             (progress.durable, progress.segments) = (noted.durable, noted.segments);
             progress.fetched = before + job.fetcher.fetched();
+            progress.written = written + noted.written;
             keep(progress).map_err(io::Error::other)
         };
-        let mut target = Target::new(job.target, first, durable, held, &mut checkpoint);
+        let may_hold = first.before() != Before::Unknown;
+        let mut target = Target::new(job.target, first, durable, may_hold, &mut checkpoint);
         let mut observer = Observer { reporter: self.reporter, total: job.release.root.size };
         let result = work(first, &mut target, &mut observer);
         let now = target.written();
+        if now > 0 {
+            first.touch();
+        }
         self.progress.fetched = before + job.fetcher.fetched();
         self.progress.written = written + now;
         if result.is_err() {

@@ -10,7 +10,7 @@
 //! | `ways` | which ways there are, cheapest first: a pure plan |
 //! | `preflight` | whether the release fits, before anything is erased |
 //! | `full`, `chunks`, `delta` | one way each |
-//! | `hints` | which blocks the hash tree of a slot says it holds |
+//! | `hints` | which blocks a slot holds, as its hash tree says or as reading it tells |
 //! | `target`, `first` | the root partition being written, and the block that is written last |
 //! | `readback`, `tree` | reading back the image, and the hash tree that is made meanwhile |
 //! | `repair` | mending a slot block by block |

@@ -65,7 +65,7 @@ pub(super) fn verify(
     let impossible = |source| ApplyError::Verity { version: version.clone(), source };
     params.geometry().map_err(impossible)?;
     let superblock = params.superblock().map_err(impossible)?;
-    first.forget_hint().map_err(&write)?;
+    first.touch();
     let mut tree = TreeWriter::new(at.verity);
     let found = read(at.root, Some(first), params, &mut tree, observe)?;
     tree.flush().map_err(&write)?;

@@ -21,9 +21,6 @@ const STREAM: usize = WRITE / 4;
 /// How much is written between two syncs with a note of how far it got, in bytes.
 const CHECKPOINT: u64 = if cfg!(test) { 128 << 10 } else { 32 << 20 };
 
-/// Nothing is written further than this beyond what was noted last, as long as the writing goes front to back.
-pub(super) const MAX_UNNOTED: u64 = CHECKPOINT + WRITE as u64;
-
 /// How far the writing got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Noted {
@@ -31,6 +28,8 @@ pub(super) struct Noted {
     pub(super) durable: u64,
     /// A delta, by its SHA-256, and how many of its segments are on stable storage.
     pub(super) segments: Option<(Digest, u64)>,
+    /// The bytes written, this time.
+    pub(super) written: u64,
 }
 
 /// Keeps how far the writing got.
@@ -41,7 +40,7 @@ pub(super) struct Target<'a> {
     at: Partitions<'a>,
     first: &'a First<'a>,
     buffer: AlignedBuffer,
-    /// Where the slot held a release: for what the device holds already.
+    /// Where the slot may hold some of it: for what the device holds already.
     held: Option<AlignedBuffer>,
     /// Which blocks are those of the slot that runs already; none beyond the end.
     common: Vec<bool>,
@@ -58,17 +57,17 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// A target of which everything before `durable` is there already. If it `held_release`, what it holds is read before it is
-    /// written, and blocks that have the right content already are left alone.
+    /// A target of which everything before `durable` is there already. If it `may_hold` more, that is read before it is written, and
+    /// blocks that have the right content already are left alone.
     pub(super) fn new(
         at: Partitions<'a>,
         first: &'a First<'a>,
         durable: u64,
-        held_release: bool,
+        may_hold: bool,
         checkpoint: Checkpoint<'a>,
     ) -> Self {
         let buffer = AlignedBuffer::new(WRITE);
-        let held = held_release.then(|| AlignedBuffer::new(WRITE));
+        let held = may_hold.then(|| AlignedBuffer::new(WRITE));
         let (filled, unnoted, written) = (0, 0, 0);
         let common = Vec::new();
         Self {
@@ -161,7 +160,7 @@ impl<'a> Target<'a> {
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.settle()?;
         if self.flushed > self.durable {
-            self.note(Noted { durable: self.flushed, segments: None })?;
+            self.note(self.flushed, None)?;
         }
         Ok(())
     }
@@ -177,7 +176,7 @@ impl<'a> Target<'a> {
         self.settle()?;
         if must || self.unnoted >= CHECKPOINT {
             let durable = durable / BLOCK_SIZE * BLOCK_SIZE;
-            self.note(Noted { durable, segments: Some((delta, segments)) })?;
+            self.note(durable, Some((delta, segments)))?;
         }
         Ok(())
     }
@@ -239,18 +238,18 @@ impl<'a> Target<'a> {
 
     fn note_front(&mut self) -> io::Result<()> {
         if self.flushed.saturating_sub(self.durable) >= CHECKPOINT {
-            self.note(Noted { durable: self.flushed, segments: None })?;
+            self.note(self.flushed, None)?;
         }
         Ok(())
     }
 
-    fn note(&mut self, noted: Noted) -> io::Result<()> {
+    fn note(&mut self, durable: u64, segments: Option<(Digest, u64)>) -> io::Result<()> {
         self.at.root.sync()?;
         self.unnoted = 0;
-        self.durable = noted.durable;
+        self.durable = durable;
         if First::can_wait(self.at) {
             self.first.keep()?;
-            (self.checkpoint)(noted)?;
+            (self.checkpoint)(Noted { durable, segments, written: self.written })?;
         }
         Ok(())
     }

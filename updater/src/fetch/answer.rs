@@ -51,8 +51,8 @@ impl Answer<'_> {
             403 | 404 | 410 => Verdict::NotFound,
             401 | 407 => Verdict::Wrong(format!("status {}: it asks for credentials", self.status)),
             416 => Verdict::Wrong(format!(
-                "the file is shorter than {} bytes, which the release says it has",
-                range.start + 1
+                "the file is shorter than the release says: it has {} bytes at most, {} at least are signed",
+                range.start, range.end
             )),
             408 | 425 | 429 | 500..=599 => Verdict::Unavailable(format!("status {}", self.status)),
             status => Verdict::Wrong(format!("status {status}")),
@@ -161,6 +161,11 @@ mod tests {
         for status in [408, 429, 500, 502, 503, 504] {
             assert!(matches!(judge(status), Verdict::Unavailable(_)), "{status}");
         }
+        let shorter = Verdict::Wrong(
+            "the file is shorter than the release says: it has 200 bytes at most, 444 at least are signed"
+                .to_owned(),
+        );
+        assert_eq!(Answer { status: 416, ..Answer::default() }.judge(&(200..444)), shorter);
         for status in [100, 204, 206, 301, 400, 401, 416, 418] {
             assert!(matches!(judge(status), Verdict::Wrong(_)), "{status}");
         }

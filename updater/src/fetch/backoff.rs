@@ -9,7 +9,7 @@ pub struct Patience {
     pub first: Duration,
     /// The longest wait.
     pub most: Duration,
-    /// All waits together, counted anew whenever something was received.
+    /// All waits together, counted anew whenever enough was received.
     pub total: Duration,
     /// Makes this host's waits differ from those of others.
     pub seed: u64,

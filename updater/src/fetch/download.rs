@@ -13,6 +13,7 @@ use upright_manifests::size::Size;
 
 use super::backoff::{Backoff, Patience};
 use super::error::FetchError;
+use super::pace::RATE;
 use crate::flow::{Flow, Flowing};
 use crate::host::{Clock, Remote, RemoteError};
 
@@ -25,8 +26,8 @@ const GAP: u64 = 16 << 10;
 /// How long a wait goes on at most when nobody wants the parts any more.
 const NAP: Duration = Duration::from_secs(1);
 
-/// A connection that brought this many bytes was a good one: the next is made at once. Less might go on for ever.
-const PROGRESS: usize = 1 << 10;
+/// What brought less than this many bytes was no progress: that might go on for ever.
+const PROGRESS: u64 = 1 << 10;
 
 /// A repository, and the patience to read from it. Counts what came.
 pub struct Fetcher<'a> {
@@ -160,14 +161,50 @@ struct Line<'a> {
     open: Option<(Box<dyn Read + Send>, u64)>,
     /// Set when nobody wants the parts any more.
     done: Option<&'a AtomicBool>,
+    /// The waits so far, and what came between them: many small parts, each from a server that gives little, are no progress either.
+    backoff: Backoff,
+    since: Taken,
     /// Whether all before the parts may be read and thrown away, where the server sends whole files only. A line that drops
     /// again and again would cost the file each time, and parts far from each other would.
     may_skip: bool,
 }
 
+/// What came since the last trouble that was a new one, and how long that took.
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: u64,
+    time: Duration,
+}
+
+impl Taken {
+    /// Whether it was so much that the server is worth another try at once: not from one that trickles, however often it is asked.
+    fn is_progress(&self) -> bool {
+        let least = u128::from(RATE) * self.time.as_millis() / 1000;
+        self.bytes >= PROGRESS && u128::from(self.bytes) >= least
+    }
+}
+
+/// A reader that takes the time of its reads.
+struct Timed<'r> {
+    inner: &'r mut dyn Read,
+    clock: &'r dyn Clock,
+    taken: &'r mut Taken,
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let begin = self.clock.monotonic();
+        let result = self.inner.read(buffer);
+        self.taken.time += self.clock.monotonic().saturating_sub(begin);
+        self.taken.bytes += result.as_ref().map_or(0, |length| *length as u64);
+        result
+    }
+}
+
 impl<'a> Line<'a> {
     fn new(fetcher: &'a Fetcher<'a>, path: &'a str) -> Self {
-        Self { fetcher, path, open: None, done: None, may_skip: false }
+        let backoff = Backoff::new(fetcher.patience);
+        Self { fetcher, path, open: None, done: None, backoff, since: Taken::default(), may_skip: false }
     }
 
     /// The bytes of `part`; a new request asks for all up to `until`. Waits and tries again while there is patience.
@@ -175,20 +212,19 @@ impl<'a> Line<'a> {
         let length = usize::try_from(part.end.saturating_sub(part.start)).unwrap_or(usize::MAX);
         // Parts are bounded by what was signed: frames and segments have 4 MiB at most, heads their limits.
         let mut bytes = Vec::with_capacity(length.min(8 << 20));
-        let mut backoff = Backoff::new(self.fetcher.patience);
         loop {
-            let before = bytes.len();
             let error = match self.read(part, until, &mut bytes, length) {
                 Ok(()) => return Ok(bytes),
                 Err(error) if error.is_final() => return Err(error.into()),
                 Err(error) => error,
             };
             self.open = None;
-            if bytes.len() >= before + PROGRESS {
-                backoff.reset();
+            if self.since.is_progress() {
+                self.since = Taken::default();
+                self.backoff.reset();
                 continue;
             }
-            match backoff.next_wait().filter(|_| self.is_wanted()) {
+            match self.backoff.next_wait().filter(|_| self.is_wanted()) {
                 None => return Err(error.into()),
                 Some(wait) => {
                     tracing::info!("{error}; trying again in {:.1} s", wait.as_secs_f64());
@@ -240,7 +276,9 @@ impl<'a> Line<'a> {
             self.open = Some(self.open(position, until)?);
         }
         let Some((reader, at)) = &mut self.open else { return Ok(()) };
-        let mut reader = Flowing::new(reader, &self.fetcher.flow);
+        // What a limit of this host's takes is not the server's.
+        let timed = Timed { inner: reader, clock: self.fetcher.clock, taken: &mut self.since };
+        let mut reader = Flowing::new(timed, &self.fetcher.flow);
         let gap = position - *at;
         let skipped = io::copy(&mut reader.by_ref().take(gap), &mut io::sink());
         let before = bytes.len();

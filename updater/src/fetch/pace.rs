@@ -3,6 +3,9 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
+/// The lowest rate that is put up with, in bytes a second.
+pub(super) const RATE: u64 = 1 << 10;
+
 /// The slowest that is put up with, on average over a span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Floor {
@@ -14,7 +17,7 @@ pub(super) struct Floor {
 
 impl Default for Floor {
     fn default() -> Self {
-        Self { rate: 1 << 10, over: Duration::from_secs(60) }
+        Self { rate: RATE, over: Duration::from_secs(60) }
     }
 }
 

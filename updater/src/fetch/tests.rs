@@ -303,6 +303,66 @@ fn a_dead_server_is_given_up_after_a_while() {
     }
 }
 
+/// A server that gives so many bytes a second, and drops each connection after four seconds.
+struct Slow {
+    clock: Arc<FakeClock>,
+    file: Vec<u8>,
+    rate: usize,
+}
+
+struct SlowLine {
+    clock: Arc<FakeClock>,
+    bytes: std::io::Cursor<Vec<u8>>,
+    rate: usize,
+    seconds: u32,
+}
+
+impl Remote for Slow {
+    fn open(&self, _: &str, range: std::ops::Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError> {
+        let bytes = self.file[range.start as usize..range.end as usize].to_vec();
+        let (clock, bytes) = (self.clock.clone(), std::io::Cursor::new(bytes));
+        Ok(Box::new(SlowLine { clock, bytes, rate: self.rate, seconds: 4 }))
+    }
+    fn address(&self) -> String {
+        "slow:".into()
+    }
+}
+
+impl Read for SlowLine {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.seconds = self.seconds.checked_sub(1).ok_or(std::io::ErrorKind::TimedOut)?;
+        self.clock.sleep(Duration::from_secs(1));
+        let most = buffer.len().min(self.rate);
+        self.bytes.read(&mut buffer[..most])
+    }
+}
+
+#[test]
+fn a_server_that_trickles_over_many_connections_is_given_up_and_a_slow_one_is_not() {
+    let fetch = |rate: usize, ranges: &[std::ops::Range<u64>]| {
+        let clock = Arc::new(FakeClock::default());
+        let remote = Slow { clock: clock.clone(), file: noise(1 << 20), rate };
+        let fetcher = Fetcher::new(&remote, clock.as_ref(), Patience::default());
+        let got: Result<Vec<Vec<u8>>, FetchError> =
+            fetcher.with_parts("x", ranges, |parts| ranges.iter().map(|_| parts.next()).collect());
+        (got.map(|parts| parts.concat().len()), clock.monotonic())
+    };
+    let large = std::slice::from_ref(&(0..1 << 20));
+    // Each within a connection's time, and far enough from each other for a connection each.
+    let small: Vec<_> = (0..8).map(|n| n * 100_000..n * 100_000 + 700).collect();
+    let (got, time) = fetch(300, large);
+    assert!(got.unwrap_err().is_temporary());
+    assert!(time < Patience::default().total * 2, "{time:?}");
+    assert_eq!(fetch(300, &small).0.unwrap(), 5600, "nothing dropped");
+    let next: Vec<_> = (0..1 << 20).step_by(700).map(|at| at..at + 700).take(1000).collect();
+    assert!(
+        fetch(300, &next).0.unwrap_err().is_temporary(),
+        "many parts, none of them longer than a connection brings"
+    );
+    let (got, time) = fetch(1024, large);
+    assert_eq!((got.unwrap(), time.as_secs()), (1 << 20, 1024), "no wait");
+}
+
 #[test]
 fn a_file_that_was_damaged_on_its_way_is_fetched_once_more() {
     let remote = FakeRemote::default();

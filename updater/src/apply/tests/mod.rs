@@ -74,9 +74,14 @@ fn what_two_slots_have_in_common_is_passed_over_and_the_read_back_tells_if_it_is
     // The slot's hash tree says that it is there, and is wrong.
     let world = World::new();
     world.root.damage(block * 4096 + 9);
-    assert_eq!(world.install().0.unwrap().way, "chunks");
+    let (taken, fetched) = world.install();
+    assert_eq!(taken.unwrap().way, "chunks");
     world.assert_installed();
     assert!(world.steps.lock().unwrap().iter().any(|step| step.starts_with("mending")));
+    let (root, release) = (&world.release.root, &world.release);
+    let least =
+        release.deltas[0].delta.size + release.uki.compose.size + root.chunks.size + root.full.head_size;
+    assert_eq!(fetched, least, "the slot that runs has what is wrong");
     // Without a hash tree to be believed, everything is compared or written.
     let world = World::new();
     world.root.damage(block * 4096 + 9);
@@ -109,6 +114,73 @@ fn a_way_that_fails_makes_room_for_the_next() {
         assert_eq!(world.install().0.unwrap().way, way, "{path} {trouble:?}");
         world.assert_installed();
     }
+}
+
+#[test]
+fn when_all_ways_have_failed_the_cheapest_is_the_next() {
+    let world = World::new();
+    world.remote.always("delta", Trouble::Missing);
+    world.remote.always("full", Trouble::Missing);
+    let error = world.install().0.unwrap_err();
+    assert!(matches!(&error, ApplyError::NoWay { ways, .. } if ways.len() == 3), "{error}");
+    world.remote.recover();
+    assert_eq!(world.install().0.unwrap().way, "delta");
+    world.assert_installed();
+}
+
+#[test]
+fn what_was_fetched_and_written_counts_for_the_way_that_comes_next() {
+    let release = World::new().release;
+    let plan = ways(&release, &release.deltas[0].from_root_hash, Allowance::default());
+    let next = |way: &str, durable| {
+        let progress = Progress { way: way.into(), durable, ..Progress::default() };
+        install::begin_again(&plan, &progress, release.root.size)
+    };
+    assert_eq!(next("full", 0), "delta");
+    assert_eq!(next("full", release.root.size / 2), "delta");
+    assert_eq!(next("full", release.root.size - 4096), "full");
+    assert_eq!(next("chunks", release.root.size - 4096), "chunks");
+    assert_eq!(next("delta", release.root.size - 4096), "delta");
+    assert_eq!(next("a way of another version", release.root.size), "delta");
+}
+
+#[test]
+fn a_way_that_wrote_nothing_spoils_nothing_for_the_next() {
+    let world = World::new();
+    world.remote.always("delta", Trouble::Missing);
+    assert_eq!(world.cost(), World::new().without(&["delta"]).cost());
+}
+
+#[test]
+fn what_a_way_wrote_is_there_for_the_next() {
+    let empty = |without: &[&str]| {
+        let world = World::new().without(without);
+        world.verity.damage(0);
+        world
+    };
+    let world = empty(&[]);
+    let delta = &world.release.deltas[0].delta;
+    world.remote.always("delta", Trouble::Damage(delta.size - 1));
+    let (_, fetched) = world.cost();
+    let (chunks, alone) = (fetched - delta.size, empty(&["delta"]).cost().1);
+    assert!(chunks < alone * 2 / 3, "{chunks} of {alone} bytes");
+    let steps = world.steps.lock().unwrap();
+    let second = steps.iter().find(|step| step.contains("by chunks")).unwrap();
+    assert!(second.contains("to write, beside the ") && second.ends_with(" written so far"), "{second}");
+    assert!(!steps[0].contains("beside"), "{steps:?}");
+}
+
+#[test]
+fn where_the_slots_have_next_to_nothing_the_full_payload_is_taken() {
+    let world = World::new().without(&["delta"]);
+    world.verity.damage(0);
+    world.forget_base();
+    let (taken, fetched) = world.install();
+    assert_eq!(taken.unwrap().way, "full");
+    world.assert_installed();
+    let root = &world.release.root;
+    let known = root.chunks.size + root.full.head_size;
+    assert_eq!(fetched, known + root.full.size + world.release.uki.compose.size);
 }
 
 #[test]
@@ -211,6 +283,12 @@ fn a_disk_that_drops_writes_or_fails_is_never_trusted() {
 fn a_read_error_on_the_slot_that_runs_leads_another_way() {
     let world = World::new();
     world.base.fault(Fault::Read, 30 * 4096..31 * 4096);
+    assert_eq!(world.install().0.unwrap().way, "chunks", "the other slot has it");
+    world.assert_installed();
+    let world = World::new();
+    world.base.fault(Fault::Read, 30 * 4096..31 * 4096);
+    world.verity.damage(0);
+    world.root.damage(30 * 4096);
     assert_eq!(world.install().0.unwrap().way, "full");
     world.assert_installed();
 }
@@ -306,6 +384,51 @@ fn a_restart_goes_on_where_the_last_checkpoint_was() {
         world.assert_never_mended();
         assert!(second < whole, "{without:?}: {second} of {whole}");
     }
+}
+
+#[test]
+fn what_was_interrupted_costs_no_more_than_what_was_not() {
+    for (without, path) in [(&[][..], "delta"), (&["delta"], "full")] {
+        for is_empty in [false, true] {
+            let world = || {
+                let world = World::new().without(without);
+                if is_empty {
+                    world.verity.damage(0);
+                }
+                world
+            };
+            let (written, fetched) = world().cost();
+            for after in (0..).step_by(977) {
+                let world = world();
+                world.remote.cut(path, after);
+                if world.install().0.is_ok() {
+                    break;
+                }
+                world.remote.recover();
+                let mut kept = world.kept.lock().unwrap().clone();
+                if kept.place() == (0, None) {
+                    // As if it had been killed.
+                    kept = Progress::default();
+                }
+                *world.kept.lock().unwrap() = kept;
+                let (again, more) = world.cost();
+                assert!(again <= written, "{path} {is_empty} {after}: {again} of {written} bytes written");
+                assert!(more <= fetched, "{path} {is_empty} {after}: {more} of {fetched} bytes fetched");
+                world.assert_never_mended();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_written_is_counted_with_each_note() {
+    let world = World::new().without(&["delta", "chunks"]);
+    world.verity.damage(0);
+    world.install().0.unwrap();
+    let noted = world.noted.lock().unwrap();
+    assert!(noted.len() > 3);
+    // All but the first block, which gets its place last.
+    assert!(noted.iter().all(|progress| progress.written + 4096 == progress.durable), "{noted:?}");
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(super) struct World {
     pub(super) steps: Mutex<Vec<String>>,
     /// What was kept last.
     pub(super) kept: Mutex<Progress>,
+    /// All that was kept, in order.
+    pub(super) noted: Mutex<Vec<Progress>>,
     pub(super) without: Vec<String>,
     old_hash: Digest,
 }
@@ -349,6 +351,7 @@ impl World {
             before: published.inactive,
             steps: Mutex::default(),
             kept: Mutex::default(),
+            noted: Mutex::default(),
             without: Vec::new(),
             old_hash: published.old_hash,
         }
@@ -379,6 +382,7 @@ impl World {
         let progress = self.kept.lock().unwrap().clone();
         let mut keep = |progress: &Progress| {
             *self.kept.lock().unwrap() = progress.clone();
+            self.noted.lock().unwrap().push(progress.clone());
             Ok(())
         };
         let result = install(&job, progress, &mut keep, &mut Steps(&self.steps));
@@ -414,6 +418,22 @@ impl World {
             super::super::mend(patient, &damage, frames, &mut Steps(&self.steps))
         };
         (mend(), fetcher.fetched())
+    }
+
+    /// Installs, and tells how many bytes were written and fetched for it.
+    pub(super) fn cost(&self) -> (u64, u64) {
+        let before = self.disk.written();
+        let (result, fetched) = self.install();
+        result.unwrap();
+        self.assert_installed();
+        (self.disk.written() - before, fetched)
+    }
+
+    /// The hash tree of the slot that runs says that it holds nothing that is known.
+    pub(super) fn forget_base(&self) {
+        let (params, _) = tree_of(&self.base.bytes()[..280 * BLOCK]);
+        let leaves = params.geometry().unwrap().leaf_offset(0).unwrap();
+        (0..280).for_each(|leaf| self.base.damage(ROOT_SIZE + leaves + leaf * 32));
     }
 
     /// What was written never had to be mended.
