@@ -85,7 +85,7 @@ fn is_log(line: &str) -> bool {
         "note: ",
         "beginning to ",
         "going on to ",
-        "reading slot ",
+        "reading ",
         "composing ",
         "fetching ",
         "mending ",

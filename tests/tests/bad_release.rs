@@ -248,12 +248,12 @@ fn a_delta_for_another_base_leads_nowhere_but_to_the_next_way() -> Result<()> {
     host_refuses(host, &["update"], 5, &says, Until::Writing)?;
     fixture.server.mend();
     fixture.server.spoil(right, Fault::Instead(fs::read(served.join(wrong))?));
-    // A host that has not tried it yet tries it first.
+    // The cheapest way comes first again, also where all have failed.
     let other = fixture.host("other")?;
     for host in [host, &other] {
         let ran = upright(host, &["update"])?;
         assert_eq!(ran.status, 0, "{ran:?}");
-        assert_eq!(ran.stderr.contains("way=\"delta\""), *host == other, "{ran:?}");
+        assert!(ran.stderr.contains("way=\"delta\""), "{ran:?}");
     }
     Ok(())
 }

@@ -211,7 +211,7 @@ fn a_server_that_answers_too_slowly_or_not_at_all_is_given_up() -> Result<()> {
         (first, "timestamp.json", Fault::Stall(0), Until::Decision),
         (first, "timestamp.json", Fault::Stall(100), Until::Decision),
         (first, "timestamp.json", Fault::Trickle(5), Until::Decision),
-        (first, "deltas/", Fault::Stall(1000), Until::Writing),
+        (first, "deltas/", Fault::Stall(200), Until::Writing),
         (second, "deltas/", Fault::Trickle(5), Until::Writing),
     ] {
         fixture.server.spoil(path, fault.clone());

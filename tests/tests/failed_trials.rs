@@ -136,7 +136,7 @@ fn that_no_boot_was_noted_says_little_where_none_could_be() -> Result<()> {
     let fixture = Fixture::new()?;
     let host = &switched(&fixture)?;
     let script = "
-        cp -a var/lib/upright kept && mount -t tmpfs -o size=1m none var/lib/upright && cp -a kept/. var/lib/upright
+        cp -a var/lib/upright kept && rm kept/reserve && mount -t tmpfs -o size=1m none var/lib/upright && cp -a kept/. var/lib/upright
         rm run/cmdline; upright --root . status >/dev/null
         cat /dev/zero >var/lib/upright/filler 2>/dev/null || true
         rm run/cmdline; upright --root . status >/dev/null

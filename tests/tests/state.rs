@@ -281,7 +281,9 @@ fn copies_that_do_not_fit_are_refused_with_the_exact_shortfall_before_anything_i
         upright --root . update
         upright --root . plan > plan
         head -c 6291456 /dev/zero > var/lib/app/db
-        upright --root . update --reboot
+        refused late upright --root . update --reboot
+        # Somebody else reboots.
+        rm run/cmdline
         upright --root . why > why
         upright --root . plan > short"
     );
@@ -296,6 +298,11 @@ fn copies_that_do_not_fit_are_refused_with_the_exact_shortfall_before_anything_i
         read("plan")?.contains("/var/lib/app: copied at the first boot, takes 1.05 MB"),
         "{}",
         read("plan")?
+    );
+    let late = refused(host, "late")?;
+    assert!(
+        late.status == 3 && late.stdout.is_empty() && late.stderr.contains("make room there"),
+        "{late:?}"
     );
     // Used up after the switch: the boots of the release are stopped, and the one before it runs on.
     let why = read("why")?;

@@ -8,6 +8,7 @@ use upright_tests::fixture::Fixture;
 use upright_tests::namespace::{REFUSED, in_namespace, refused};
 use upright_tests::programs::{Ran, upright};
 use upright_tests::refusal::{contains, line_of};
+use upright_tests::server::Fault;
 
 /// A host that runs 1.1.0, proven, and can go back to 1.0.0; 1.2.0 is offered.
 fn host(fixture: &Fixture) -> Result<PathBuf> {
@@ -127,5 +128,23 @@ fn a_bad_release_is_left_though_the_state_disk_is_full() -> Result<()> {
         // What was left is not taken again.
         assert_eq!(refused(host, "again")?.status, 3, "{:?}", refused(host, "again")?);
     }
+    Ok(())
+}
+
+#[test]
+fn a_release_that_cannot_be_had_costs_no_way_back() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let other = fs::read(boot_entry(host, "1.0.0")?)?;
+    let manifest = fixture.manifest("1.2.0")?;
+    let uki = manifest["uki"]["compose"]["path"].as_str().context("the manifest names no UKI")?;
+    for gone in [&["payloads/", "deltas/"][..], &[uki]] {
+        gone.iter().for_each(|path| fixture.server.spoil(path, Fault::Status(404)));
+        line_of("upright", &upright(host, &["update"])?, 5)?;
+        assert!(fs::read(boot_entry(host, "1.0.0")?)? == other);
+        fixture.server.mend();
+    }
+    done(host, &["rollback"])?;
+    assert_eq!(runs(host)?, "1.0.0");
     Ok(())
 }

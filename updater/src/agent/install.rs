@@ -14,7 +14,7 @@ use super::entry::{EntryState, held, judge};
 use super::opened::Opened;
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer, medium};
-use crate::apply::{Allowance, Job, Room, audit, check_signer, install, layout, preflight, ways};
+use crate::apply::{Allowance, Job, Room, audit, check_signer, foresee, install, layout, preflight, ways};
 use crate::boot::Entry;
 use crate::fetch::Patience;
 use crate::host::Access;
@@ -172,18 +172,20 @@ impl<'h> Agent<'h> {
         let (host, limits) = (self.host, &self.config.limits);
         let into = self.open_slot(slot, Access::Write)?.gently(host.clock(), limits.write_rate);
         let from = self.open_slot(slot.other(), Access::Read)?;
-        self.host
-            .boot()
-            .remove_others(&self.running_entry())
-            .map_err(AgentError::system(format!("remove the boot entry of slot {slot}")))?;
-        self.take(Event::Emptied)?;
-        let limits = &self.config.limits;
         let entry = self.entry(&target, slot);
         // Hosts that lose the same server must not all come back to it at once.
         let id = *Digest::of(host.machine().id().as_bytes()).as_bytes();
         let seed = id.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let patience = Patience { seed, total: limits.patience.0, ..Patience::default() };
         let fetcher = self.fetcher(patience);
+        // A release that cannot be had costs no way back.
+        if self.record.slots.contains_key(&slot) {
+            foresee(&fetcher, release, &self.booted.root_hash, self.allowance())?;
+        }
+        host.boot()
+            .remove_others(&self.running_entry())
+            .map_err(AgentError::system(format!("remove the boot entry of slot {slot}")))?;
+        self.take(Event::Emptied)?;
         let job = Job {
             fetcher: &fetcher,
             boot: host.boot(),

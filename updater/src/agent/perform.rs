@@ -172,11 +172,17 @@ impl Agent<'_> {
         }
     }
 
-    /// Restarts the machine, unless what the next boot takes could not make its copies any more, and would be left for that.
-    pub fn reboot(&self) -> Result<(), AgentError> {
-        if let State::Switched { target, slot, .. } = &self.record.state {
-            self.require_room_for_state(target, *slot)?;
+    /// An error if what the next boot takes could not make its copies any more, and would be left for that.
+    pub fn require_bootable(&self) -> Result<(), AgentError> {
+        match &self.record.state {
+            State::Switched { target, slot, .. } => self.require_room_for_state(target, *slot),
+            _ => Ok(()),
         }
+    }
+
+    /// Restarts the machine.
+    pub fn reboot(&self) -> Result<(), AgentError> {
+        self.require_bootable()?;
         tracing::warn!("rebooting");
         self.host.machine().reboot().map_err(AgentError::system("reboot"))
     }

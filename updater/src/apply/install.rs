@@ -79,7 +79,8 @@ pub fn install(
     let first = First::conceal(job.target, resumed, &job.release.root.verity)
         .map_err(|source| ApplyError::Device { what: "clear the slot's superblocks".to_owned(), source })?;
     let (writes, before) = (plan.writes, progress.fetched);
-    let mut work = Work { job, first, writes, before, progress, keep, reporter };
+    let ahead = job.fetcher.fetched();
+    let mut work = Work { job, first, writes, before, ahead, progress, keep, reporter };
     let (mut failed, mut ended) = (Vec::new(), false);
     for (way, fetches) in &plan.ways[next..] {
         match work.attempt(way, *fetches)? {
@@ -138,6 +139,8 @@ struct Work<'w, 'j> {
     writes: u64,
     /// Bytes that were fetched by runs before this one.
     before: u64,
+    /// Bytes that were fetched for this run before it began.
+    ahead: u64,
     progress: Progress,
     keep: Keep<'w>,
     reporter: &'w mut dyn Reporter,
@@ -152,7 +155,8 @@ impl Work<'_, '_> {
             self.progress.segments = None;
         }
         let verb = if self.progress.durable > 0 { "going on" } else { "beginning" };
-        let (fetched, written) = (self.before + self.job.fetcher.fetched(), self.progress.written);
+        let (fetched, written) =
+            ((self.before + self.job.fetcher.fetched()).saturating_sub(self.ahead), self.progress.written);
         let beside = match fetched + written {
             0 => String::new(),
             _ => format!(", beside the {} fetched and {} written so far", human(fetched), human(written)),

@@ -22,6 +22,7 @@ mod chunks;
 mod delta;
 mod error;
 mod first;
+mod foresee;
 mod full;
 mod hints;
 mod install;
@@ -35,6 +36,7 @@ mod ways;
 
 pub use audit::{Audit, MOST as MOST_DAMAGED, audit, files_in};
 pub use error::{ApplyError, WayError};
+pub use foresee::foresee;
 pub use install::{Job, install};
 pub use preflight::{Room, check_signer, preflight};
 pub use readback::{Partitions, root_hash_of};

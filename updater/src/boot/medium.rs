@@ -141,7 +141,7 @@ impl Medium for Mounted {
         let stat = statvfs(existing)?;
         // The kernel does that to a FAT it finds damaged.
         if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
-            let message = "it is mounted read-only: check its file system (fsck.vfat), and mount it anew";
+            let message = "Read-only file system, as Linux makes a FAT that it finds damaged: mend it with fsck.vfat and mount it anew";
             return Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, message));
         }
         Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_frsize.max(1)))

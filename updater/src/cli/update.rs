@@ -61,6 +61,9 @@ impl Update {
         let mut progress = output::Progress::new(context.json);
         agent.install(&offer, self.retry, &mut progress)?;
         drop(progress);
+        if self.reboot {
+            agent.require_bootable()?;
+        }
         let slot = agent.booted().slot.other();
         let told = serde_json::json!({
             "version": offer.release.version, "slot": slot, "reboot_needed": !self.reboot,

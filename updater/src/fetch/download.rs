@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use upright_manifests::digest::Digest;
@@ -36,12 +36,15 @@ pub struct Fetcher<'a> {
     patience: Patience,
     flow: Flow<'a>,
     fetched: AtomicU64,
+    /// Heads that were fetched before they are used, by their digests.
+    foreseen: Mutex<Vec<(Digest, Vec<u8>)>>,
 }
 
 impl<'a> Fetcher<'a> {
     /// A fetcher that has fetched nothing.
     pub fn new(remote: &'a dyn Remote, clock: &'a dyn Clock, patience: Patience) -> Self {
-        Self { remote, clock, patience, flow: Flow::new(clock, None), fetched: AtomicU64::new(0) }
+        let (flow, fetched, foreseen) = (Flow::new(clock, None), AtomicU64::new(0), Mutex::default());
+        Self { remote, clock, patience, flow, fetched, foreseen }
     }
 
     /// The same with at most so many bytes a second.
@@ -56,7 +59,19 @@ impl<'a> Fetcher<'a> {
 
     /// The head of a file, of at most `limit` bytes, with the length and hash that were signed.
     pub fn head(&self, blob: &PartedBlob, limit: u64) -> Result<Vec<u8>, FetchError> {
+        let mut foreseen = self.foreseen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = foreseen.iter().position(|(digest, _)| *digest == blob.head_sha256) {
+            return Ok(foreseen.swap_remove(place).1);
+        }
+        drop(foreseen);
         self.checked(blob.path.as_str(), blob.head_size, limit, blob.head_sha256)
+    }
+
+    /// Fetches the head of a file, for who asks for it first.
+    pub fn foresee(&self, blob: &PartedBlob, limit: u64) -> Result<(), FetchError> {
+        let head = self.head(blob, limit)?;
+        self.foreseen.lock().unwrap_or_else(PoisonError::into_inner).push((blob.head_sha256, head));
+        Ok(())
     }
 
     /// A whole file, of at most `limit` bytes, with the length and hash that were signed.

@@ -179,6 +179,7 @@ impl<'w> Life<'w> {
             "last-slot",
             "fresh",
             "kept",
+            "reserve",
             "tuf/root.json",
             "tuf/timestamp.json",
             "tuf/snapshot.json",
