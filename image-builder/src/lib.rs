@@ -1,5 +1,6 @@
 //! Builds signed OS images from root file systems and publishes them with deltas.
 
+mod anchors;
 pub mod chunks;
 pub mod cli;
 pub mod delta;

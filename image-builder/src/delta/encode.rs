@@ -15,6 +15,7 @@ use super::old::Old;
 use super::pairing::Candidates;
 use super::pieces::{self, Content, Piece};
 use super::segments::{self, Bytes, Images, Stretch};
+use super::similar;
 use crate::erofs::{Layout, Run};
 use crate::parallel;
 use crate::payload::Parted;
@@ -102,7 +103,8 @@ pub fn encode(
 ) -> Result<(Parted, Stats), DeltaError> {
     pieces::check(source.layout, source.image)?;
     pieces::check(target.layout, target.image)?;
-    let (old, new) = (Candidates::new(source.layout), Candidates::new(target.layout));
+    let (mut old, new) = (Candidates::new(source.layout), Candidates::new(target.layout));
+    old.pair(similar::pairs(source, target, &old, &new)?);
     let files = Files { source, target, old, new };
     let pieces = pieces::of(target.layout);
     let matched = AtomicU64::new(0);

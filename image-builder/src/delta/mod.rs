@@ -15,6 +15,7 @@ mod old;
 mod pairing;
 mod pieces;
 mod segments;
+mod similar;
 mod suffixes;
 
 pub use compose::{Part, compose};

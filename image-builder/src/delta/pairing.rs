@@ -12,6 +12,8 @@ pub(super) struct Candidates<'a> {
     by_path: HashMap<&'a str, &'a FileRun>,
     by_pattern: BTreeMap<String, Vec<&'a FileRun>>,
     by_name: BTreeMap<String, Vec<&'a FileRun>>,
+    /// What new files have most in common with, by their digests.
+    similar: HashMap<Digest, &'a FileRun>,
 }
 
 impl<'a> Candidates<'a> {
@@ -27,7 +29,13 @@ impl<'a> Candidates<'a> {
             by_path: layout.files.iter().map(|file| (file.path.as_str(), file)).collect(),
             by_pattern,
             by_name,
+            similar: HashMap::new(),
         }
+    }
+
+    /// Knows also what has something in common with which.
+    pub(super) fn pair(&mut self, similar: HashMap<Digest, &'a FileRun>) {
+        self.similar = similar;
     }
 
     /// The old file of the same content.
@@ -35,15 +43,17 @@ impl<'a> Candidates<'a> {
         self.by_content.get(&(file.sha256, file.size)).copied()
     }
 
-    /// The old file that `file` most likely comes from: of the same path, of a path that differs in version numbers
-    /// only, of the same name.
+    /// The old file of the same path, or of one that differs in version numbers only.
+    pub(super) fn of_path(&self, file: &FileRun) -> Option<&'a FileRun> {
+        let same = self.by_path.get(file.path.as_str()).copied();
+        same.or_else(|| nearest(self.by_pattern.get(&pattern(&file.path))?, file))
+    }
+
+    /// The old file that `file` most likely comes from: by its path, by what they have in common, by its name.
     pub(super) fn base(&self, file: &FileRun) -> Option<&'a FileRun> {
-        let of = |files: Option<&Vec<&'a FileRun>>| nearest(files?, file);
-        self.by_path
-            .get(file.path.as_str())
-            .copied()
-            .or_else(|| of(self.by_pattern.get(&pattern(&file.path))))
-            .or_else(|| of(self.by_name.get(&pattern(name(&file.path)))))
+        self.of_path(file)
+            .or_else(|| self.similar.get(&file.sha256).copied())
+            .or_else(|| nearest(self.by_name.get(&pattern(name(&file.path)))?, file))
     }
 }
 

@@ -146,6 +146,25 @@ fn moved_changed_renamed_and_new_files_cost_what_is_new_in_them() {
 }
 
 #[test]
+fn a_file_that_moved_under_another_name_costs_what_is_new_in_it() {
+    let library = noise(1, 600_000);
+    let mut engine = library.clone();
+    engine.splice(20_000..20_000, *b"a few bytes that move the rest");
+    let small = noise(2, 9000);
+    let mut changed = small.clone();
+    changed[100] ^= 1;
+    let before = [
+        file("usr/lib/libbig.so", &library),
+        file("share/one", &small),
+        file("share/other", &noise(3, 300_000)),
+    ];
+    let after =
+        [file("opt/vendor/engine.bin", &engine), file("doc/two", &changed), file("doc/new", &noise(4, 5000))];
+    let (size, stats) = round_trip(&before, &after);
+    assert!((5000..7000).contains(&size), "{size} bytes, {stats:?}");
+}
+
+#[test]
 fn constant_and_periodic_content_takes_no_time() {
     let zeros = vec![0; 3 << 20];
     let ones = [&[1u8; 100][..], &vec![0; 2 << 20], &[1; 50]].concat();

@@ -8,11 +8,10 @@ use upright_manifests::BLOCK_SIZE;
 use upright_manifests::payload::MAX_PREFIX_BLOCKS;
 
 use super::encode::{PayloadError, Read};
+use crate::anchors::anchors;
 use crate::erofs::Run;
 use crate::parallel;
 
-/// One of so many places of the image, as a power of two, is an anchor, by what its last 64 bytes are.
-const ANCHORS: u32 = 10;
 /// The most blocks that are chosen.
 const MOST: u64 = MAX_PREFIX_BLOCKS as u64 / 2;
 /// The least anchors that a frame must have in common with them.
@@ -35,7 +34,8 @@ pub(super) fn similar(frames: &[Run], read: Read<'_>) -> Result<Vec<Option<Run>>
             .map(|block| u64::from(*block))
             .collect();
         similar.push(densest(&mut common, anchors.len() / SHARE));
-        seen.extend(anchors.into_iter().map(|(anchor, block)| (anchor, frame.start as u32 + block)));
+        let block = |at: u64| (frame.start + at / BLOCK_SIZE) as u32;
+        seen.extend(anchors.into_iter().map(|(anchor, at)| (anchor, block(at))));
     }
     Ok(similar)
 }
@@ -57,35 +57,6 @@ fn densest(blocks: &mut [u64], enough: usize) -> Option<Run> {
     let start = blocks[first].saturating_sub(MARGIN);
     Some(Run { start, blocks: blocks[first + count - 1] + 1 - start })
 }
-
-/// Places where a hash of the last 64 bytes says so: that hash, and the place's block. Content that moved has the same.
-fn anchors(bytes: &[u8]) -> Vec<(u64, u32)> {
-    let mut found: Vec<(u64, u32)> = Vec::new();
-    let mut hash = 0u64;
-    for (at, byte) in bytes.iter().enumerate() {
-        hash = (hash << 1).wrapping_add(GEAR[usize::from(*byte)]);
-        // What repeats itself, such as zeros, is one anchor.
-        if hash >> (64 - ANCHORS) == 0 && found.last().is_none_or(|(last, _)| *last != hash) {
-            found.push((hash, (at as u64 / BLOCK_SIZE) as u32));
-        }
-    }
-    found
-}
-
-/// A number without a pattern for each byte (splitmix64).
-const GEAR: [u64; 256] = {
-    let mut gear = [0; 256];
-    let mut state = 0u64;
-    let mut at = 0;
-    while at < gear.len() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        gear[at] = mixed ^ (mixed >> 31);
-        at += 1;
-    }
-    gear
-};
 
 #[cfg(test)]
 mod tests {
