@@ -371,6 +371,13 @@ fn a_mirror_of_a_part_has_all_that_its_source_is_to_have() {
     Wanted::default().mirror(&shop, &folder).unwrap();
     assert!(!folder.join("part.json").exists());
     assert_eq!(audit(&shop, &folder).releases, 3);
+    // And what a source says of itself, which nobody signs, makes no less of it.
+    let (source, all) = (Source::folder(place.path().join("2.m")).unwrap(), Pick::default());
+    let error = Wanted::default()
+        .copy(&shop, |copy| into_folder(&Copy { source: &source, pick: &all, root: None, ..*copy }, &folder));
+    let (class, line) = error.unwrap_err();
+    assert!(class == Class::Refused && line.contains("holds more; name with --channel"), "{line}");
+    assert_eq!(audit(&shop, &folder).releases, 3);
 }
 
 #[test]

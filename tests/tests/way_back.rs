@@ -9,6 +9,7 @@ use upright_tests::namespace::{REFUSED, in_namespace, refused};
 use upright_tests::programs::{Ran, upright};
 use upright_tests::refusal::{contains, line_of};
 use upright_tests::server::Fault;
+use upright_tests::simulated::Sizes;
 
 /// A host that runs 1.1.0, proven, and can go back to 1.0.0; 1.2.0 is offered.
 fn host(fixture: &Fixture) -> Result<PathBuf> {
@@ -144,6 +145,30 @@ fn a_release_that_cannot_be_had_costs_no_way_back() -> Result<()> {
         assert!(fs::read(boot_entry(host, "1.0.0")?)? == other);
         fixture.server.mend();
     }
+    done(host, &["rollback"])?;
+    assert_eq!(runs(host)?, "1.0.0");
+    Ok(())
+}
+
+#[test]
+fn an_update_that_waited_is_looked_at_again_before_it_gives_up_the_way_back() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host_with("host", "[limits]\npatience = \"1s\"\n", Sizes::default())?;
+    fixture.build(&["publish", "1.1.0"])?;
+    done(host, &["update", "--reboot"])?;
+    done(host, &["health"])?;
+    fixture.build(&["publish", "1.2.0"])?;
+    for path in ["payloads/", "deltas/"] {
+        fixture.server.spoil(path, Fault::Status(503));
+    }
+    line_of("upright", &upright(host, &["update"])?, 5)?;
+    fixture.server.mend();
+    let (own, other) = (boot_entry(host, "1.1.0")?, fs::read(boot_entry(host, "1.0.0")?)?);
+    let mut damaged = fs::read(&own)?;
+    damaged[700_000] ^= 1;
+    fs::write(&own, damaged)?;
+    contains(line_of("upright", &upright(host, &["update"])?, 4)?, &["the boot entry of 1.1.0"])?;
+    assert!(fs::read(boot_entry(host, "1.0.0")?)? == other);
     done(host, &["rollback"])?;
     assert_eq!(runs(host)?, "1.0.0");
     Ok(())

@@ -180,6 +180,8 @@ impl<'h> Agent<'h> {
         let fetcher = self.fetcher(patience);
         // A release that cannot be had costs no way back.
         if self.record.slots.contains_key(&slot) {
+            // It may have waited for long since it was found to fit.
+            self.require_fit(release, slot)?;
             foresee(&fetcher, release, &self.booted.root_hash, self.allowance())?;
         }
         host.boot()

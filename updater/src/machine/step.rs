@@ -279,6 +279,18 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
         State::Idle if !known && seen.on_trial => {
             State::Trial { target: running(seen), slot: seen.slot, boots: 1, boot_id }
         }
+        // The boot loader was not told that it is proven, or was told to try it by a switch that failed in the end.
+        State::Idle if seen.on_trial && !seen.passed_over && !seen.other_gone => {
+            let target = record.slots.get(&seen.slot).map_or_else(|| running(seen), Installed::target);
+            match record.slots.get(&seen.slot).is_some_and(|installed| installed.proven) {
+                true => State::Committing { target, slot: seen.slot },
+                // Without a way back there is no verdict to wait for.
+                false if record.slots.contains_key(&seen.slot.other()) => {
+                    State::Trial { target, slot: seen.slot, boots: 1, boot_id }
+                }
+                false => State::Idle,
+            }
+        }
         // Power went between the switch and the note of it.
         State::Applied { target, slot } if slot == seen.slot && runs(&target) => {
             State::Trial { target, slot, boots: 1, boot_id }
@@ -294,7 +306,7 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
         }
         // Power went right after its entry was removed to be written.
         State::Applying { slot, .. } if seen.other_gone && slot != seen.slot => {
-            record.slots.remove(&slot);
+            lose(record, slot);
             state
         }
         State::Switched { boot_id: ref switched_in, .. } if *switched_in == seen.boot_id => state,

@@ -276,7 +276,9 @@ fn a_slot_is_forgotten_before_it_is_written() {
     assert!(record.slots.contains_key(&Slot::B) && !emptied.slots.contains_key(&Slot::B));
     // Power went before that was kept.
     let gone = Observation { other_gone: true, ..seen(Slot::A, "1.0", 3) };
-    assert_eq!(run(record, [Event::Started(gone)]), emptied);
+    let again = run(record, [Event::Started(gone)]);
+    assert!(matches!(again.state, State::Applying { .. }) && !again.slots.contains_key(&Slot::B));
+    assert_eq!(run(again, [Event::Emptied]), emptied);
     let asked = Event::RollbackAsked(seen(Slot::A, "1.0", 3));
     assert!(matches!(step(emptied, asked, NOW), Err(StepError::NoWayBack(_))));
 }
@@ -293,6 +295,21 @@ fn an_update_that_changed_nothing_yet_costs_no_way_back() {
     }
     let refused = run(updated(), [chosen, accepted, failed(false)]);
     assert!(refused.slots[&Slot::A].proven && refused.state == State::Idle);
+}
+
+#[test]
+fn a_known_release_whose_boots_are_counted_is_proven_or_has_to_prove_itself() {
+    let counted = Event::Started(Observation { on_trial: true, ..seen(Slot::B, "1.1", 3) });
+    let record = run(updated(), [counted.clone()]);
+    assert!(matches!(record.state, State::Committing { .. }), "{:?}", record.state);
+    let mut unproven = updated();
+    unproven.slots.get_mut(&Slot::B).unwrap().proven = false;
+    assert!(matches!(run(unproven.clone(), [counted.clone()]).state, State::Trial { .. }));
+    // Passed over, or with nothing to go back to, it runs on as it is.
+    let left = Observation { on_trial: true, passed_over: true, ..seen(Slot::B, "1.1", 3) };
+    assert_eq!(run(updated(), [Event::Started(left)]).state, State::Idle);
+    unproven.slots.remove(&Slot::A);
+    assert_eq!(run(unproven, [counted]).state, State::Idle);
 }
 
 #[test]

@@ -19,10 +19,8 @@ use super::layout::{Layout, is_absent};
 pub(super) struct Followed {
     /// What did not go as it should, a line each.
     pub(super) complaints: Vec<String>,
-    /// The paths that did not follow.
+    /// The paths that did not follow, and would on a disk that is well and has room.
     pub(super) missed: Vec<String>,
-    /// Whether all that follows could be seen.
-    pub(super) all_seen: bool,
 }
 
 /// Makes what `declared` says follows the host, and is `wanted`, in `to` what it is in `from`, path by path.
@@ -37,12 +35,17 @@ pub(super) fn follow(
     let mut followed = Followed::default();
     let kinds = [Kind::Sticky, Kind::Identity, Kind::Accounts];
     let paths = paths(declared, &kinds, &[&source, &target], &mut followed.complaints);
-    followed.all_seen = followed.complaints.is_empty();
     for path in paths.into_iter().filter(|path| wanted(path)) {
-        if let Err(error) = bring(hands, &source, &target, &layout.etc(to).join("new"), &path) {
+        let new = layout.etc(to).join("new");
+        if let Err(error) = bring(hands, &source, &target, &new, &path) {
+            // Half a copy would keep the room that the next one wants.
+            let _ = hands.remove(&new);
             let line = format!("/etc/{path} does not follow from slot {from} to slot {to}: {error}");
             followed.complaints.push(line);
-            followed.missed.push(path);
+            // What is in the way is an operator's to move, and no reason to wait.
+            if !matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::NotADirectory) {
+                followed.missed.push(path);
+            }
         }
     }
     followed

@@ -4,8 +4,7 @@
 //! /var/lib/upright/etc/<slot>/upper          what was changed in /etc while the slot ran (overlayfs)
 //! /var/lib/upright/versioned/<slot>/paths    the paths below /var that the slot has a copy of, a line each
 //! /var/lib/upright/versioned/<slot>/files/   the copies
-//! /var/lib/upright/last-slot                 the slot that ran last
-//! /var/lib/upright/owed                      what did not follow the host into a slot
+//! /var/lib/upright/last-slot                 the slot that ran last, and what did not follow into it
 //! /var/lib/upright/fresh                     the slot that was written and has not run
 //! /var/lib/upright/stopped                   why a slot's boot was stopped: slot, times, reason
 //! /var/lib/upright/reset                     what the next boot is to reset
@@ -74,14 +73,9 @@ impl Layout {
         self.own.join("fresh")
     }
 
-    /// The slot that ran last.
+    /// The slot that ran last, and what did not follow into it.
     pub(super) fn last_slot(&self) -> PathBuf {
         self.own.join("last-slot")
-    }
-
-    /// What did not follow the host.
-    pub(super) fn owed(&self) -> PathBuf {
-        self.own.join("owed")
     }
 
     /// Why a boot was stopped.

@@ -11,7 +11,7 @@
 //! | `hands` | steps that a test can cut off |
 //! | `copy` | a copy with everything that belongs to it |
 //! | `follow` | what follows the host from slot to slot |
-//! | `owed` | what did not follow, and will |
+//! | `last` | which slot ran last, and what did not follow into it |
 //! | `accounts` | users of host and image in one file (pure) |
 //! | `versioned` | a copy a slot of what a release may change |
 //! | `prepare` | what happens at a boot |
@@ -23,8 +23,8 @@ mod copy;
 mod declared;
 mod follow;
 mod hands;
+mod last;
 mod layout;
-mod owed;
 mod prepare;
 mod reset;
 mod reset_note;
@@ -38,8 +38,8 @@ use upright_manifests::name::Slot;
 
 pub use declared::{Folder, Image, declared};
 pub use hands::{Hands, Step};
+pub use last::owed;
 pub use layout::Layout;
-pub use owed::owed;
 pub use prepare::{Mount, Prepared, Stopped, prepare, stopped};
 pub use reset::Request;
 pub use reset_note::{carry_out_reset, forget_reset_done, reset_done};

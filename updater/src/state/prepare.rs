@@ -15,8 +15,8 @@ use super::copy::Copier;
 use super::declared::{Image, declared};
 use super::follow::{add_accounts, follow};
 use super::hands::Hands;
+use super::last::{Last, Owed};
 use super::layout::Layout;
-use super::owed::{self, Owed, is_owed};
 use super::reset::Request;
 use super::versioned::{copy_all, copy_of, is_fit, kept};
 use super::{StateError, copy_etc};
@@ -69,15 +69,19 @@ pub fn prepare(
     }
     let is_fresh = match super::is_fresh(layout, slot) {
         // Whoever the mark is of: that this slot ran was noted after all that a first boot does.
-        Err(error) if Layout::slot_in(&layout.last_slot()).is_ok_and(|last| last == Some(slot)) => {
+        Err(error) if Last::read(layout).is_ok_and(|last| last.is_some_and(|last| last.slot == slot)) => {
             complaints.push(format!("{error}; this slot ran last, so it goes on with what it has"));
             false
         }
         is_fresh => is_fresh.map_err(out_of_reach)?,
     };
     if is_fresh {
-        first_boot(layout, hands, image, slot, &mut complaints)
-            .map_err(|reason| stop(layout, hands, slot, reason))?;
+        let mut first = first_boot(layout, hands, image, slot, &mut complaints);
+        // What was kept for it may be what is missing.
+        if first.is_err() && give_up_reserve(layout.own()) {
+            first = first_boot(layout, hands, image, slot, &mut complaints);
+        }
+        first.map_err(|reason| stop(layout, hands, slot, reason))?;
     } else {
         another_boot(layout, hands, image, slot, &mut complaints);
     }
@@ -107,8 +111,9 @@ fn first_boot(
     }
     complaints.extend(add_accounts(layout, hands, image, &declared, slot));
     // What runs from here on counts. With the mark, which goes last, the next boot would copy over what this one changed.
-    let noted = owed::note(layout, hands, &[])
-        .and_then(|()| note_slot(layout, hands, slot))
+    let noted = hands
+        .sync(layout.own())
+        .and_then(|()| Last { slot, owed: Vec::new() }.note(layout, hands))
         .and_then(|()| hands.remove(&layout.fresh()))
         .and_then(|()| hands.sync(layout.own()));
     noted.map_err(StateError::io("note that the slot has run"))
@@ -143,15 +148,13 @@ fn another_boot(
     slot: Slot,
     complaints: &mut Vec<String>,
 ) {
-    let (other, last) = (slot.other(), Layout::slot_in(&layout.last_slot()));
-    let owed = owed::noted(layout).unwrap_or_else(|error| {
-        complaints.push(format!("cannot see what did not follow before: {error}"));
-        Vec::new()
-    });
+    let (other, last) = (slot.other(), Last::read(layout));
     let wanted: &dyn Fn(&str) -> bool = match &last {
         // What is older there is not brought from there.
-        Ok(Some(last)) if *last == other => &|path| !is_owed(layout, &owed, other, path),
-        Ok(_) => &|path| is_owed(layout, &owed, slot, path),
+        Ok(Some(last)) if last.slot == other => &|path| !last.owes(layout, path),
+        Ok(Some(last)) if last.owed.is_empty() => return,
+        Ok(Some(last)) => &|path| last.owes(layout, path),
+        Ok(None) => &|_| false,
         Err(error) => {
             complaints.push(format!(
                 "it is not known which slot ran last, so what was changed later counts: {error}"
@@ -159,10 +162,8 @@ fn another_boot(
             &|path| is_later(&layout.upper(other).join(path), &layout.upper(slot).join(path))
         }
     };
-    if owed.is_empty() && matches!(last, Ok(Some(last)) if last == slot) {
-        return;
-    }
-    let noted = match declared(image) {
+    let mut owed = Vec::new();
+    match declared(image) {
         Ok((declared, bad)) => {
             complaints.extend(bad.into_iter().map(no_count));
             let mut followed = follow(layout, hands, &declared, (other, slot), wanted);
@@ -172,18 +173,23 @@ fn another_boot(
             }
             complaints.extend(followed.complaints);
             complaints.extend(add_accounts(layout, hands, image, &declared, slot));
-            let owed = followed.missed.iter().map(|path| Owed::of(layout, slot, path));
-            match followed.all_seen {
-                true => {
-                    owed.collect::<io::Result<Vec<_>>>().and_then(|owed| owed::note(layout, hands, &owed))
+            for path in followed.missed {
+                match Owed::of(layout, slot, &path) {
+                    Ok(one) => owed.push(one),
+                    Err(error) => {
+                        complaints.push(format!("cannot note that /etc/{path} did not follow: {error}"))
+                    }
                 }
-                false => Err(io::Error::other("not all that follows the host can be seen")),
             }
         }
-        Err(error) => Err(io::Error::other(format!("cannot read what the image declares: {error}"))),
-    };
-    // What is neither here nor known to be missing here would be lost if this slot counted; the next boot tries again.
-    if let Err(error) = noted.and_then(|()| note_slot(layout, hands, slot)) {
+        Err(error) => {
+            complaints.push(format!("nothing follows: cannot read what the image declares: {error}"));
+            owed = last.ok().flatten().filter(|last| last.slot == slot).map_or(owed, |last| last.owed);
+        }
+    }
+    // What this slot has is durable before it counts.
+    let noted = hands.sync(layout.own()).and_then(|()| Last { slot, owed }.note(layout, hands));
+    if let Err(error) = noted {
         complaints.push(format!("slot {slot} does not count as what ran last: {error}"));
     }
 }
@@ -209,19 +215,6 @@ fn tidy(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> io::Result<()> {
     match Request::pending(layout)? {
         Some(_) => Ok(()),
         None => hands.remove(&layout.reset_kept()),
-    }
-}
-
-/// Notes, durably, which slot runs; what it has is durable before.
-fn note_slot(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> io::Result<()> {
-    hands.sync(layout.own())?;
-    match Layout::slot_in(&layout.last_slot()) {
-        Ok(Some(last)) if last == slot => Ok(()),
-        // On a full disk, what is as long takes the place of what is there.
-        Ok(Some(_)) => hands
-            .write(&layout.last_slot(), slot.as_str())
-            .or_else(|_| hands.overwrite(&layout.last_slot(), slot.as_str())),
-        _ => hands.write(&layout.last_slot(), slot.as_str()),
     }
 }
 

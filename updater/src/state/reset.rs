@@ -12,6 +12,7 @@ use super::copy::Copier;
 use super::declared::{Image, declared};
 use super::follow::{lead_to, make_folders};
 use super::hands::{Hands, beside};
+use super::last::Last;
 use super::layout::Layout;
 
 /// What is to be reset. `/etc` always is.
@@ -107,20 +108,23 @@ fn remove_or_set_aside(hands: &Hands<'_>, path: &Path, complaints: &mut Vec<Stri
 /// Makes a copy of what the slot that ran last has as this host's identity.
 fn keep(layout: &Layout, hands: &Hands<'_>, image: &dyn Image, slot: Slot, kept: &Path) -> io::Result<()> {
     let (declared, _) = declared(image)?;
-    let from = layout.upper(Layout::slot_in(&layout.last_slot()).ok().flatten().unwrap_or(slot));
+    let last = Last::read(layout).ok().flatten().unwrap_or(Last { slot, owed: Vec::new() });
+    let (from, other) = (layout.upper(last.slot), layout.upper(last.slot.other()));
     let new = beside(kept, "new");
     hands.remove(&new)?;
     hands.make_folder(&new)?;
     let mut unseen = Vec::new();
-    let paths = super::follow::paths(&declared, &[Kind::Identity], &[&from], &mut unseen);
+    let paths = super::follow::paths(&declared, &[Kind::Identity], &[&from, &other], &mut unseen);
     if let Some(line) = unseen.into_iter().next() {
         return Err(io::Error::other(line));
     }
     for path in outermost(paths) {
-        if !lead_to(&from, &path)? {
+        // What could not follow is older there.
+        let from = if last.owes(layout, &path) { &other } else { &from };
+        if !lead_to(from, &path)? || !Layout::is_there(&from.join(&path))? {
             continue;
         }
-        make_folders(hands, &from, &new, &path)?;
+        make_folders(hands, from, &new, &path)?;
         Copier::new(hands).copy(&from.join(&path), &new.join(&path))?;
     }
     hands.sync(layout.own())?;

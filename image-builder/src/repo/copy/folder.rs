@@ -36,6 +36,7 @@ pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
     let local = Source::Folder(folder.to_owned());
     let mut catalogue = Catalogue::gather(copy.source, Some(&local), &stored, copy.pick, copy.now)?;
     require_good(copy, &mut catalogue)?;
+    not_less(copy, folder, &local, &catalogue)?;
     same_publisher(folder, &catalogue)?;
     let objects = catalogue.objects.iter().map(|(path, object)| (path.as_str(), object.size));
     fat::check(folder, objects.chain(catalogue.documents.keys().map(|path| (path.as_str(), 0))))?;
@@ -58,6 +59,24 @@ pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
     }
     copy.files.remove(&partial).map_err(Error::file("remove", &partial))?;
     Ok(copied)
+}
+
+/// A source says itself, unsigned, that it holds a part: that is no reason to make less of a mirror than it is.
+fn not_less(copy: &Copy<'_>, folder: &Path, local: &Source, catalogue: &Catalogue) -> Result<()> {
+    let Some(part) = catalogue.part.as_ref().filter(|_| copy.pick.is_all()) else { return Ok(()) };
+    let has_more = match local.part()? {
+        Some(own) => !own.channels.iter().all(|channel| part.channels.contains(channel)),
+        None => folder.join("metadata/timestamp.json").exists(),
+    };
+    match has_more {
+        true => Err(Error::refused(format!(
+            "{} says that it holds {part} of its repository, and {} holds more; name with --channel what is to be there from now on, or copy \
+             to another folder",
+            copy.source.place(),
+            folder.display()
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Makes the new state visible.

@@ -89,7 +89,7 @@ fn that_a_slot_runs_is_noted_on_a_full_disk() {
     };
     let prepared = prepare(&state.layout, &Hands::that_ask(&ask), &image(DECLARES), A).unwrap();
     assert_eq!(prepared.complaints, [""; 0]);
-    assert_eq!(Layout::slot_in(&state.layout.last_slot()).unwrap(), Some(A));
+    assert_eq!(last::Last::read(&state.layout).unwrap().map(|last| last.slot), Some(A));
 }
 
 #[test]
@@ -122,4 +122,79 @@ fn room_that_was_kept_is_given_up_for_what_follows() {
     let prepared = prepare(&state.layout, &Hands::that_ask(&ask), &image(DECLARES), A).unwrap();
     assert_eq!((prepared.complaints.len(), reserve.exists()), (0, false));
     assert_eq!(state.get("a:shadow").as_deref(), Some("root:rotated\n"));
+}
+
+/// Whatever boots in whatever order, wherever power goes or the disk is full in each of them: the password that was changed last, in a
+/// boot that was noted, is there in the slot where it was changed and in the next that boots well.
+#[test]
+fn no_order_of_boots_and_failures_loses_the_password_that_was_changed_last() {
+    let steps = 24;
+    for (first, second) in (0..steps).flat_map(|first| (0..steps).map(move |second| (first, second))) {
+        for full in [false, true] {
+            for order in [[A, B, A], [A, A, B], [A, B, B]] {
+                let state = rotated();
+                for (slot, cut) in order.into_iter().zip([first, second, usize::MAX]) {
+                    fail_after(&state, slot, cut, full);
+                }
+                let about = format!("{order:?}, failing after {first} and {second} steps, full: {full}");
+                state.boot(A);
+                state.boot(B);
+                for path in ["a:shadow", "b:shadow"] {
+                    assert_eq!(state.get(path).as_deref(), Some("root:rotated\n"), "{path}: {about}");
+                }
+            }
+        }
+    }
+}
+
+/// Boots `slot` with the power gone, or nothing written any more, after so many steps.
+fn fail_after(state: &State, slot: Slot, steps: usize, full: bool) {
+    let left = std::cell::Cell::new(steps);
+    let ask = |step: Step<'_>| {
+        let fails = left.get() == 0 && (!full || writes_anything(step));
+        left.set(left.get().saturating_sub(1));
+        if fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+    };
+    let _ = prepare(&state.layout, &Hands::that_ask(&ask), &image(DECLARES), slot);
+}
+
+#[test]
+fn what_is_in_the_way_for_good_is_told_and_keeps_nothing_waiting() {
+    let state = rotated();
+    state.put("b:ssh/ssh_host_key", "b");
+    symlink("elsewhere", state.path("a:ssh")).unwrap();
+    let prepared = prepare(&state.layout, &Hands::default(), &image(DECLARES), A).unwrap();
+    assert!(prepared.complaints[0].contains("is no folder there"), "{prepared:?}");
+    assert_eq!(owed(&state.layout, A).unwrap(), [""; 0]);
+}
+
+#[test]
+fn a_reset_keeps_the_identity_that_could_not_follow() {
+    let state = rotated();
+    state.put("a:machine-id", "old");
+    state.put("b:machine-id", "new");
+    boot_where(&state, A, is_new);
+    assert!(owed(&state.layout, A).unwrap().contains(&"machine-id".to_owned()));
+    Request { var: false, keep_identity: true }.leave(&state.layout).unwrap();
+    let complaints = carry_out_reset(&state.layout, &Hands::default(), &image(DECLARES), A).unwrap();
+    assert_eq!(complaints, [""; 0]);
+    for path in ["a:machine-id", "b:machine-id"] {
+        assert_eq!(state.get(path).as_deref(), Some("new"), "{path}");
+    }
+}
+
+#[test]
+fn half_a_copy_keeps_no_room() {
+    let state = rotated();
+    let complaints = boot_where(&state, A, |step| matches!(step, Step::Copy | Step::Rename(..)));
+    assert!(!complaints.is_empty());
+    assert!(!state.layout.etc(A).join("new").exists());
+}
+
+#[test]
+fn a_boot_that_could_not_be_noted_is_known_as_one() {
+    let state = rotated();
+    boot_where(&state, A, |step| matches!(step, Step::Write(_)));
+    let error = owed(&state.layout, A).unwrap_err().to_string();
+    assert!(error.contains("could not note that slot a runs"), "{error}");
 }
