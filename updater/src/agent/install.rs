@@ -168,6 +168,11 @@ impl<'h> Agent<'h> {
         reporter: &mut dyn Reporter,
     ) -> Result<(), AgentError> {
         let State::Applying { target, progress, .. } = self.record.state.clone() else { return Ok(()) };
+        let has_way_back = self.record.slots.contains_key(&slot);
+        if has_way_back {
+            // It may have waited for long since it was found to fit. What is open for writing is opened by nobody else.
+            self.require_fit(release, slot)?;
+        }
         let begin = self.host.clock().monotonic();
         let (host, limits) = (self.host, &self.config.limits);
         let into = self.open_slot(slot, Access::Write)?.gently(host.clock(), limits.write_rate);
@@ -179,9 +184,7 @@ impl<'h> Agent<'h> {
         let patience = Patience { seed, total: limits.patience.0, ..Patience::default() };
         let fetcher = self.fetcher(patience);
         // A release that cannot be had costs no way back.
-        if self.record.slots.contains_key(&slot) {
-            // It may have waited for long since it was found to fit.
-            self.require_fit(release, slot)?;
+        if has_way_back {
             foresee(&fetcher, release, &self.booted.root_hash, self.allowance())?;
         }
         host.boot()
