@@ -178,12 +178,7 @@ fn an_export_that_is_cut_off_leaves_the_one_before() {
 
 #[test]
 fn what_a_team_signs_goes_along_and_what_it_breaks_is_in_nobody_elses_way() {
-    let shop = Shop::new();
-    three(&shop);
-    shop.publish("1.0", "stable").unwrap();
-    shop.configure("channels = [\"stable\"]", "channels = [\"stable\", \"beta\"]");
-    shop.team("edge", "[\"beta\"]");
-    shop.rotate(&[]).unwrap();
+    let shop = team_shop();
     shop.request(&request("1.1", "beta")).unwrap();
     let place = TempDir::new().unwrap();
     let copied = Wanted { pick: channel("beta"), ..Wanted::default() }
@@ -402,14 +397,20 @@ fn paths(folder: &Path) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// A repository with the channel beta of a team beside stable, both with a first release that was mirrored, and a second one since.
-fn with_team(folder: &Path) -> Shop {
+/// A repository whose channel beta, which has nothing yet, is a team's.
+fn team_shop() -> Shop {
     let shop = Shop::new();
     three(&shop);
     shop.publish("1.0", "stable").unwrap();
     shop.configure("channels = [\"stable\"]", "channels = [\"stable\", \"beta\"]");
     shop.team("edge", "[\"beta\"]");
     shop.rotate(&[]).unwrap();
+    shop
+}
+
+/// A repository with the channel beta of a team beside stable, both with a first release that was mirrored, and a second one since.
+fn with_team(folder: &Path) -> Shop {
+    let shop = team_shop();
     shop.publish("1.1", "beta").unwrap();
     Wanted::default().mirror(&shop, folder).unwrap();
     shop

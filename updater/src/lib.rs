@@ -18,6 +18,7 @@ pub mod memory;
 pub mod plan;
 pub mod policy;
 mod program;
+mod room;
 pub mod slot;
 pub mod state;
 pub mod store;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use upright_manifests::digest::Digest;
 
 use crate::machine::Record;
+use crate::room::free;
 
 pub(crate) use reserve::give_up_reserve;
 pub use reserve::keep_reserve;
@@ -106,8 +107,7 @@ fn with_shortfall(error: io::Error, path: &Path, bytes: &[u8]) -> io::Error {
     if error.kind() != io::ErrorKind::StorageFull {
         return error;
     }
-    let room = path.parent().and_then(|folder| rustix::fs::statvfs(folder).ok());
-    let free = room.map_or(0, |room| room.f_bavail.saturating_mul(room.f_frsize));
+    let free = free(path).unwrap_or(0);
     io::Error::new(error.kind(), format!("{error}: it has {} bytes, and {free} are free", bytes.len()))
 }
 

@@ -27,12 +27,12 @@ pub(super) fn pairs<'a>(
     old: &Candidates<'a>,
     new: &Candidates<'_>,
 ) -> Result<HashMap<Digest, &'a FileRun>, DeltaError> {
-    let has_blocks = |file: &&FileRun| file.size >= BLOCK_SIZE;
-    let orphans: Vec<_> = target.layout.files.iter().filter(has_blocks).collect();
-    let orphans: Vec<_> =
-        orphans.into_iter().filter(|file| old.same(file).is_none() && old.of_path(file).is_none()).collect();
-    let gone: Vec<_> = source.layout.files.iter().filter(has_blocks).collect();
-    let gone: Vec<_> = gone.into_iter().filter(|file| new.same(file).is_none()).collect();
+    let has_blocks = |file: &FileRun| file.size >= BLOCK_SIZE;
+    let is_orphan =
+        |file: &&FileRun| has_blocks(file) && old.same(file).is_none() && old.of_path(file).is_none();
+    let orphans: Vec<_> = target.layout.files.iter().filter(is_orphan).collect();
+    let is_gone = |file: &&FileRun| has_blocks(file) && new.same(file).is_none();
+    let gone: Vec<_> = source.layout.files.iter().filter(is_gone).collect();
     if orphans.is_empty() || gone.is_empty() {
         return Ok(HashMap::new());
     }

@@ -95,9 +95,14 @@ impl<'h> Agent<'h> {
     ) -> Result<(), AgentError> {
         self.require_state_on_disk(&offer.release.version)?;
         self.take(Event::Chosen { target: offer.target(), retry })?;
+        // An update that waited, perhaps for long, since it was found to fit is looked at again.
+        let mut fits = false;
         loop {
             let result = match self.record.state.effect() {
-                Effect::Prepare(_) => self.prepare(&offer.release),
+                Effect::Prepare(_) => self.prepare(&offer.release).map(|()| fits = true),
+                Effect::Install(_, slot) if !fits && self.record.slots.contains_key(&slot) => {
+                    self.require_fit(&offer.release, slot).map(|()| fits = true)
+                }
                 Effect::Install(_, slot) => self.write(&offer.release, slot, reporter),
                 Effect::Switch(target, slot) => self
                     .require_written(&target, slot)
@@ -168,11 +173,6 @@ impl<'h> Agent<'h> {
         reporter: &mut dyn Reporter,
     ) -> Result<(), AgentError> {
         let State::Applying { target, progress, .. } = self.record.state.clone() else { return Ok(()) };
-        let has_way_back = self.record.slots.contains_key(&slot);
-        if has_way_back {
-            // It may have waited for long since it was found to fit. What is open for writing is opened by nobody else.
-            self.require_fit(release, slot)?;
-        }
         let begin = self.host.clock().monotonic();
         let (host, limits) = (self.host, &self.config.limits);
         let into = self.open_slot(slot, Access::Write)?.gently(host.clock(), limits.write_rate);
@@ -184,7 +184,7 @@ impl<'h> Agent<'h> {
         let patience = Patience { seed, total: limits.patience.0, ..Patience::default() };
         let fetcher = self.fetcher(patience);
         // A release that cannot be had costs no way back.
-        if has_way_back {
+        if self.record.slots.contains_key(&slot) {
             foresee(&fetcher, release, &self.booted.root_hash, self.allowance())?;
         }
         host.boot()

@@ -182,7 +182,6 @@ impl Agent<'_> {
 
     /// Restarts the machine.
     pub fn reboot(&self) -> Result<(), AgentError> {
-        self.require_bootable()?;
         tracing::warn!("rebooting");
         self.host.machine().reboot().map_err(AgentError::system("reboot"))
     }

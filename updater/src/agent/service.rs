@@ -92,7 +92,10 @@ impl Agent<'_> {
         let decision = reboot(update.reboot, &update.windows(), channel_windows, now);
         tracing::info!("{decision}");
         match decision {
-            RebootDecision::Now => self.reboot().map(|()| Next::Reboot),
+            RebootDecision::Now => {
+                self.require_bootable()?;
+                self.reboot().map(|()| Next::Reboot)
+            }
             RebootDecision::At { time } => Ok(Next::Poll(Some(time))),
             RebootDecision::Operator => Ok(Next::Poll(None)),
         }

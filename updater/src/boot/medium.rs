@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use rustix::fs::{Advice, StatVfsMountFlags, fadvise, statvfs};
 
+use crate::room::{existing, free_in};
+
 /// The most files of a folder that are looked at.
 const MAX_FILES: usize = 1024;
 
@@ -137,13 +139,12 @@ impl Medium for Mounted {
     }
 
     fn free(&self) -> io::Result<(u64, u64)> {
-        let existing = self.0.ancestors().find(|path| path.exists()).unwrap_or(&self.0);
-        let stat = statvfs(existing)?;
+        let stat = statvfs(existing(&self.0))?;
         // The kernel does that to a FAT it finds damaged.
         if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
             let message = "Read-only file system, as Linux makes a FAT that it finds damaged: mend it with fsck.vfat and mount it anew";
             return Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, message));
         }
-        Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_frsize.max(1)))
+        Ok((free_in(&stat), stat.f_frsize.max(1)))
     }
 }

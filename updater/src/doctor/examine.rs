@@ -211,7 +211,7 @@ fn owed(host: &HostFacts) -> Option<Finding> {
         Err(error) => Some(wrong(
             "state",
             error,
-            "remove the file, once passwords and keys in /etc are as they should be",
+            "the next boot notes it anew: reboot, and see that passwords and keys in /etc are as they should be",
         )),
         Ok(paths) if paths.is_empty() => None,
         Ok(paths) => {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::fs::{access, statvfs};
+use rustix::fs::access;
 use upright_manifests::name::Slot;
 
 use super::{BootFacts, EntryFacts, Facts, HostFacts, RecordFacts, Watchdog};
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::fetch::check_stored;
 use crate::host::{Access, Booted, Host, Part, label};
 use crate::machine::{Record, State};
+use crate::room::{existing, free};
 use crate::state::{Layout, Request, owed};
 use crate::store::RecordFile;
 
@@ -135,16 +136,9 @@ fn look_at_record(folder: &Path) -> Result<RecordFacts, String> {
     })
 }
 
-/// The folder, or what it will be made in.
-fn existing(folder: &Path) -> &Path {
-    folder.ancestors().find(|path| path.exists()).unwrap_or(folder)
-}
-
 /// Free bytes of the file system that `folder` is, or will be, on.
 fn room(folder: &Path) -> Result<u64, String> {
-    let existing = existing(folder);
-    let stat = statvfs(existing).map_err(|error| format!("{}: {error}", existing.display()))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    free(folder).map_err(|error| format!("{}: {error}", existing(folder).display()))
 }
 
 /// Source: Linux `Documentation/ABI/testing/sysfs-class-watchdog`.

@@ -62,8 +62,9 @@ impl Last {
         Ok(Some(Self { slot, owed: owed.collect::<Option<_>>().ok_or_else(damaged)? }))
     }
 
-    /// Notes it, durably.
+    /// Notes it, durably; what the slot has is durable before it counts.
     pub(super) fn note(&self, layout: &Layout, hands: &Hands<'_>) -> io::Result<()> {
+        hands.sync(layout.own())?;
         let path = layout.last_slot();
         if Self::read(layout).is_ok_and(|noted| noted.as_ref() == Some(self)) {
             return Ok(());

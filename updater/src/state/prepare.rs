@@ -111,9 +111,8 @@ fn first_boot(
     }
     complaints.extend(add_accounts(layout, hands, image, &declared, slot));
     // What runs from here on counts. With the mark, which goes last, the next boot would copy over what this one changed.
-    let noted = hands
-        .sync(layout.own())
-        .and_then(|()| Last { slot, owed: Vec::new() }.note(layout, hands))
+    let noted = Last { slot, owed: Vec::new() }
+        .note(layout, hands)
         .and_then(|()| hands.remove(&layout.fresh()))
         .and_then(|()| hands.sync(layout.own()));
     noted.map_err(StateError::io("note that the slot has run"))
@@ -187,9 +186,7 @@ fn another_boot(
             owed = last.ok().flatten().filter(|last| last.slot == slot).map_or(owed, |last| last.owed);
         }
     }
-    // What this slot has is durable before it counts.
-    let noted = hands.sync(layout.own()).and_then(|()| Last { slot, owed }.note(layout, hands));
-    if let Err(error) = noted {
+    if let Err(error) = (Last { slot, owed }).note(layout, hands) {
         complaints.push(format!("slot {slot} does not count as what ran last: {error}"));
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{OFlags, ioctl_ficlone, statvfs};
+use rustix::fs::{OFlags, ioctl_ficlone};
 use serde::Serialize;
 use upright_manifests::name::Slot;
 use upright_manifests::state::{check_versioned, is_within, outermost};
@@ -15,6 +15,7 @@ use super::StateError;
 use super::copy::Copier;
 use super::hands::{Hands, beside};
 use super::layout::{Layout, is_absent};
+use crate::room::free;
 
 /// The longest list of paths, in bytes.
 const MAX_LIST: u64 = 2 << 20;
@@ -165,10 +166,7 @@ pub fn room_for(layout: &Layout, to: Slot, copies: &[Copied]) -> Result<Need, St
 /// The same with so many bytes beside the copies.
 fn room_beside(layout: &Layout, to: Slot, copies: &[Copied], others: u64) -> Result<Need, StateError> {
     let needed = copies.iter().fold(others, |sum, copied| sum.saturating_add(copied.bytes));
-    let there = layout.own().ancestors().find(|path| path.exists()).unwrap_or(layout.own());
-    let stat = statvfs(there).map_err(io::Error::from);
-    let stat = stat.map_err(StateError::io("see how much room /var has"))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let free = free(layout.own()).map_err(StateError::io("see how much room /var has"))?;
     let freed = size(&layout.versioned(to), "", false)?;
     Ok(Need { needed, available: free.saturating_add(freed) })
 }

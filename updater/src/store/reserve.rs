@@ -6,7 +6,9 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+
+use crate::room::free;
 
 /// How many bytes it holds.
 const BYTES: u64 = 1 << 20;
@@ -22,8 +24,7 @@ pub fn keep_reserve(folder: &Path) -> io::Result<()> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
-    let room = statvfs(folder)?;
-    if room.f_bavail.saturating_mul(room.f_frsize) < 8 * BYTES {
+    if free(folder)? < 8 * BYTES {
         return Ok(());
     }
     let mut options = OpenOptions::new();
