@@ -130,6 +130,29 @@ fn a_bad_release_is_left_though_the_state_disk_is_full() -> Result<()> {
 }
 
 #[test]
+fn a_release_can_be_left_though_the_state_disk_is_read_only() -> Result<()> {
+    for (update, leave) in [(true, "health"), (true, "rollback"), (false, "rollback")] {
+        let fixture = Fixture::new()?;
+        let host = &host(&fixture)?;
+        if update {
+            done(host, &["update", "--reboot"])?;
+        }
+        let script = format!(
+            "{REFUSED}
+            mount --bind var/lib/upright var/lib/upright
+            mount -o remount,ro,bind var/lib/upright
+            refused update upright --root . update
+            refused leave upright --root . {leave}"
+        );
+        in_namespace(host, &script)?;
+        assert_ne!(refused(host, "update")?.status, 0, "{:?}", refused(host, "update")?);
+        contains(&refused(host, "leave")?.stderr, &["ead-only file system", "going on without"])?;
+        assert_eq!(runs(host)?, if update { "1.1.0" } else { "1.0.0" }, "{leave}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_release_that_cannot_be_had_costs_no_way_back() -> Result<()> {
     let fixture = Fixture::new()?;
     let host = &host(&fixture)?;

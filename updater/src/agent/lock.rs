@@ -1,7 +1,7 @@
 //! One agent at a time: a lock on a file in the state folder, which the kernel drops with the process.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -53,8 +53,13 @@ impl Lock {
         let path = folder.join("lock");
         let failed = |source| StoreError::Write { path: path.clone(), source };
         fs::create_dir_all(folder).map_err(failed)?;
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = options.map_err(failed)?;
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        // A file system that became read-only must not keep anyone from going back, and a lock needs no writing.
+        let opened = opened.or_else(|error| match error.kind() {
+            ErrorKind::ReadOnlyFilesystem => File::open(&path).or_else(|_| File::open(folder)),
+            _ => Err(error),
+        });
+        let mut file = opened.map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {

@@ -329,16 +329,15 @@ impl<'h> Agent<'h> {
         Ok(())
     }
 
-    /// Keeps a record. A release on trial is judged and left on a state disk that is full or broken, too: what is not remembered then is
-    /// found out again at the next start.
+    /// Keeps a record. On a state disk that is full or broken, too, a release on trial is judged, and any release can be left for one that
+    /// was proven: what is not remembered then is found out again at the next start, or was an operator's wish.
     fn keep(&self, next: &Record) -> Result<(), AgentError> {
         let is_trial = |record: &Record| {
             matches!(record.state, State::Trial { .. } | State::Committing { .. } | State::RollingBack { .. })
         };
         match self.file.save(next) {
-            // What an operator asks for is not begun without.
-            Err(error) if matches!(next.state, State::Trial { .. }) || is_trial(&self.record) => {
-                tracing::error!("{error}; the release on trial is judged all the same");
+            Err(error) if is_trial(next) || is_trial(&self.record) => {
+                tracing::error!("{error}; going on without, so this may be forgotten after the next boot");
                 Ok(())
             }
             saved => Ok(saved?),

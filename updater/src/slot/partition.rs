@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Advice, FlockOperation, OFlags, fadvise, fcntl_getfl, fcntl_setfl, flock};
 use rustix::io::Errno;
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::aligned::{AlignedBuffer, is_aligned};
@@ -43,13 +43,21 @@ impl Partition {
             // Without O_CREAT: fails with EBUSY if the partition is in use by the system (open(2)).
             options.custom_flags(OFlags::EXCL.bits() as i32);
         }
-        let file = options.open(path).map_err(|error| match error.kind() {
+        let busy = |error: io::Error| match error.kind() {
             io::ErrorKind::ResourceBusy => told(io::Error::new(
                 error.kind(),
                 "it is mounted or in use; only the slot that does not run can be written",
             )),
             _ => told(error),
-        })?;
+        };
+        let file = options.open(path).map_err(busy)?;
+        if access == Access::Write && kind.is_file() {
+            // A file is held by whoever writes it, as a partition is.
+            flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+                Errno::WOULDBLOCK => busy(io::ErrorKind::ResourceBusy.into()),
+                error => told(error.into()),
+            })?;
+        }
         Self::of(file, path).map_err(told)
     }
 

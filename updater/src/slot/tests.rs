@@ -17,6 +17,19 @@ fn make(path: &Path, size: u64) -> Partition {
     Partition::open(path, Access::Write).unwrap()
 }
 
+#[test]
+fn who_writes_has_it_to_himself_in_a_file_as_in_a_partition() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("slot");
+    let first = make(&path, BLOCK as u64);
+    let second = Partition::open(&path, Access::Write).err().unwrap();
+    assert_eq!(second.kind(), ErrorKind::ResourceBusy);
+    assert!(second.to_string().contains("mounted or in use"), "{second}");
+    Partition::open(&path, Access::Read).unwrap();
+    drop(first);
+    Partition::open(&path, Access::Write).unwrap();
+}
+
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at / BLOCK + at) as u8).collect()
 }
