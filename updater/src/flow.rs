@@ -1,39 +1,27 @@
-//! How fast an update may fetch and write, and the sign of life that it gives meanwhile.
+//! How fast an update may fetch and write.
 
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use upright_manifests::BLOCK_SIZE;
 use upright_manifests::size::Size;
 
 use crate::host::{BlockDevice, Clock};
-
-/// How often the service manager is told that bytes move (sd_notify(3), `WATCHDOG=1`): also the slowest line and the lowest
-/// rate must not look like an agent that hangs.
-const PULSE: Duration = Duration::from_secs(5);
 
 /// Bytes that pass one after another, at a bounded rate.
 pub struct Flow<'a> {
     clock: &'a dyn Clock,
     /// Bytes a second.
     rate: Option<u64>,
-    meter: Mutex<Meter>,
-}
-
-#[derive(Debug, Default)]
-struct Meter {
     /// When the time for all that has passed is over.
-    free: Duration,
-    /// When the last sign of life was given.
-    pulsed: Option<Duration>,
+    free: Mutex<Duration>,
 }
 
 impl<'a> Flow<'a> {
     /// A flow of at most `rate` bytes a second, or of any number.
     pub fn new(clock: &'a dyn Clock, rate: Option<Size>) -> Self {
-        Self { clock, rate: rate.map(|rate| rate.0.max(1)), meter: Mutex::default() }
+        Self { clock, rate: rate.map(|rate| rate.0.max(1)), free: Mutex::default() }
     }
 
     /// How many of `length` bytes should pass at once: what an eighth of a second has room for, but a block at least.
@@ -42,40 +30,20 @@ impl<'a> Flow<'a> {
         length.min(usize::try_from(room).unwrap_or(usize::MAX))
     }
 
-    /// Takes in that `bytes` have passed, and waits until more may.
+    /// Takes in that `bytes` have passed, and waits until more may. What was not used up before gives no credit.
     fn pass(&self, bytes: usize) {
+        let Some(rate) = self.rate else { return };
+        let nanoseconds = (bytes as u128 * 1_000_000_000).div_ceil(u128::from(rate));
+        let time = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
         let now = self.clock.monotonic();
-        let (wait, pulse) = {
-            let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
-            (meter.pass(now, bytes as u64, self.rate), meter.pulse(now))
+        let wait = {
+            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            *free = (*free).max(now).saturating_add(time);
+            free.saturating_sub(now)
         };
-        if pulse {
-            // Nobody listens where this is no service.
-            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
-        }
         if !wait.is_zero() {
             self.clock.sleep(wait);
         }
-    }
-}
-
-impl Meter {
-    /// How long to wait after `bytes` at `now`. What was not used up before gives no credit.
-    fn pass(&mut self, now: Duration, bytes: u64, rate: Option<u64>) -> Duration {
-        let Some(rate) = rate else { return Duration::ZERO };
-        let nanoseconds = (u128::from(bytes) * 1_000_000_000).div_ceil(u128::from(rate));
-        let time = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
-        self.free = self.free.max(now).saturating_add(time);
-        self.free.saturating_sub(now)
-    }
-
-    /// Whether it is time for a sign of life.
-    fn pulse(&mut self, now: Duration) -> bool {
-        let due = self.pulsed.is_none_or(|last| now.saturating_sub(last) >= PULSE);
-        if due {
-            self.pulsed = Some(now);
-        }
-        due
     }
 }
 
@@ -181,12 +149,5 @@ mod tests {
         assert_eq!(clock.monotonic(), Duration::from_secs(10));
         assert_eq!(&disk.bytes()[128 << 10..768 << 10], &bytes);
         assert_eq!(disk.operations(), 80, "8 KiB at once");
-    }
-
-    #[test]
-    fn a_slow_flow_gives_signs_of_life() {
-        let mut meter = Meter::default();
-        let pulses = (0..60).filter(|second| meter.pulse(Duration::from_secs(*second))).count();
-        assert_eq!(pulses, 12);
     }
 }

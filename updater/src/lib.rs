@@ -1,6 +1,7 @@
 //! The agent on each host: policy, state machine, fetch, apply, slots, boot back ends and health.
 
 pub mod agent;
+mod alive;
 pub mod apply;
 pub mod boot;
 pub mod cli;

@@ -1,7 +1,8 @@
 //! Why a release that left no verdict did not come up.
 
-use super::service::Watched;
+use super::service::Logged;
 use super::{Agent, EntryState, SlotAudit};
+use crate::apply::Unreadable;
 use crate::machine::{Evidence, State, counted};
 
 impl Agent<'_> {
@@ -20,7 +21,9 @@ impl Agent<'_> {
     pub(super) fn look_for_damage(&self, evidence: &mut Evidence) {
         let slot = self.booted.slot.other();
         tracing::warn!(%slot, "the release that was switched to did not come up; looking whether its slot is whole");
-        evidence.damage = match Agent::audit(self.host, &self.record, slot, &mut Watched::default()) {
+        // The watchdog waits for this, and for nothing that a disk takes minutes for.
+        let seen = Agent::audit(self.host, &self.record, slot, Unreadable::Ends, &mut Logged);
+        evidence.damage = match seen {
             Ok(Some(audit)) if !audit.holds() => Some(damage(&audit)),
             Ok(_) => None,
             Err(error) => Some(error.to_string()),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use upright_manifests::BLOCK_SIZE;
 use upright_manifests::bytes::human;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
@@ -14,7 +15,9 @@ use super::entry::{EntryState, held, judge};
 use super::opened::Opened;
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer, medium};
-use crate::apply::{Allowance, Job, Room, audit, check_signer, foresee, install, layout, preflight, ways};
+use crate::apply::{
+    Allowance, Job, Room, Unreadable, audit, check_signer, foresee, install, layout, preflight, ways,
+};
 use crate::boot::Entry;
 use crate::fetch::Patience;
 use crate::host::Access;
@@ -105,7 +108,7 @@ impl<'h> Agent<'h> {
                 }
                 Effect::Install(_, slot) => self.write(&offer.release, slot, reporter),
                 Effect::Switch(target, slot) => self
-                    .require_written(&target, slot)
+                    .require_written(&target, slot, reporter)
                     .and_then(|()| self.carry_again(&target, slot))
                     .and_then(|()| self.switch(&target, slot)),
                 _ => return Ok(()),
@@ -215,10 +218,15 @@ impl<'h> Agent<'h> {
     }
 
     /// The same for a release that is about to be switched to; what has no boot entry yet was read back a moment ago.
-    pub(super) fn require_written(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
+    pub(super) fn require_written(
+        &self,
+        target: &Target,
+        slot: Slot,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(), AgentError> {
         match self.trust(&self.entry(target, slot))? {
             None => Ok(()),
-            Some(_) => self.require_whole(&target.version, target.root_hash, slot),
+            Some(_) => self.require_whole(&target.version, target.root_hash, slot, reporter),
         }
     }
 
@@ -229,6 +237,7 @@ impl<'h> Agent<'h> {
         version: &Version,
         root_hash: Digest,
         slot: Slot,
+        reporter: &mut dyn Reporter,
     ) -> Result<(), AgentError> {
         let entry = Entry { slot, os: self.booted.os.clone(), version: version.clone() };
         if self.trust(&entry)?.is_none() {
@@ -236,13 +245,18 @@ impl<'h> Agent<'h> {
         }
         let opened = self.open_slot(slot, Access::Read)?;
         let (root, verity) = (opened.root.as_ref(), opened.verity.as_ref());
-        let is_whole = match layout(root, verity, root_hash, salt(&self.booted.os)) {
-            Some(params) => audit(root, verity, &params, &mut |_| ())?.is_whole(root_hash),
-            None => false,
-        };
-        match is_whole {
-            true => Ok(()),
-            false => Err(AgentError::Damaged { slot, version: version.clone() }),
+        let damaged = || AgentError::Damaged { slot, version: version.clone() };
+        let params = layout(root, verity, root_hash, salt(&self.booted.os)).ok_or_else(damaged)?;
+        let size = params.data_blocks.saturating_mul(BLOCK_SIZE);
+        reporter.step(&format!("reading slot {slot}"));
+        let observe = &mut |done| reporter.bytes(done, size);
+        match audit(root, verity, &params, Unreadable::Ends, observe) {
+            Ok(seen) if seen.is_whole(root_hash) => Ok(()),
+            Ok(_) => Err(damaged()),
+            Err(error) => {
+                tracing::error!(%slot, "{error}");
+                Err(damaged())
+            }
         }
     }
 

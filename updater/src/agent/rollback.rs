@@ -5,7 +5,7 @@ use upright_manifests::name::Slot;
 use upright_manifests::state::outermost;
 use upright_manifests::version::Version;
 
-use super::{Agent, AgentError};
+use super::{Agent, AgentError, Reporter};
 use crate::machine::{Cause, Effect, Event, State, step};
 use crate::state;
 
@@ -73,21 +73,21 @@ impl Agent<'_> {
     }
 
     /// An error where [`Self::roll_back`] would not go since what is there is damaged. Reads all of it.
-    pub fn require_way_back(&self) -> Result<(), AgentError> {
+    pub fn require_way_back(&self, reporter: &mut dyn Reporter) -> Result<(), AgentError> {
         let next = step(self.record.clone(), Event::RollbackAsked(self.observe()?), self.now())?;
         let away = self.booted.slot.other();
         match (&next.state, self.record.slots.get(&away)) {
             (State::RollingBack { slot, .. }, Some(other)) if *slot == self.booted.slot => {
-                self.require_whole(&other.version, other.root_hash, away)
+                self.require_whole(&other.version, other.root_hash, away, reporter)
             }
-            (State::Applied { target, slot }, _) => self.require_written(target, *slot),
+            (State::Applied { target, slot }, _) => self.require_written(target, *slot, reporter),
             _ => Ok(()),
         }
     }
 
     /// Makes the other slot's release what the next boot takes. Says whether a reboot is needed.
-    pub fn roll_back(&mut self) -> Result<bool, AgentError> {
-        self.require_way_back()?;
+    pub fn roll_back(&mut self, reporter: &mut dyn Reporter) -> Result<bool, AgentError> {
+        self.require_way_back(reporter)?;
         self.take(Event::RollbackAsked(self.observe()?))?;
         match self.record.state.effect() {
             Effect::Switch(target, slot) => {

@@ -9,6 +9,7 @@ use upright_manifests::channel::Window;
 use upright_manifests::digest::Digest;
 
 use super::{Agent, AgentError, Busy, Lock, Reporter, TrialError};
+use crate::alive::alive;
 use crate::config::Config;
 use crate::host::Host;
 use crate::machine::{Effect, State};
@@ -76,7 +77,7 @@ impl Agent<'_> {
             _ => tracing::info!("{}", offer.decision),
         }
         if offer.is_taken() {
-            self.install(&offer, false, &mut Watched::default())?;
+            self.install(&offer, false, &mut Logged)?;
         }
         match (self.record.state.effect(), &offer.decision) {
             (Effect::Reboot(_), Decision::Wait { .. } | Decision::Refuse { .. }) => Ok(Next::Poll(None)),
@@ -117,7 +118,7 @@ fn wait(host: &dyn Host, next: &Next, time: Duration) {
     tracing::debug!(?next, seconds = time.as_secs(), "waiting");
     let until = host.clock().monotonic() + time;
     loop {
-        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        alive();
         let left = until.saturating_sub(host.clock().monotonic());
         if left.is_zero() {
             return;
@@ -126,24 +127,14 @@ fn wait(host: &dyn Host, next: &Next, time: Duration) {
     }
 }
 
-/// Logs steps and answers the watchdog as long as bytes move.
-#[derive(Default)]
-pub(super) struct Watched {
-    last: u64,
-}
+/// Logs steps.
+pub(super) struct Logged;
 
-impl Reporter for Watched {
+impl Reporter for Logged {
     fn step(&mut self, line: &str) {
         tracing::info!("{line}");
-        let _ = sd_notify::notify(&[NotifyState::Watchdog, NotifyState::Status(line)]);
-        self.last = 0;
+        let _ = sd_notify::notify(&[NotifyState::Status(line)]);
     }
 
-    fn bytes(&mut self, done: u64, _: u64) {
-        const EVERY: u64 = 8 << 20;
-        if done >= self.last + EVERY || done < self.last {
-            self.last = done;
-            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
-        }
-    }
+    fn bytes(&mut self, _: u64, _: u64) {}
 }

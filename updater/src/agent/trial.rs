@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::service::Logged;
 use super::{Agent, AgentError, Busy, Lock};
 use crate::config::Config;
 use crate::health::{examine, gather};
@@ -84,7 +85,7 @@ impl Agent<'_> {
         let Some(Installed { version, root_hash, .. }) = self.record.slots.get(&slot).cloned() else {
             return Ok(());
         };
-        match self.require_whole(&version, root_hash, slot) {
+        match self.require_whole(&version, root_hash, slot, &mut Logged) {
             Ok(()) => Ok(()),
             Err(error) => {
                 let reason = error.to_string();

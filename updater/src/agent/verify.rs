@@ -9,7 +9,7 @@ use upright_manifests::version::Version;
 use super::entry::{EntryState, held, judge};
 use super::opened::Opened;
 use super::{Agent, AgentError, Reporter};
-use crate::apply::{MOST_DAMAGED, audit, files_in, layout};
+use crate::apply::{MOST_DAMAGED, Unreadable, audit, files_in, layout};
 use crate::host::{Access, Host};
 use crate::machine::{Record, Target};
 
@@ -98,6 +98,7 @@ impl Agent<'_> {
         host: &dyn Host,
         record: &Record,
         slot: Slot,
+        unreadable: Unreadable,
         reporter: &mut dyn Reporter,
     ) -> Result<Option<SlotAudit>, AgentError> {
         let booted = host.machine().booted()?;
@@ -108,7 +109,8 @@ impl Agent<'_> {
         };
         let size = params.data_blocks.saturating_mul(upright_manifests::BLOCK_SIZE);
         reporter.step(&format!("reading slot {slot}"));
-        let seen = audit(root.as_ref(), verity.as_ref(), &params, &mut |done| reporter.bytes(done, size))?;
+        let observe = &mut |done| reporter.bytes(done, size);
+        let seen = audit(root.as_ref(), verity.as_ref(), &params, unreadable, observe)?;
         // The names are a courtesy; where the damage is in the file system's own blocks there are none.
         let files = if seen.blocks.is_empty() { None } else { files_in(root.as_ref(), &seen.blocks).ok() };
         let name = |path: &Vec<u8>| format!("/{}", String::from_utf8_lossy(path).escape_debug());

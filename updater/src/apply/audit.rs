@@ -37,17 +37,31 @@ impl Audit {
     }
 }
 
-/// Reads a slot whose tree should be the one of `params`. Blocks that cannot be read are damaged.
+/// What follows from a block that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is damaged, and the rest is read. A disk that dies may take half a minute for each.
+    Damaged,
+    /// No more is read: the slot is not whole, whatever the rest holds.
+    Ends,
+}
+
+/// Reads a slot whose tree should be the one of `params`.
 pub fn audit(
     root: &dyn BlockDevice,
     verity: &dyn BlockDevice,
     params: &VerityParams,
+    unreadable: Unreadable,
     observe: &mut dyn FnMut(u64),
 ) -> Result<Audit, ApplyError> {
     let geometry = Geometry::new(params.data_blocks).map_err(io::Error::other);
     let geometry =
         geometry.map_err(|source| ApplyError::Device { what: "read the hash tree".to_owned(), source })?;
-    let (root, verity) = (Forgiving::new(root), &Forgiving::new(verity));
+    let forgiving = (Forgiving::new(root), Forgiving::new(verity));
+    let (root, verity): (&dyn BlockDevice, &dyn BlockDevice) = match unreadable {
+        Unreadable::Damaged => (&forgiving.0, &forgiving.1),
+        Unreadable::Ends => (root, verity),
+    };
     let mut sink = Comparison {
         verity,
         leaves: geometry.leaf_offset(0).unwrap_or(u64::MAX),
@@ -56,8 +70,8 @@ pub fn audit(
         blocks: Vec::new(),
         tree: None,
     };
-    let found = read_tree(&root, params, &mut sink, observe)?;
-    for number in root.unreadable() {
+    let found = read_tree(root, params, &mut sink, observe)?;
+    for number in forgiving.0.unreadable() {
         // Where there should be zeros, they hash to the right thing.
         if sink.blocks.len() < MOST && !sink.blocks.contains(&number) {
             sink.damaged += 1;
@@ -96,7 +110,7 @@ pub fn files_in(root: &dyn BlockDevice, blocks: &[u64]) -> Result<BTreeSet<Vec<u
 
 /// Compares the tree that is made with the one that is stored.
 struct Comparison<'a> {
-    verity: &'a Forgiving<'a>,
+    verity: &'a dyn BlockDevice,
     /// Where the leaves begin on the verity partition.
     leaves: u64,
     stored: AlignedBuffer,

@@ -34,7 +34,7 @@ mod tree;
 mod uki;
 mod ways;
 
-pub use audit::{Audit, MOST as MOST_DAMAGED, audit, files_in};
+pub use audit::{Audit, MOST as MOST_DAMAGED, Unreadable, audit, files_in};
 pub use error::{ApplyError, WayError};
 pub use foresee::foresee;
 pub use install::{Job, install};

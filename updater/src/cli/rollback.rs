@@ -37,12 +37,15 @@ impl Rollback {
             );
             return Err(Failure::new(Exit::Refused, line));
         }
+        let mut progress = output::Progress::new(context.json);
         if self.dry_run {
-            agent.require_way_back()?;
+            agent.require_way_back(&mut progress)?;
+            drop(progress);
             output::print(context.json, &plan, || format!("would go {}", describe(&plan)))?;
             return Ok(Exit::Done);
         }
-        let reboot = agent.roll_back()?;
+        let reboot = agent.roll_back(&mut progress)?;
+        drop(progress);
         output::print(context.json, &plan, || format!("going {}", describe(&plan)))?;
         if reboot && !self.no_reboot {
             agent.reboot()?;

@@ -8,6 +8,7 @@ use upright_manifests::name::Slot;
 use super::exit::{Exit, Failure};
 use super::{Context, output};
 use crate::agent::{Agent, EntryState, SlotAudit};
+use crate::apply::Unreadable;
 
 /// How many files and blocks a line names.
 const NAMED: usize = 3;
@@ -43,7 +44,7 @@ impl Verify {
         for slot in Slot::ALL.into_iter().filter(|slot| self.slot.is_none_or(|asked| asked == *slot)) {
             let mut progress = output::Progress::new(context.json);
             // A slot that cannot be read does not keep the other from being looked at.
-            match Agent::audit(context.host.as_ref(), &record, slot, &mut progress) {
+            match Agent::audit(context.host.as_ref(), &record, slot, Unreadable::Damaged, &mut progress) {
                 Ok(audit) => looks.extend(audit.map(|audit| Look::Read(Box::new(audit)))),
                 Err(error) => {
                     looks.push(Look::Failed { slot, error: error.to_string() });

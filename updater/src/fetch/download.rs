@@ -14,6 +14,7 @@ use upright_manifests::size::Size;
 use super::backoff::{Backoff, Patience};
 use super::error::FetchError;
 use super::pace::RATE;
+use crate::alive::alive;
 use crate::flow::{Flow, Flowing};
 use crate::host::{Clock, Remote, RemoteError};
 
@@ -23,7 +24,7 @@ const AHEAD: usize = 1;
 /// A gap between two parts that is fetched along, in bytes: cheaper than another request.
 const GAP: u64 = 16 << 10;
 
-/// How long a wait goes on at most when nobody wants the parts any more.
+/// How long a wait goes on at most when nobody wants the parts any more, or before it gives a sign of life.
 const NAP: Duration = Duration::from_secs(1);
 
 /// What brought less than this many bytes was no progress: that might go on for ever.
@@ -254,6 +255,7 @@ impl<'a> Line<'a> {
         let mut left = time;
         while !left.is_zero() && self.is_wanted() {
             let nap = left.min(NAP);
+            alive();
             self.fetcher.clock.sleep(nap);
             left -= nap;
         }

@@ -3,6 +3,8 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
+use crate::alive::alive;
+
 /// The lowest rate that is put up with, in bytes a second.
 pub(super) const RATE: u64 = 1 << 10;
 
@@ -65,6 +67,7 @@ impl<R: Read> Read for Paced<R> {
         let start = Instant::now();
         let length = self.inner.read(buffer)?;
         self.pace.note(self.floor, start.elapsed(), length as u64)?;
+        alive();
         Ok(length)
     }
 }

@@ -13,6 +13,7 @@ use upright_manifests::BLOCK_SIZE;
 use upright_manifests::aligned::{AlignedBuffer, is_aligned};
 
 use super::IO_SIZE;
+use crate::alive::alive;
 use crate::host::{Access, BlockDevice};
 
 /// Bytes copied at once for callers whose buffers are not aligned.
@@ -67,9 +68,9 @@ impl Partition {
         Ok(Self { file, path: path.to_owned(), size, direct: direct.into(), bounce: Mutex::new(None) })
     }
 
-    /// Runs an operation; if it is refused as direct I/O, once more through the page cache.
+    /// Runs an operation that moves bytes; if it is refused as direct I/O, once more through the page cache.
     fn retry(&self, operation: &mut dyn FnMut(&File) -> io::Result<()>) -> io::Result<()> {
-        match operation(&self.file) {
+        let outcome = match operation(&self.file) {
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) && self.is_direct() => {
                 let flags = fcntl_getfl(&self.file)?;
                 fcntl_setfl(&self.file, flags - OFlags::DIRECT)?;
@@ -77,7 +78,8 @@ impl Partition {
                 operation(&self.file)
             }
             outcome => outcome,
-        }
+        };
+        outcome.inspect(|()| alive())
     }
 
     fn is_direct(&self) -> bool {

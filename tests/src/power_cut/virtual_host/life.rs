@@ -116,7 +116,7 @@ impl<'w> Life<'w> {
     pub fn roll_back(&mut self, offered: usize) -> Result<()> {
         let host = self.power_on(offered)?;
         let mut agent = Agent::open(&host, &self.config, &self.state)?;
-        agent.roll_back()?;
+        agent.roll_back(&mut Silent)?;
         Ok(self.tape.look()?)
     }
 

@@ -24,8 +24,8 @@ impl<'a> Forgiving<'a> {
     }
 
     /// The blocks that could not be read so far.
-    pub(in crate::apply) fn unreadable(self) -> BTreeSet<u64> {
-        self.unreadable.into_inner().unwrap_or_else(PoisonError::into_inner)
+    pub(in crate::apply) fn unreadable(&self) -> BTreeSet<u64> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

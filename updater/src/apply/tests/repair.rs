@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::world::{BLOCKS, World};
-use crate::apply::{ApplyError, Mended};
+use super::world::{BLOCKS, World, tree_of};
+use crate::apply::{ApplyError, Mended, Unreadable, audit};
 use crate::fetch::fake::Trouble;
 use crate::slot::fake::Fault;
 
@@ -74,6 +74,19 @@ fn blocks_that_cannot_be_read_are_written_anew_even_where_zeros_are_right() {
     assert!(world.repair(true).0.is_err());
     world.disk.mend();
     world.assert_installed();
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_or_ends_the_reading() {
+    let world = installed();
+    let params = tree_of(&world.image).0;
+    let read = |unreadable| audit(&world.root, &world.verity, &params, unreadable, &mut |_| ());
+    for unreadable in [Unreadable::Damaged, Unreadable::Ends] {
+        assert!(read(unreadable).unwrap().is_whole(world.release.root.verity.root_hash));
+    }
+    world.root.fault(Fault::Read, 20 * BLOCK..22 * BLOCK);
+    assert_eq!(read(Unreadable::Damaged).unwrap().blocks, [20, 21]);
+    assert!(read(Unreadable::Ends).unwrap_err().is_local());
 }
 
 #[test]
