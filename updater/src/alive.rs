@@ -1,6 +1,6 @@
 //! The sign of life that the service manager's watchdog waits for.
 //!
-//! It is given where bytes have moved, from the network or from or to a partition, and where the agent waits for a reason of its own: a
+//! It is given where bytes have moved, from the network or from or to a partition, and where the agent sleeps for a reason of its own: a
 //! slow line, a slow disk and a low rate must not look like an agent that hangs, and what hangs gives none.
 
 use std::sync::{Mutex, PoisonError};

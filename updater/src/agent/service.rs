@@ -9,7 +9,6 @@ use upright_manifests::channel::Window;
 use upright_manifests::digest::Digest;
 
 use super::{Agent, AgentError, Busy, Lock, Reporter, TrialError};
-use crate::alive::alive;
 use crate::config::Config;
 use crate::host::Host;
 use crate::machine::{Effect, State};
@@ -113,12 +112,11 @@ fn pause(host: &dyn Host, config: &Config, next: &Next, round: u64) -> Duration 
     opens.map_or(poll, |until| poll.min(until))
 }
 
-/// Sleeps in pieces and answers the watchdog between them.
+/// Sleeps in pieces, each with a sign of life.
 fn wait(host: &dyn Host, next: &Next, time: Duration) {
     tracing::debug!(?next, seconds = time.as_secs(), "waiting");
     let until = host.clock().monotonic() + time;
     loop {
-        alive();
         let left = until.saturating_sub(host.clock().monotonic());
         if left.is_zero() {
             return;

@@ -37,6 +37,9 @@ const SECTOR: usize = 512;
 /// How many places in the folder are made ready for names: more than all that an update gives to both entries.
 const PLACES: usize = 48;
 
+/// How often the folder is listed while names in it change: more often than one change of an entry renames.
+const MAX_LOOKS: u32 = 16;
+
 /// How many bytes are copied at once.
 const BUFFER: usize = 1 << 20;
 
@@ -82,7 +85,20 @@ impl EntryFolder {
     }
 
     /// All files that the boot loader may take for entries, sorted by name.
+    ///
+    /// One that gets another name between its name and its content, as when the agent ends a trial while `status` looks, is looked for
+    /// again: who changes entries holds the lock, who only reads them does not.
     pub(super) fn list(&self) -> io::Result<Vec<EntryFile>> {
+        let mut looks = 1;
+        loop {
+            match self.list_once() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && looks < MAX_LOOKS => looks += 1,
+                listed => return listed,
+            }
+        }
+    }
+
+    fn list_once(&self) -> io::Result<Vec<EntryFile>> {
         let names = self.medium.names().map_err(|error| self.in_folder("cannot list", &error))?;
         let mut files = Vec::new();
         for file in names {

@@ -14,7 +14,6 @@ use upright_manifests::size::Size;
 use super::backoff::{Backoff, Patience};
 use super::error::FetchError;
 use super::pace::RATE;
-use crate::alive::alive;
 use crate::flow::{Flow, Flowing};
 use crate::host::{Clock, Remote, RemoteError};
 
@@ -255,7 +254,6 @@ impl<'a> Line<'a> {
         let mut left = time;
         while !left.is_zero() && self.is_wanted() {
             let nap = left.min(NAP);
-            alive();
             self.fetcher.clock.sleep(nap);
             left -= nap;
         }

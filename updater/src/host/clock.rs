@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::Clock;
+use crate::alive::alive;
 
 /// The clock of the machine this program runs on.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ impl Clock for SystemClock {
     }
 
     fn sleep(&self, time: Duration) {
+        alive();
         std::thread::sleep(time);
     }
 }
