@@ -69,10 +69,15 @@ fn what_takes_long_is_not_taken_for_what_hangs() -> Result<()> {
     fixture.build(&["publish", "1.1.0"])?;
     let slow = fixture.host_with("slow", "[limits]\nfetch-rate = \"8KiB\"\n", Sizes::default())?;
     assert!(signs_of_life(&slow)? > 3);
+    let far = fixture.host_with("far", "", Sizes::default())?;
+    for path in ["payloads/", "deltas/"] {
+        fixture.server.spoil(path, Fault::Trickle(1 << 10));
+    }
+    assert!(signs_of_life(&far)? > 3);
     let patient = fixture.host_with("patient", "[limits]\npatience = \"10s\"\n", Sizes::default())?;
     for path in ["payloads/", "deltas/"] {
         fixture.server.spoil(path, Fault::Status(503));
     }
-    assert!(signs_of_life(&patient)? > 1);
+    assert!(signs_of_life(&patient)? > 2);
     Ok(())
 }
