@@ -12,7 +12,7 @@ help:
 	@echo 'make test          everything that guards the project'
 	@echo 'make test-power-cut  power goes at every instant of an update, a commit and a rollback in QEMU: half an hour or more'
 	@echo 'make test-faults   releases that hang or crash and disks that fail, in QEMU: half an hour or more'
-	@echo 'make test-bootloaders  the demo with GRUB, and without a boot loader, instead of systemd-boot; U-Boot on an Arm machine'
+	@echo 'make test-bootloaders  the demo with GRUB on UEFI and on BIOS, and without a boot loader, instead of systemd-boot; U-Boot on an Arm machine'
 	@echo 'make test-arm64    the agent for arm64, cross-built, and its slots and boot loaders under QEMU user mode'
 	@echo 'make bench         builds, installs and updates measured beside those of others, on real Debian trees'
 	@echo 'make fuzz          each fuzz target for ten minutes, or SECONDS=N'
@@ -63,6 +63,7 @@ test-bootloaders: programs agent
 	target/debug/demo --counting grub --work target/counting-grub
 	target/debug/demo --counting u-boot --work target/counting-u-boot
 	target/debug/demo --boot-loader grub --agent $(AGENT) --work target/demo-grub
+	target/debug/demo --boot-loader grub-bios --agent $(AGENT) --work target/demo-grub-bios
 	target/debug/demo --boot-loader efi --agent $(AGENT) --work target/demo-efi
 
 lint: requirements

@@ -239,9 +239,14 @@ fn a_build_is_the_same_bytes_wherever_and_however_often() {
     for shop in [&one, &two] {
         shop.json(&["build", &shop.tar("1.tar", "one"), "--version", "1.0"]);
     }
-    for name in ["build.json", "root.erofs", "layout.json.zst", "uki.efi"] {
+    for name in ["build.json", "root.erofs", "layout.json.zst", "uki.efi", "uki.cfg"] {
         assert!(read(&one, name) == read(&two, name), "{name}");
     }
+    let lines = String::from_utf8(read(&one, "uki.cfg")).unwrap();
+    let place = lines.strip_prefix("linux (uki)").and_then(|rest| rest.split_once('+')).unwrap().0;
+    let kernel = place.parse::<usize>().unwrap() * 512;
+    assert_eq!(&read(&one, "uki.efi")[kernel + 0x40..][..6], b"PE\0\0\x64\x86");
+    assert!(lines.contains(" 'upright.version=1.0'") && lines.contains("\ninitrd (uki)"), "{lines}");
     let again = one.json(&["build", &one.tar("1.tar", "one"), "--version", "1.0"]);
     assert_eq!(again["unchanged"], true);
     let error = one.refused(3, &["build", &one.tar("2.tar", "two"), "--version", "1.0"]);

@@ -3,5 +3,6 @@
 //! systemd-boot's is in file names: [`crate::bls`].
 
 pub mod grub_env;
+pub mod grub_uki;
 pub mod load_option;
 pub mod uboot_env;

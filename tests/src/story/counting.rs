@@ -14,7 +14,7 @@ use upright_manifests::name::{Arch, Slot};
 use upright_updater::boot::{BootLoader, Entry, Loader, Trust, open};
 use upright_updater::config::Boot;
 
-use super::loader::{ESP_AT, Esp, standalone};
+use super::loader::{ESP_AT, Esp, run, standalone};
 use super::payload::{SAYS, uki};
 use super::{Place, Teller};
 use crate::vm::{Accelerator, Hardware, Machine, Vm, start_arm};
@@ -195,15 +195,4 @@ impl Board {
 
 fn entry(slot: Slot, version: &str) -> Result<Entry> {
     Ok(Entry { slot, os: OS.parse()?, version: version.parse()? })
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("cannot run {:?}", command.get_program()))?;
-    ensure!(
-        output.status.success(),
-        "{:?}: {}",
-        command.get_program(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
 }

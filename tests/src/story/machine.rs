@@ -41,7 +41,7 @@ pub fn on_a_machine(place: &Place, boot_loader: Loader, teller: Teller) -> Resul
         recording: None,
         warm_resets: false,
         medium: None,
-        hardware: Hardware::default(),
+        hardware: Hardware { bios: boot_loader == Loader::GrubBios, ..Hardware::default() },
     };
     let host = match accelerator {
         Accelerator::Kvm => "qemu with kvm",

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{Console, Vm};
+use super::{Console, Vm, firmware};
 
 /// U-Boot for QEMU's `virt` machine.
 const U_BOOT: &str = "/usr/lib/u-boot/qemu_arm64/u-boot.bin";
@@ -45,5 +45,6 @@ pub fn start_arm(disk: &Path, folder: &Path) -> Result<Vm> {
         marks: 0,
         monitor: folder.join("monitor"),
         vars: folder.join("vars"),
+        boot_line: firmware::U_BOOT_LINE,
     })
 }

@@ -23,3 +23,9 @@ pub(super) const SECURE_BOOT_CERTIFICATE: &str = "/usr/share/ovmf/PkKek-1-snakeo
 
 /// What the firmware writes to the serial line each time it starts a boot loader.
 pub(super) const BOOT_LINE: &str = "BdsDxe: starting";
+
+/// What SeaBIOS writes.
+pub(super) const BIOS_BOOT_LINE: &str = "Booting from Hard Disk";
+
+/// What U-Boot, which is firmware and boot loader, writes when it starts.
+pub(super) const U_BOOT_LINE: &str = "U-Boot 2";

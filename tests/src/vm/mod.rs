@@ -59,6 +59,8 @@ pub struct Hardware {
     pub remembers: bool,
     /// A sector of its disk, of 512 bytes, that takes what is written and cannot be read.
     pub unreadable: Option<u64>,
+    /// Whether its firmware is a BIOS, SeaBIOS, which starts what is in the disk's first sector.
+    pub bios: bool,
 }
 
 /// A machine that runs. It is stopped when this is dropped, and by the kernel when the thread that started it ends.
@@ -71,6 +73,8 @@ pub struct Vm {
     monitor: PathBuf,
     /// The firmware's variables.
     vars: PathBuf,
+    /// What the firmware says each time it starts a boot loader.
+    boot_line: &'static str,
 }
 
 impl Machine {
@@ -112,7 +116,8 @@ impl Machine {
         let streams = qemu.stdin.take().zip(qemu.stdout.take());
         let (input, output) = streams.ok_or_else(|| anyhow!("qemu has no standard streams"))?;
         let monitor = self.monitor();
-        Ok(Vm { qemu, console: Console::new(input, output, log), marks: 0, monitor, vars })
+        let boot_line = if self.hardware.bios { firmware::BIOS_BOOT_LINE } else { firmware::BOOT_LINE };
+        Ok(Vm { qemu, console: Console::new(input, output, log), marks: 0, monitor, vars, boot_line })
     }
 
     fn command(&self, vars: &Path, frozen: Option<&Path>) -> Command {
@@ -132,9 +137,11 @@ impl Machine {
         }
         command.args(self.accelerator.arguments());
         // In system management mode the processors wait for each other; one has nobody to wait for.
-        let (board, processors, code) = match self.secure_boot {
-            true => ("q35,smm=on", "1", firmware::SECURE_CODE),
-            false => ("q35", "2", firmware::CODE),
+        let (board, processors, code) = match (self.secure_boot, self.hardware.bios) {
+            (true, _) => ("q35,smm=on", "1", Some(firmware::SECURE_CODE)),
+            (false, false) => ("q35", "2", Some(firmware::CODE)),
+            // Without a screen a BIOS writes to the serial line.
+            (false, true) => ("q35,graphics=off", "2", None),
         };
         command.args(["-machine", board, "-smp", processors, "-m", &self.memory.to_string()]);
         // Only the firmware, in system management mode, may write its variables.
@@ -145,8 +152,10 @@ impl Machine {
         command.args(["-global", &locked]);
         command.args(["-nodefaults", "-display", "none", "-serial", "chardev:console"]);
         command.args(["-chardev", "stdio,id=console,signal=off"]);
-        command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
-        command.args(["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
+        if let Some(code) = code {
+            command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
+            command.args(["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
+        }
         command.args(self.disk_arguments());
         command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
         if let Some(medium) = &self.medium {

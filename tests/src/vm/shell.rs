@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Vm;
-use super::firmware::BOOT_LINE;
 
 /// How long a boot may take: half a minute on a quiet machine without KVM, ten minutes on a crowded one.
 pub const BOOT_TIME: Duration = Duration::from_secs(900);
@@ -61,6 +60,7 @@ impl Vm {
     pub fn run_within(&mut self, command: &str, time: Duration) -> Result<Output> {
         self.marks += 1;
         let mark = self.marks;
+        let boot_line = self.boot_line;
         let console = self.console();
         console.send(&format!(
             "echo 'from''{mark}:'; ( {command} ) < /dev/null 2>&1; echo \"to\"\"{mark}:$?:\"\n"
@@ -68,7 +68,7 @@ impl Vm {
         let about = || format!("running {command:?} in the guest");
         console.wait_for(&[&format!("from{mark}:")], COMMAND_TIME).with_context(about)?;
         let (which, text) =
-            console.wait_for(&[&format!("to{mark}:"), BOOT_LINE], time).with_context(about)?;
+            console.wait_for(&[&format!("to{mark}:"), boot_line], time).with_context(about)?;
         ensure!(which == 0, "the guest rebooted while running {command:?}");
         let (_, code) = console.wait_for(&[":"], COMMAND_TIME).with_context(about)?;
         let code = code.parse().with_context(|| format!("exit code {code:?} of {command:?}"))?;
@@ -91,14 +91,16 @@ impl Vm {
 
     /// Waits until the firmware starts the boot loader `times` times.
     pub fn wait_for_boots(&mut self, times: usize, time: Duration) -> Result<()> {
+        let boot_line = self.boot_line;
         for _ in 0..times {
-            self.console().wait_for(&[BOOT_LINE], time).context("the machine did not restart")?;
+            self.console().wait_for(&[boot_line], time).context("the machine did not restart")?;
         }
         Ok(())
     }
 
     /// How often the firmware has started the boot loader.
     pub fn boots(&mut self) -> usize {
-        self.console().count(BOOT_LINE)
+        let boot_line = self.boot_line;
+        self.console().count(boot_line)
     }
 }

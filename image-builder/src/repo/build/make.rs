@@ -6,12 +6,14 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use upright_manifests::BLOCK_SIZE;
+use upright_manifests::boot::grub_uki;
 use upright_manifests::digest::Digest;
+use upright_manifests::pe::Headers;
 use upright_manifests::release;
 use upright_manifests::verity;
 use upright_manifests::version::Version;
 
-use super::record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UkiFile, UkiPart};
+use super::record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UKI_LINES, UkiFile, UkiPart};
 use super::{advice, failure, layout, state};
 use crate::erofs::{self, Layout};
 use crate::input::{self, Source};
@@ -286,6 +288,10 @@ fn write_uki(
         }
     };
     let bytes = fs::read(out).map_err(Error::file("read", out))?;
+    if let Some(lines) = lines_for_grub(&bytes) {
+        let path = out.with_file_name(UKI_LINES);
+        fs::write(&path, lines).map_err(Error::file("write", &path))?;
+    }
     Ok(UkiFile {
         size: bytes.len() as u64,
         sha256: Digest::of(&bytes),
@@ -293,6 +299,14 @@ fn write_uki(
         kernel: built.kernel,
         parts: built.parts.iter().map(|part| place(&image.layout, part)).collect::<Result<_>>()?,
     })
+}
+
+/// What whoever sets up a board with a BIOS puts beside the UKI; agents make it for themselves.
+fn lines_for_grub(uki: &[u8]) -> Option<String> {
+    let headers = Headers::parse(uki).ok()?;
+    let (offset, length) = headers.section(".cmdline")?.content();
+    let command_line = uki.get(usize::try_from(offset).ok()?..)?.get(..usize::try_from(length).ok()?)?;
+    grub_uki::lines(&headers, std::str::from_utf8(command_line).ok()?)
 }
 
 /// Where a part of the UKI stands in the image.

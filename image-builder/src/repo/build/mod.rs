@@ -8,4 +8,4 @@ mod record;
 mod state;
 
 pub use make::{Base, Made, Order, build};
-pub use record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UkiFile, UkiPart};
+pub use record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UKI_LINES, UkiFile, UkiPart};

@@ -25,6 +25,8 @@ pub const IMAGE: &str = "root.erofs";
 pub const LAYOUT: &str = "layout.json.zst";
 /// The UKI's file in a build's folder.
 pub const UKI: &str = "uki.efi";
+/// The file in a build's folder that a GRUB on BIOS starts the UKI with.
+pub const UKI_LINES: &str = "uki.cfg";
 
 /// What a build made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

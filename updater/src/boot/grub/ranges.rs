@@ -1,30 +1,20 @@
-//! Where kernel and initrd are inside of a UKI, for a GRUB that cannot start EFI programs (BIOS).
-//!
-//! GRUB takes a file for a disk (`loopback`) and a range of sectors for a file (`(disk)FIRST+COUNT`), and a UKI's sections start at
-//! sectors. So the UKI that is there boots on BIOS as well, with three lines beside it in `EFI/upright/<slot>.cfg`:
-//!
-//! ```text
-//! linux (uki)16+20480 'console=ttyS0' ...
-//! initrd (uki)20496+40960
-//! ```
+//! What a GRUB that cannot start EFI programs (BIOS) needs beside a UKI, in `EFI/upright/<slot>.cfg`: [`grub_uki`].
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use upright_manifests::boot::grub_uki;
 use upright_manifests::name::Slot;
-use upright_manifests::pe::Headers;
 
 use crate::boot::esp::{EntryFolder, in_path};
 use crate::boot::fuse::Fuse;
-
-const SECTOR: u64 = 512;
 
 /// Writes the lines for the UKI in `file`. One that has no kernel in it gets none.
 pub(super) fn write(slot: Slot, ukis: &EntryFolder, file: &str, fuse: &Fuse) -> io::Result<()> {
     let command_line = ukis.command_line(file).unwrap_or_default();
     let Some(headers) = ukis.headers(file) else { return Ok(()) };
-    let Some(lines) = lines(&headers, &command_line) else { return Ok(()) };
+    let Some(lines) = grub_uki::lines(&headers, &command_line) else { return Ok(()) };
     let path = place(slot, ukis);
     if fs::read_to_string(&path).is_ok_and(|there| there == lines) {
         return Ok(());
@@ -52,21 +42,6 @@ pub(super) fn remove(slot: Slot, ukis: &EntryFolder, fuse: &Fuse) -> io::Result<
 
 fn place(slot: Slot, ukis: &EntryFolder) -> PathBuf {
     ukis.path(&format!("{slot}.cfg"))
-}
-
-fn lines(headers: &Headers, command_line: &str) -> Option<String> {
-    let range = |name| {
-        let (offset, length) = headers.section(name)?.content();
-        (offset % SECTOR == 0).then(|| format!("(uki){}+{}", offset / SECTOR, length.div_ceil(SECTOR)))
-    };
-    let words = command_line.trim_end_matches('\0').split_whitespace().map(quoted);
-    let words = words.map(|word| format!(" {word}")).collect::<String>();
-    Some(format!("linux {}{words}\ninitrd {}\n", range(".linux")?, range(".initrd")?))
-}
-
-/// A word that GRUB's shell takes as it stands: nothing is special between single quotes but the quote that ends them.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]
