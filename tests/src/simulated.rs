@@ -31,3 +31,15 @@ pub fn install(host: &Path, workspace: &Path, version: &str, config: &str, sizes
     }
     Ok(fs::write(host.join("etc/upright/upright.toml"), config)?)
 }
+
+/// Restarts the machine as if somebody, or a boot loader that does not do as it is told, started another entry than `passed_over`, a
+/// file in `EFI/Linux`.
+pub fn boot_without(host: &Path, passed_over: &str) -> Result<()> {
+    let entry = host.join("esp/EFI/Linux").join(passed_over);
+    let hidden = host.join("hidden");
+    fs::rename(&entry, &hidden)?;
+    fs::remove_file(host.join("run/cmdline"))?;
+    let booted = crate::programs::upright(host, &["status"])?;
+    anyhow::ensure!(booted.status == 0, "{booted:?}");
+    Ok(fs::rename(hidden, entry)?)
+}

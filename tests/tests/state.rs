@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use upright_tests::fixture::{Fixture, file, make_tree};
 use upright_tests::namespace::{REFUSED, in_namespace, refused};
 use upright_tests::programs::{Ran, run, upright};
+use upright_tests::simulated::boot_without;
 
 /// What hosts get from `dist`.
 const DEFAULTS: &[u8] = include_bytes!("../../dist/state.d/50-upright.conf");
@@ -123,6 +124,44 @@ fn a_release_that_is_tried_again_begins_with_what_there_is_now() -> Result<()> {
     assert_eq!(runs(host)?.0, "1.1.0");
     assert_eq!(get(host, "/etc/hosts")?.as_deref(), Some("of weeks later"));
     assert_eq!(get(host, "/var/lib/app/db")?.as_deref(), Some("version 1, of weeks later"));
+    Ok(())
+}
+
+/// On its last try, 1.1.0 proves healthy and the boot loader is not told; or somebody takes the old entry from the boot loader's menu.
+#[test]
+fn a_release_that_the_host_comes_back_to_by_itself_begins_with_what_there_is_now() -> Result<()> {
+    for by_hand in [false, true] {
+        let (_folder, fixture) = publisher()?;
+        let host = &fixture.host("host")?;
+        let config = host.join("etc/upright/upright.toml");
+        let text = fs::read_to_string(&config)?;
+        fs::write(
+            &config,
+            text.replace("[health]\n", &format!("[health]\ntries = {}\n", 1 + u8::from(by_hand))),
+        )?;
+        done(host, &["status"])?;
+        put(host, "/var/lib/app/db", "version 1")?;
+        fixture.build(&["publish", "1.1.0"])?;
+        done(host, &["update", "--reboot"])?;
+        put(host, "/var/lib/app/db", "version 2")?;
+        if by_hand {
+            boot_without(host, "acme_1.1.0+1-1.efi")?;
+        } else {
+            let script = format!(
+                "{REFUSED}mount --bind esp esp; mount -o remount,ro,bind esp; refused health upright --root . health"
+            );
+            in_namespace(host, &script)?;
+            assert_ne!(refused(host, "health")?.status, 0);
+            fs::remove_file(host.join("run/cmdline"))?;
+        }
+        assert_eq!(runs(host)?.0, "1.0.0");
+        put(host, "/var/lib/app/db", "version 1, of weeks later")?;
+        put(host, "/etc/hosts", "of weeks later")?;
+        done(host, &["run", "--once"])?;
+        assert_eq!(runs(host)?.0, "1.1.0", "by hand: {by_hand}");
+        assert_eq!(get(host, "/var/lib/app/db")?.as_deref(), Some("version 1, of weeks later"));
+        assert_eq!(get(host, "/etc/hosts")?.as_deref(), Some("of weeks later"));
+    }
     Ok(())
 }
 

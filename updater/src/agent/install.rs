@@ -12,6 +12,7 @@ use upright_manifests::verity::salt;
 use upright_manifests::version::Version;
 
 use super::entry::{EntryState, held, judge};
+use super::kept::Kept;
 use super::opened::Opened;
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer, medium};
@@ -22,7 +23,6 @@ use crate::boot::Entry;
 use crate::fetch::Patience;
 use crate::host::Access;
 use crate::machine::{Effect, Event, Progress, State, Target, step};
-use crate::store::RecordFile;
 
 /// What the record may grow by in an update, and what is kept beside it, in bytes.
 const OWN_FILES: u64 = 16 << 10;
@@ -97,6 +97,11 @@ impl<'h> Agent<'h> {
         reporter: &mut dyn Reporter,
     ) -> Result<(), AgentError> {
         self.require_state_on_disk(&offer.release.version)?;
+        // What was switched to must not be booted while its slot is on its way to be written.
+        if matches!(&self.record.state, State::Switched { target, .. } if target.root_hash != offer.target().root_hash)
+        {
+            self.take_switch_back()?;
+        }
         self.take(Event::Chosen { target: offer.target(), retry })?;
         // An update that waited, perhaps for long, since it was found to fit is looked at again.
         let mut fits = false;
@@ -140,7 +145,7 @@ impl<'h> Agent<'h> {
             .map_err(AgentError::system("see what room the ESP has for a boot entry"))?;
         let state = self.require_room(&release.version, slot, &release.versioned)?;
         // Each file of the state is written beside the one that it replaces.
-        let own = std::fs::metadata(self.file.path()).map_or(0, |meta| meta.len()) * 2 + OWN_FILES;
+        let own = std::fs::metadata(self.kept.disk.path()).map_or(0, |meta| meta.len()) * 2 + OWN_FILES;
         let (root, verity) = (opened.root.size(), opened.verity.size());
         let room = Room { root, verity, esp, state, state_needed: own };
         preflight(release, room, slot.as_str())?;
@@ -205,8 +210,8 @@ impl<'h> Agent<'h> {
             allowance: self.allowance(),
         };
         let brought = self.record.medium.as_ref().map(ToString::to_string).filter(|_| self.medium.is_some());
-        let (file, record) = (&self.file, &mut self.record);
-        let mut way = install(&job, progress, &mut |progress| keep(file, record, progress), reporter)?;
+        let (kept, record) = (&self.kept, &mut self.record);
+        let mut way = install(&job, progress, &mut |progress| keep(kept, record, progress), reporter)?;
         let time = self.host.clock().monotonic().saturating_sub(begin);
         way.medium = brought;
         way.milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -281,13 +286,13 @@ impl<'h> Agent<'h> {
 
 /// Keeps the progress of a writing that is under way.
 fn keep(
-    file: &RecordFile,
+    kept: &Kept,
     record: &mut crate::machine::Record,
     now: &Progress,
 ) -> Result<(), crate::store::StoreError> {
     if let State::Applying { progress, .. } = &mut record.state {
         *progress = now.clone();
-        file.save(record)?;
+        kept.save(record)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod check;
 mod entry;
 mod evidence;
 mod install;
+mod kept;
 mod lock;
 mod medium;
 mod opened;
@@ -31,7 +32,7 @@ use crate::machine::{
     Beside, Event, Evidence, Installed, Observation, Outcome, Record, State, StepError, Target, step,
 };
 use crate::state::{self, Layout};
-use crate::store::{RecordFile, StoreError, keep_reserve};
+use crate::store::{StoreError, keep_reserve};
 
 pub use check::Offer;
 pub use entry::EntryState;
@@ -49,7 +50,7 @@ pub struct Agent<'h> {
     host: &'h dyn Host,
     config: &'h Config,
     folder: PathBuf,
-    file: RecordFile,
+    kept: kept::Kept,
     record: Record,
     booted: Booted,
     /// What is taken instead of what the server sends.
@@ -134,7 +135,12 @@ impl<'h> Agent<'h> {
     /// [`Lock`].
     pub fn open(host: &'h dyn Host, config: &'h Config, folder: &Path) -> Result<Self, AgentError> {
         let mut agent = Self::load(host, config, folder)?;
+        agent.kept.catch_up();
         agent.reconcile()?;
+        // It is tried again at the next start, and whatever boots until then has to prove itself.
+        if let Err(error) = agent.pass_over_applied() {
+            tracing::warn!("{error}");
+        }
         agent.remember_reset();
         agent.report_up();
         Ok(agent)
@@ -172,10 +178,15 @@ impl<'h> Agent<'h> {
     }
 
     fn load(host: &'h dyn Host, config: &'h Config, folder: &Path) -> Result<Self, AgentError> {
-        let file = RecordFile::in_folder(folder);
-        let record = file.load()?.unwrap_or_default();
+        let kept = kept::Kept::new(host, folder);
+        let record = kept.load()?;
         let booted = host.machine().booted()?;
-        Ok(Self { host, config, folder: folder.to_owned(), file, record, booted, medium: None })
+        Ok(Self { host, config, folder: folder.to_owned(), kept, record, booted, medium: None })
+    }
+
+    /// Drops what this boot remembers beside the record on disk, for a start from nothing.
+    pub fn forget_remembered(host: &dyn Host, folder: &Path) {
+        kept::Kept::new(host, folder).forget();
     }
 
     /// What the agent remembers.
@@ -330,14 +341,15 @@ impl<'h> Agent<'h> {
     }
 
     /// Keeps a record. On a state disk that is full or broken, too, a release on trial is judged, and any release can be left for one that
-    /// was proven: what is not remembered then is found out again at the next start, or was an operator's wish.
+    /// was proven: this boot remembers it, and what the next one does not is found out again, or was an operator's wish.
     fn keep(&self, next: &Record) -> Result<(), AgentError> {
         let is_trial = |record: &Record| {
             matches!(record.state, State::Trial { .. } | State::Committing { .. } | State::RollingBack { .. })
         };
-        match self.file.save(next) {
+        match self.kept.save(next) {
             Err(error) if is_trial(next) || is_trial(&self.record) => {
                 tracing::error!("{error}; going on without, so this may be forgotten after the next boot");
+                self.kept.remember(next);
                 Ok(())
             }
             saved => Ok(saved?),
@@ -349,7 +361,7 @@ impl<'h> Agent<'h> {
         let mut next = self.record.clone();
         change(&mut next);
         if next != self.record {
-            self.file.save(&next)?;
+            self.kept.save(&next)?;
             self.record = next;
         }
         Ok(())

@@ -9,7 +9,7 @@ use upright_manifests::version::Version;
 
 use super::{Agent, AgentError};
 use crate::apply::ApplyError;
-use crate::boot::Entry;
+use crate::boot::{Entry, Trust};
 use crate::host::{Access, BOOTS, NOTE, Part};
 use crate::machine::{Event, State, Target};
 use crate::slot::Image;
@@ -29,11 +29,20 @@ impl Agent<'_> {
     pub(super) fn commit(&mut self) -> Result<(), AgentError> {
         let State::Committing { target, slot } = &self.record.state else { return Ok(()) };
         let entry = self.entry(target, *slot);
-        self.host
-            .boot()
-            .mark_good(&entry)
-            .map_err(AgentError::system(format!("mark {} as good", entry.version)))?;
-        tracing::info!(version = %entry.version, slot = %entry.slot, "proven healthy");
+        let told = self.host.boot().mark_good(&entry);
+        if let Err(error) = told.map_err(AgentError::system(format!("mark {} as good", entry.version))) {
+            // For the release that the host may come back to.
+            let failure = Some((self.now(), error.to_string()));
+            let noted = self.amend(|record| record.failure = failure);
+            noted.unwrap_or_else(|error| tracing::warn!("{error}"));
+            return Err(error);
+        }
+        match self.record.slots.get(&entry.slot).is_some_and(|installed| installed.proven) {
+            true => tracing::info!(version = %entry.version, slot = %entry.slot, "proven healthy"),
+            false => {
+                tracing::warn!(version = %entry.version, slot = %entry.slot, "stays, since there is no way back")
+            }
+        }
         self.take(Event::Committed)
     }
 
@@ -68,6 +77,25 @@ impl Agent<'_> {
             .map_err(AgentError::system(format!("make {} what the next boot takes", entry.version)))?;
         tracing::info!(version = %entry.version, slot = %entry.slot, "the next boot takes it");
         self.take(Event::Switched { boot_id })
+    }
+
+    /// What the next boot would take gives way to another release, or to none.
+    pub(super) fn take_switch_back(&mut self) -> Result<(), AgentError> {
+        if matches!(self.record.state, State::Switched { .. }) {
+            self.take(Event::TakenBack)?;
+        }
+        self.pass_over_applied()
+    }
+
+    /// What is not switched to is not booted: the switch of a release that is to wait is taken back, again if power went before that.
+    pub(super) fn pass_over_applied(&self) -> Result<(), AgentError> {
+        let State::Applied { target, slot } = &self.record.state else { return Ok(()) };
+        let entry = self.entry(target, *slot);
+        if *slot == self.booted.slot || !matches!(self.trust(&entry)?, Some(Trust::Trial { left: 1.., .. })) {
+            return Ok(());
+        }
+        let told = self.host.boot().mark_bad(&entry);
+        told.map_err(AgentError::system(format!("make the boot loader pass over {}", entry.version)))
     }
 
     /// An error if what is written for the slot would not be there at its boot.
@@ -158,8 +186,19 @@ impl Agent<'_> {
         }
     }
 
-    /// Tells a boot loader that counts every boot that this one came up; that of a trial is counted until the verdict.
+    /// Tells a boot loader that counts every boot that this one came up; that of a trial is counted until the verdict. One that was told
+    /// to pass over what runs, for a release that was left in the end, is to take it again.
     pub(super) fn report_up(&self) {
+        let runs = self.running_entry();
+        let is_proven = self.record.slots.get(&runs.slot).is_some_and(|installed| installed.proven);
+        if self.record.state == State::Idle
+            && is_proven
+            && self.trust(&runs).is_ok_and(|trust| trust == Some(Trust::Bad))
+            && let Err(error) = self.host.boot().mark_good(&runs)
+        {
+            // That its entry is damaged is said by who needs it.
+            tracing::debug!("cannot tell the boot loader to take what runs: {error}");
+        }
         if matches!(
             self.record.state,
             State::Trial { .. } | State::Committing { .. } | State::RollingBack { .. }
@@ -167,7 +206,7 @@ impl Agent<'_> {
             return;
         }
         // It is said again before the boots are used up, and nothing else depends on it.
-        if let Err(error) = self.host.boot().came_up(&self.running_entry()) {
+        if let Err(error) = self.host.boot().came_up(&runs) {
             tracing::warn!("cannot tell the boot loader that this boot came up: {error}");
         }
     }

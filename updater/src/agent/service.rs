@@ -11,7 +11,7 @@ use upright_manifests::digest::Digest;
 use super::{Agent, AgentError, Busy, Lock, Reporter, TrialError};
 use crate::config::Config;
 use crate::host::Host;
-use crate::machine::{Effect, State};
+use crate::machine::{Cause, Effect, State};
 use crate::policy::{Decision, Overrides, RebootDecision, Wait, reboot};
 
 /// How long to wait while somebody else is at work or a trial is under way.
@@ -31,7 +31,7 @@ enum Next {
     Reboot,
 }
 
-/// Keeps the host up to date. Returns after one round with `once`, otherwise only on an error that waiting cannot mend.
+/// Keeps the host up to date. Returns after one round with `once`, otherwise only where it cannot have the lock at all.
 pub fn serve(host: &dyn Host, config: &Config, folder: &Path, once: bool) -> Result<(), TrialError> {
     // Without systemd there is nobody to notify.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -40,7 +40,8 @@ pub fn serve(host: &dyn Host, config: &Config, folder: &Path, once: bool) -> Res
         let next = match one_round(host, config, folder) {
             Ok(next) => next,
             Err(TrialError::Busy(Busy::Held { .. })) if !once => Next::Soon,
-            Err(TrialError::Agent(error @ (AgentError::Fetch(_) | AgentError::Apply(_)))) if !once => {
+            // What another program or an operator mends is looked at again when it is time to.
+            Err(TrialError::Agent(error)) if !once => {
                 tracing::error!("{error}");
                 Next::Poll(None)
             }
@@ -61,6 +62,10 @@ fn one_round(host: &dyn Host, config: &Config, folder: &Path) -> Result<Next, Tr
     if matches!(agent.record.state, State::Trial { .. }) {
         return Ok(Next::Soon);
     }
+    // When to reboot is for the operator who left the release to say, or for policy.
+    if matches!(agent.record.state, State::RollingBack { cause: Cause::Operator, .. }) && agent.leave()? {
+        return Ok(agent.reboot_by_policy(&[])?);
+    }
     agent.end_trial()?;
     Ok(agent.round()?)
 }
@@ -80,6 +85,15 @@ impl Agent<'_> {
         }
         match (self.record.state.effect(), &offer.decision) {
             (Effect::Reboot(_), Decision::Wait { .. } | Decision::Refuse { .. }) => Ok(Next::Poll(None)),
+            // Withdrawn by its publisher, or an operator's choice: not what this service reboots for.
+            (Effect::Reboot(target), _) if target != offer.target() => {
+                tracing::warn!(
+                    "{} stands ready and is not what the channel offers: it waits for an operator to reboot, or to take it back with \
+                     `upright rollback`",
+                    target.version
+                );
+                Ok(Next::Poll(None))
+            }
             (Effect::Reboot(_), _) => self.reboot_by_policy(&offer.channel.windows),
             (_, Decision::Wait { wait: Wait::Wave { from }, .. }) => Ok(Next::Poll(*from)),
             _ => Ok(Next::Poll(None)),

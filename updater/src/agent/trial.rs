@@ -58,7 +58,13 @@ pub fn run_trial(host: &dyn Host, config: &Config, folder: &Path) -> Result<Tria
     };
     let State::Trial { target, .. } = &before else { return Ok(TrialOutcome::NoTrial) };
     tracing::info!(version = %target.version, "health checks begin");
-    let report = examine(&config.health, &gather(&config.health), host.prober(), host.clock());
+    let mut report = examine(&config.health, &gather(&config.health), host.prober(), host.clock());
+    if host.machine().state_in_memory() {
+        report.add_failure(
+            "state",
+            "this boot could not reach its part of /var, and what is written now is lost",
+        );
+    }
     let _lock = patiently(host, folder)?;
     let mut agent = Agent::open(host, config, folder)?;
     // An operator's rollback that came in between has the last word.

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{AgentError, trust_folder};
+use crate::agent::{Agent, AgentError, trust_folder};
 use crate::fetch::check_stored;
 use crate::store::{RecordFile, StoreError, set_aside};
 
@@ -32,6 +32,7 @@ impl ResetState {
             return Err(Failure::new(Exit::Refused, line));
         }
         let kept = file.set_aside()?;
+        Agent::forget_remembered(context.host.as_ref(), &context.folder);
         context.agent(None)?;
         let told = serde_json::json!({ "kept": kept });
         output::print(context.json, &told, || format!("the old state is kept as {}", kept.display()))?;

@@ -173,6 +173,10 @@ impl Machine for LinuxMachine {
         Path::new("/run/upright/volatile").exists()
     }
 
+    fn memory(&self) -> Option<PathBuf> {
+        Some("/run/upright".into())
+    }
+
     fn traces(&self) -> Evidence {
         traces::read(Path::new("/"), &self.state)
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -233,6 +233,10 @@ pub trait Machine {
     /// Whether the boot could not use the state partition or the slot's part of it: what is written there now is lost.
     fn state_in_memory(&self) -> bool {
         false
+    }
+    /// A folder that is empty at each boot and can be written whatever happens to disks, if there is one.
+    fn memory(&self) -> Option<PathBuf> {
+        None
     }
     /// What boots of a release on trial left behind, for the release that runs after them.
     fn traces(&self) -> Evidence;

@@ -8,6 +8,7 @@
 //! DIR/var/lib/upright/                                    the agent's state
 //! DIR/run/cmdline  DIR/run/slot  DIR/run/boot_id          the boot that "runs"
 //! DIR/run/volatile                                        there if that boot could not use the state
+//! DIR/run/upright/                                        empty at each boot
 //! DIR/run/clock                                           what its clock says, RFC 3339; this machine's without it
 //! ```
 //!
@@ -156,6 +157,10 @@ impl Machine for Files {
 
     fn state_in_memory(&self) -> bool {
         self.0.join("run/volatile").exists()
+    }
+
+    fn memory(&self) -> Option<PathBuf> {
+        Some(self.0.join("run/upright"))
     }
 
     fn traces(&self) -> Evidence {

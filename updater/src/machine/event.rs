@@ -44,6 +44,8 @@ pub enum Event {
         /// The boot that switched.
         boot_id: String,
     },
+    /// The boot loader is to be told that the next boot does not take the release after all.
+    TakenBack,
     /// The health checks of a trial ended.
     Checked(HealthReport),
     /// The boot loader knows that the release is good.
@@ -164,5 +166,15 @@ impl HealthReport {
     /// The first required check that failed.
     pub fn culprit(&self) -> Option<&CheckResult> {
         self.checks.iter().find(|check| check.required && !check.passed)
+    }
+
+    /// Adds a required check of the agent's own that does not hold.
+    pub fn add_failure(&mut self, name: &str, message: &str) {
+        self.verdict = Verdict::Unhealthy;
+        let (name, message) = (name.to_owned(), message.to_owned());
+        let failed =
+            CheckResult { name, required: true, passed: false, message, output: String::new(), tries: 1 };
+        // Before what may have come of it.
+        self.checks.insert(0, failed);
     }
 }

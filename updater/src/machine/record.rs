@@ -111,6 +111,13 @@ pub struct Installed {
     pub uki: Option<Digest>,
     /// Whether it has been proven healthy on this host.
     pub proven: bool,
+    /// How often in a row it was switched to and not started, or proved healthy and the boot loader could not be told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub in_vain: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A release that must not be tried again on this host.
@@ -148,6 +155,11 @@ pub enum Cause {
         /// Why, in one line.
         reason: String,
     },
+    /// The boot loader did not start it, or could not be told that it is proven, time after time.
+    BootLoader {
+        /// What happened, in one line.
+        reason: String,
+    },
     /// An operator rolled it back.
     Operator,
     /// What a newer agent wrote, before it was rolled back.
@@ -163,6 +175,7 @@ impl fmt::Display for Cause {
                 write!(f, "its trial boots were used up before it proved healthy: {evidence}")
             }
             Self::State { reason } => write!(f, "it was not started, for the sake of its data: {reason}"),
+            Self::BootLoader { reason } => write!(f, "the boot loader does not do as it is told: {reason}"),
             Self::Operator => write!(f, "an operator rolled it back"),
             Self::Unknown => write!(f, "for a reason this version of upright has no word for"),
         }
@@ -237,7 +250,7 @@ pub enum State {
         /// This boot.
         boot_id: String,
     },
-    /// The release proved healthy; the boot loader is being told.
+    /// The release proved healthy, or there is no way back from it; the boot loader is being told that its boots count no more.
     Committing {
         /// The release.
         target: Target,
@@ -274,7 +287,7 @@ impl Installed {
     /// What a slot holds once `target` has been written to it.
     pub fn unproven(target: &Target) -> Self {
         let Target { version, root_hash, manifest, uki } = target.clone();
-        Self { version, root_hash, manifest, uki, proven: false }
+        Self { version, root_hash, manifest, uki, proven: false, in_vain: 0 }
     }
 
     /// The release as a target.

@@ -9,6 +9,9 @@ use super::evidence::Evidence;
 use super::history::Outcome;
 use super::record::{BadRelease, Cause, Installed, Progress, Record, State, Target};
 
+/// How often in a row a release may be switched to while the boot loader does not follow.
+const MOST_IN_VAIN: u32 = 3;
+
 /// What has to be done in a state. Each may run any number of times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -115,12 +118,16 @@ pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, 
         (State::Applied { target, slot }, Event::Switched { boot_id }) => {
             State::Switched { target, slot, boot_id }
         }
+        (State::Switched { target, slot, .. }, Event::TakenBack) => State::Applied { target, slot },
         (State::Trial { target, slot, boots, boot_id }, Event::Checked(report)) => {
             checked(&mut record, Trial { target, slot, boots, boot_id }, report, now)
         }
-        (State::Committing { .. }, Event::Committed) => {
+        (State::Committing { slot, .. }, Event::Committed) => {
             // What was decided before the release ran is over.
             record.decided = None;
+            if let Some(installed) = record.slots.get_mut(&slot) {
+                installed.in_vain = 0;
+            }
             State::Idle
         }
         (state, Event::Lost { slot, reason }) => {
@@ -176,15 +183,17 @@ fn checked(record: &mut Record, trial: Trial, report: HealthReport, now: Timesta
     let Trial { target, slot, boots, boot_id } = trial;
     match report.verdict {
         Verdict::Healthy => {
-            record.slots.insert(slot, Installed { proven: true, ..Installed::unproven(&target) });
+            let in_vain = record.slots.get(&slot).map_or(0, |installed| installed.in_vain);
+            record.slots.insert(slot, Installed { proven: true, in_vain, ..Installed::unproven(&target) });
             record.bad.retain(|bad| bad.root_hash != target.root_hash);
             record.remember(now, &target.version, Outcome::Proven { boots, report });
             State::Committing { target, slot }
         }
-        // A system that runs, unhealthy as it is, beats one that reboots for ever.
+        // A system that runs, unhealthy as it is, beats one that does not come up: the boot loader must not go where there is nothing
+        // once this one's boots are used up.
         Verdict::Unhealthy if !record.slots.contains_key(&slot.other()) => {
             record.remember(now, &target.version, Outcome::Unhealthy { report });
-            State::Idle
+            State::Committing { target, slot }
         }
         Verdict::Unhealthy => {
             let culprit = report.culprit();
@@ -274,40 +283,34 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
     }
     let runs = |target: &Target| target.root_hash == seen.root_hash;
     let boot_id = seen.boot_id.clone();
+    let state = if seen.other_gone { without_other(record, state, seen, now) } else { state };
+    let proves_itself =
+        || State::Trial { target: held(record, seen), slot: seen.slot, boots: 1, boot_id: boot_id.clone() };
     match state {
         // A release nobody remembers switching to, as after a lost state disk, proves itself all the same.
-        State::Idle if !known && seen.on_trial => {
-            State::Trial { target: running(seen), slot: seen.slot, boots: 1, boot_id }
+        State::Idle if !known && seen.on_trial => proves_itself(),
+        // The boot loader was not told that it is proven, or there is nothing else to boot.
+        State::Idle
+            if seen.on_trial
+                && (is_proven(record, seen.slot) && !seen.passed_over
+                    || !record.slots.contains_key(&seen.slot.other())) =>
+        {
+            State::Committing { target: held(record, seen), slot: seen.slot }
         }
-        // The boot loader was not told that it is proven, or was told to try it by a switch that failed in the end.
-        State::Idle if seen.on_trial && !seen.passed_over && !seen.other_gone => {
-            let target = record.slots.get(&seen.slot).map_or_else(|| running(seen), Installed::target);
-            match record.slots.get(&seen.slot).is_some_and(|installed| installed.proven) {
-                true => State::Committing { target, slot: seen.slot },
-                // Without a way back there is no verdict to wait for.
-                false if record.slots.contains_key(&seen.slot.other()) => {
-                    State::Trial { target, slot: seen.slot, boots: 1, boot_id }
-                }
-                false => State::Idle,
-            }
+        // Booted before another release took its place: nothing else is begun while its way back is needed.
+        State::Idle | State::Fetching { .. } | State::Applying { .. }
+            if has_to_prove_itself(record, seen) =>
+        {
+            proves_itself()
+        }
+        State::Applied { ref target, .. } | State::Switched { ref target, .. }
+            if !runs(target) && has_to_prove_itself(record, seen) =>
+        {
+            proves_itself()
         }
         // Power went between the switch and the note of it.
         State::Applied { target, slot } if slot == seen.slot && runs(&target) => {
             State::Trial { target, slot, boots: 1, boot_id }
-        }
-        State::Idle
-        | State::Applied { .. }
-        | State::Switched { .. }
-        | State::Trial { .. }
-        | State::Committing { .. }
-            if seen.other_gone =>
-        {
-            gone(record, state, seen, now)
-        }
-        // Power went right after its entry was removed to be written.
-        State::Applying { slot, .. } if seen.other_gone && slot != seen.slot => {
-            lose(record, slot);
-            state
         }
         State::Switched { boot_id: ref switched_in, .. } if *switched_in == seen.boot_id => state,
         State::Switched { target, slot, .. } if runs(&target) => {
@@ -317,9 +320,10 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
             let boots = if last == boot_id { boots } else { boots.saturating_add(1) };
             State::Trial { target, slot, boots, boot_id }
         }
-        // Somebody booted the old slot by hand; the switch still stands.
+        // The switch still stands: somebody booted the old slot by hand, or the boot loader did not do as it was told.
         State::Switched { target, slot, .. } | State::Trial { target, slot, .. } if seen.still_tried => {
-            State::Switched { target, slot, boot_id }
+            let reason = "it was switched to, and the other slot was started instead";
+            in_vain(record, target, slot, reason.to_owned(), seen)
         }
         State::Switched { target, .. } => left(record, &target, not_up(seen, 0), None, None, now),
         State::Trial { target, boots, .. } => {
@@ -346,10 +350,56 @@ fn started(record: &mut Record, state: State, seen: &Observation, now: Timestamp
         State::RollingBack { from, cause, report, boots, .. } => {
             left(record, &from, cause, report, boots, now)
         }
+        // What is written from here on, it does not have: it begins anew.
+        State::Committing { target, slot } if !runs(&target) && is_proven(record, slot) => {
+            let why = record.failure.as_ref().map_or_else(String::new, |(_, why)| format!(" ({why})"));
+            in_vain(
+                record,
+                target,
+                slot,
+                format!("it proved healthy, and that could not be noted{why}"),
+                seen,
+            )
+        }
         State::Committing { target, .. } if !runs(&target) => State::Idle,
         // The slot that was being written cannot be the one that runs, unless disks were swapped.
         State::Applying { slot, .. } | State::Applied { slot, .. } if slot == seen.slot => State::Idle,
         state => state,
+    }
+}
+
+/// What runs, with all that is known about it.
+fn held(record: &Record, seen: &Observation) -> Target {
+    record.slots.get(&seen.slot).map_or_else(|| running(seen), Installed::target)
+}
+
+fn is_proven(record: &Record, slot: Slot) -> bool {
+    record.slots.get(&slot).is_some_and(|installed| installed.proven)
+}
+
+/// Whether what runs is on trial, whatever was begun before it came up. Without a way back there is no verdict to wait for; one that
+/// did not start when it was gone back to is none.
+fn has_to_prove_itself(record: &Record, seen: &Observation) -> bool {
+    let is_way_back = |other: &Installed| other.proven || !seen.passed_over;
+    seen.on_trial
+        && !is_proven(record, seen.slot)
+        && record.slots.get(&seen.slot.other()).is_some_and(is_way_back)
+}
+
+/// The release in the other slot was switched to, and the boot loader did not follow, so it is switched to once more. It is left
+/// when that has come to nothing too often: a host must not restart for ever.
+fn in_vain(record: &mut Record, target: Target, slot: Slot, what: String, seen: &Observation) -> State {
+    let Some(installed) = record.slots.get_mut(&slot) else { return State::Idle };
+    installed.proven = false;
+    installed.in_vain = installed.in_vain.saturating_add(1);
+    match installed.in_vain {
+        MOST_IN_VAIN.. => {
+            let reason = format!("{what}, {} times; see `upright doctor`", installed.in_vain);
+            let (cause, boot_id) = (Cause::BootLoader { reason }, seen.boot_id.clone());
+            State::RollingBack { from: target, slot, cause, report: None, boots: None, boot_id }
+        }
+        _ if seen.still_tried => State::Applied { target, slot },
+        _ => State::Idle,
     }
 }
 
@@ -369,6 +419,19 @@ fn found(record: &mut Record, state: State, beside: &Beside, seen: &Observation)
             State::Switched { target: beside.release.target(), slot, boot_id: seen.boot_id.clone() }
         }
         state => state,
+    }
+}
+
+/// The other slot has no boot entry.
+fn without_other(record: &mut Record, state: State, seen: &Observation, now: Timestamp) -> State {
+    match state {
+        State::RollingBack { .. } => state,
+        // Power went right after the entry was removed for the slot to be written.
+        State::Fetching { .. } | State::Applying { .. } => {
+            lose(record, seen.slot.other());
+            state
+        }
+        state => gone(record, state, seen, now),
     }
 }
 
@@ -428,6 +491,7 @@ fn name(event: &Event) -> &'static str {
         Event::Applied(_) => "the end of an installation",
         Event::Failed { .. } => "a failure",
         Event::Switched { .. } => "a switch",
+        Event::TakenBack => "a switch that is taken back",
         Event::Checked(_) => "the end of the health checks",
         Event::Committed => "a commit",
         Event::Lost { .. } => "the loss of a slot",

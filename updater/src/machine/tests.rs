@@ -38,6 +38,11 @@ fn seen(slot: Slot, version: &str, boot: u32) -> Observation {
     }
 }
 
+/// What is known of a release that this host was not updated to.
+fn running_target(version: &str) -> Target {
+    Target { manifest: None, ..target(version) }
+}
+
 fn way() -> WayTaken {
     WayTaken { way: "delta".into(), fetched: 1, written: 2, milliseconds: 3, medium: None }
 }
@@ -186,9 +191,78 @@ fn an_old_slot_booted_by_hand_does_not_condemn_the_new_release() {
     let record = run(fresh(), switch_to("1.1"));
     let by_hand = Observation { still_tried: true, ..seen(Slot::A, "1.0", 2) };
     let record = run(record, [Event::Started(by_hand)]);
-    assert!(matches!(record.state, State::Switched { .. }) && record.bad.is_empty());
+    // Switched to once more, with what was changed here meanwhile.
+    assert_eq!(record.state.effect(), Effect::Switch(target("1.1"), Slot::B));
+    assert!(record.bad.is_empty());
     let record = run(record, [Event::Started(seen(Slot::B, "1.1", 3))]);
     assert!(matches!(record.state, State::Trial { boots: 1, .. }));
+}
+
+#[test]
+fn a_boot_loader_that_does_not_follow_is_not_asked_for_ever() {
+    let mut record = run(fresh(), switch_to("1.1"));
+    for boot in 2..=3 {
+        let not_followed = Observation { still_tried: true, ..seen(Slot::A, "1.0", boot) };
+        let switched = Event::Switched { boot_id: boot.to_string() };
+        record = run(record, [Event::Started(not_followed), switched]);
+        assert!(matches!(record.state, State::Switched { .. }) && record.bad.is_empty());
+    }
+    let not_followed = Observation { still_tried: true, ..seen(Slot::A, "1.0", 4) };
+    record = run(record, [Event::Started(not_followed)]);
+    assert_eq!(record.state.effect(), Effect::MarkBad(target("1.1"), Slot::B));
+    record = run(record, [Event::Started(seen(Slot::A, "1.0", 4))]);
+    let Cause::BootLoader { reason } = &record.bad[0].reason else { panic!("{:?}", record.bad) };
+    assert!(reason.contains("the other slot was started instead, 3 times"), "{reason}");
+    assert_eq!(record.state, State::Idle);
+}
+
+/// Power may have gone right before the boot loader was told, and then the release is tried again, with what is here now; a release
+/// whose commit fails each time is not.
+#[test]
+fn a_proven_release_that_the_boot_loader_was_not_told_of_has_to_prove_itself_again_and_not_for_ever() {
+    let mut record = run(fresh(), switch_to("1.1"));
+    for boot in [2, 4, 6] {
+        record = run(
+            record,
+            [Event::Started(seen(Slot::B, "1.1", boot)), Event::Checked(report(Verdict::Healthy))],
+        );
+        record.failure = Some((NOW, "the ESP is read-only".to_owned()));
+        record = run(record, [Event::Started(seen(Slot::A, "1.0", boot + 1))]);
+        assert!(!record.slots[&Slot::B].proven, "what it has is old");
+        if boot < 6 {
+            assert_eq!((&record.state, record.bad.len()), (&State::Idle, 0));
+            let chosen = Event::Chosen { target: target("1.1"), retry: false };
+            record = run(record, [chosen, Event::Switched { boot_id: (boot + 1).to_string() }]);
+        }
+    }
+    assert_eq!(record.state.effect(), Effect::MarkBad(target("1.1"), Slot::B));
+    record = run(record, [Event::Started(seen(Slot::A, "1.0", 7))]);
+    assert!(record.bad[0].reason.to_string().contains("(the ESP is read-only), 3 times"), "{:?}", record.bad);
+    // Told once, it counts from nothing.
+    let mut told = updated();
+    told.slots.get_mut(&Slot::B).unwrap().in_vain = 2;
+    told.state = State::Committing { target: target("1.1"), slot: Slot::B };
+    assert_eq!(run(told, [Event::Committed]).slots[&Slot::B].in_vain, 0);
+}
+
+/// A newer release had been chosen, and the machine was restarted before the slot was written.
+#[test]
+fn a_release_that_was_booted_before_another_took_its_place_has_to_prove_itself() {
+    let chosen = Event::Chosen { target: target("1.2"), retry: false };
+    let accepted = Event::Accepted { slot: Slot::B };
+    for events in [vec![chosen.clone()], vec![chosen.clone(), accepted]] {
+        let record = run(run(fresh(), switch_to("1.1")), events);
+        for passed_over in [false, true] {
+            let booted = Observation { on_trial: true, passed_over, ..seen(Slot::B, "1.1", 2) };
+            let record = run(record.clone(), [Event::Started(booted)]);
+            assert_eq!(record.state.effect(), Effect::CheckHealth(target("1.1")));
+            assert!(matches!(step(record, chosen.clone(), NOW), Err(StepError::OnTrial(_))));
+        }
+    }
+    // Taken back before that, it is not booted.
+    let record = run(fresh(), switch_to("1.1"));
+    let record = run(record, [Event::TakenBack, chosen]);
+    assert_eq!(record.state.effect(), Effect::Prepare(target("1.2")));
 }
 
 #[test]
@@ -233,8 +307,11 @@ fn there_is_no_rollback_to_a_slot_that_holds_nothing_whole() {
 fn an_unhealthy_release_with_nothing_to_go_back_to_stays_up() {
     let first = Observation { on_trial: true, ..seen(Slot::A, "1.0", 1) };
     let record = run(Record::default(), [Event::Started(first), Event::Checked(report(Verdict::Unhealthy))]);
-    assert_eq!(record.state, State::Idle);
     assert!(matches!(record.history[0].outcome, Outcome::Unhealthy { .. }));
+    // Its boots must not be used up with nothing behind it.
+    assert_eq!(record.state.effect(), Effect::MarkGood(running_target("1.0"), Slot::A));
+    let record = run(record, [Event::Committed]);
+    assert!(record.state == State::Idle && !record.slots[&Slot::A].proven);
 }
 
 #[test]
@@ -305,11 +382,25 @@ fn a_known_release_whose_boots_are_counted_is_proven_or_has_to_prove_itself() {
     let mut unproven = updated();
     unproven.slots.get_mut(&Slot::B).unwrap().proven = false;
     assert!(matches!(run(unproven.clone(), [counted.clone()]).state, State::Trial { .. }));
-    // Passed over, or with nothing to go back to, it runs on as it is.
-    let left = Observation { on_trial: true, passed_over: true, ..seen(Slot::B, "1.1", 3) };
-    assert_eq!(run(updated(), [Event::Started(left)]).state, State::Idle);
+    // Passed over, as what was left for a release that does not start, it runs on as it is; with nothing to go back to, it is what
+    // is to be booted.
+    let left = Event::Started(Observation { on_trial: true, passed_over: true, ..seen(Slot::B, "1.1", 3) });
+    assert_eq!(run(updated(), [left.clone()]).state, State::Idle);
+    let mut stuck = unproven.clone();
+    stuck.slots.get_mut(&Slot::A).unwrap().proven = false;
+    assert_eq!(run(stuck, [left]).state, State::Idle);
     unproven.slots.remove(&Slot::A);
-    assert_eq!(run(unproven, [counted]).state, State::Idle);
+    let alone = run(unproven, [counted]);
+    assert!(matches!(alone.state, State::Committing { .. }) && !alone.slots[&Slot::B].proven);
+}
+
+/// The way back was lost in the middle of a trial: the trial goes on.
+#[test]
+fn a_trial_goes_on_though_the_way_back_is_gone() {
+    let gone = Observation { on_trial: true, other_gone: true, ..seen(Slot::B, "1.1", 2) };
+    let record = run(run(fresh(), switch_to("1.1")), [Event::Started(gone)]);
+    assert_eq!(record.state.effect(), Effect::CheckHealth(target("1.1")));
+    assert!(!record.slots.contains_key(&Slot::A) && record.lost.contains_key(&Slot::A));
 }
 
 #[test]

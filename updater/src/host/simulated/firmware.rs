@@ -40,6 +40,10 @@ pub(super) fn boot(root: &Path) -> io::Result<()> {
         let last = fs::read_to_string(run.join("boot_id")).unwrap_or_default();
         fs::write(run.join("boot_id"), super::next_boot_id(&last))?;
         fs::write(run.join("slot"), slot.as_str())?;
+        match fs::remove_dir_all(run.join("upright")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         match fs::remove_file(run.join("volatile")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ if ready == Ready::OutOfReach => fs::write(run.join("volatile"), "")?,
