@@ -79,7 +79,7 @@ pub trait BootLoader {
     /// The kernel command lines of all entries that were switched to at some time, whoever made them.
     fn command_lines(&self) -> io::Result<Vec<String>>;
 
-    /// Removes every entry but `keep` and all staged content. Afterwards the next boot takes `keep`.
+    /// Removes every entry but `keep` and all staged content. Afterwards the next boot takes `keep`, without counting.
     fn remove_others(&self, keep: &Entry) -> io::Result<()>;
 
     /// How many bytes of UKI fit once [`Self::remove_others`] has run.
@@ -99,7 +99,8 @@ pub trait BootLoader {
     fn restore(&self, entry: &Entry, keep: &Entry) -> io::Result<()>;
 
     /// The switch, in one atomic step: `entry` is what the next boot takes, for at most `tries` boots until
-    /// [`Self::mark_good`]. Works on a staged entry and on one that is there already, whatever its trust.
+    /// [`Self::mark_good`], and the other entry, whatever its trust, after those. Works on a staged entry and on one that is there
+    /// already, whatever its trust.
     fn switch(&self, entry: &Entry, tries: u32) -> io::Result<()>;
 
     /// Ends the trial of `entry`: it is booted without counting from now on.
@@ -121,7 +122,7 @@ pub trait BootLoader {
         Ok(None)
     }
 
-    /// `entry`, which is proven, runs. Said at each boot, for boot loaders that count those of a proven release too.
+    /// `entry`, which is not on trial, runs. Said at each boot, for boot loaders that count those of such a release too.
     fn came_up(&self, _entry: &Entry) -> io::Result<()> {
         Ok(())
     }

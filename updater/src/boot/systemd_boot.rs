@@ -5,9 +5,14 @@
 //! so a release that runs its last trial boot is `+0-<done>`, [`Trust::Bad`], while it runs. Neither `loader.conf` nor
 //! EFI variables say what is booted: a `default` there would override the order and must not be set.
 //!
-//! An entry that must lose against an older one is therefore *demoted* to `+0`. An entry whose counter changes is sealed,
-//! renamed and unsealed, so that the next boot changes in exactly one of the steps, which is one sector
-//! ([`super::esp`]): the unsealing of what is to boot, or the sealing of what is not to.
+//! An entry that must lose against an older one is therefore *demoted* to `+0`. Among entries that are all out of tries, the newest
+//! is taken: one that was demoted is the way back from an older one, and none from a newer one. An entry that such a
+//! newer one would win against is *freed* of its counter before it is needed.
+//!
+//! An entry that gets tries, or is left, is sealed, renamed and unsealed, so that the next boot changes in exactly one of the steps, which is
+//! one sector ([`super::esp`]): the unsealing of what is to boot, or the sealing of what is not to. What is the way back is
+//! renamed in the open: sealed by a change that is cut off, it would be missing when a trial ends. What a torn rename leaves of it has no
+//! counter and is booted, as it was before.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -59,7 +64,10 @@ impl SystemdBoot {
     fn rivals(&self, release: &EntryName) -> io::Result<Vec<Rival>> {
         let mut files = self.folder.list()?;
         files.retain(|file| !is_of(file, release) && file.size > 0 && was_in_force(file));
-        let rival = |file: EntryFile| Some(Rival { name: file.name?, visible: file.visible });
+        let rival = |file: EntryFile| {
+            let is_ours = self.is_ours(&file, release);
+            Some(Rival { name: file.name?, visible: file.visible, is_ours })
+        };
         Ok(files.into_iter().filter_map(rival).collect())
     }
 
@@ -79,6 +87,14 @@ impl SystemdBoot {
         let Some(name) = &file.name else { return false };
         let says_so = |line: String| pe::argument(&line, "upright.os").is_some();
         name.os == keep.os || self.folder.command_line(&file.file).is_some_and(says_so)
+    }
+
+    /// The file of a release that the next boot takes, if it is one of its own.
+    fn next_of(&self, release: &EntryName) -> io::Result<Option<EntryFile>> {
+        let rivals = self.rivals(release)?;
+        let wins = |name: &EntryName| rivals.iter().all(|rival| !rival.visible || name.precedes(&rival.name));
+        let is_next = |file: &EntryFile| file.visible && file.name.as_ref().is_some_and(wins);
+        Ok(self.files_of(release)?.into_iter().find(is_next))
     }
 
     /// Gives all names of a release other tries, and leaves them visible. Sealed meanwhile, so that neither a torn
@@ -111,12 +127,52 @@ impl SystemdBoot {
         }
     }
 
-    /// Demotes every rival that would be booted before `name`; sealing the last one is the switch. A demotion that
+    /// Frees a release of its counter, in the open.
+    fn free(&self, release: &EntryName) -> io::Result<()> {
+        let mut files = self.files_of(release)?;
+        files.retain(|file| file.visible);
+        if files.iter().any(|file| file.name.as_ref().is_some_and(|name| name.counter.is_none())) {
+            return Ok(());
+        }
+        let first = files.first().ok_or_else(|| missing(release, "its boots cannot be left uncounted"))?;
+        self.folder.rename(&first.file, &EntryName { counter: None, ..release.clone() }.to_string())
+    }
+
+    /// Sees to it that `release` has something of ours beside it that is booted when its own tries are used up.
+    fn keep_way_back(&self, release: &EntryName) -> io::Result<()> {
+        let ways = |rivals: Vec<Rival>| rivals.into_iter().filter(|rival| rival.is_ours).collect::<Vec<_>>();
+        let is_one = |way: &Rival| way.visible && outlasts(&way.name, release);
+        let known = ways(self.rivals(release)?);
+        if known.iter().any(is_one) {
+            return Ok(());
+        }
+        // A change that was cut off left it out of sight.
+        for way in known.iter().filter(|way| !way.visible) {
+            self.recount(&way.name, Change::Demote)?;
+        }
+        let known = ways(self.rivals(release)?);
+        match known.iter().any(is_one) {
+            true => Ok(()),
+            false => known.iter().try_for_each(|way| self.free(&way.name)),
+        }
+    }
+
+    /// Demotes every rival that would be booted before `name`; the end of the last one's old name is the switch. A demotion that
     /// was cut off is completed, since a rival that is not seen is no way back.
     fn overtake(&self, name: &EntryName) -> io::Result<()> {
         let rivals = self.rivals(name)?;
         let is_ahead = |rival: &&Rival| !rival.visible || !name.precedes(&rival.name);
-        rivals.iter().filter(is_ahead).try_for_each(|rival| self.recount(&rival.name, Change::Demote))
+        rivals.iter().filter(is_ahead).try_for_each(|rival| self.demote(&rival.name))
+    }
+
+    /// Takes the tries of a release that stays the way back, in the open.
+    fn demote(&self, release: &EntryName) -> io::Result<()> {
+        let files = self.files_of(release)?.into_iter().filter(was_in_force);
+        for file in files.filter(|file| tries_in_name(file) != Some(0)) {
+            self.rename_to_free(&file, release, Change::Demote)?;
+        }
+        let hidden = self.files_of(release)?.into_iter().filter(|file| !file.visible && was_in_force(file));
+        hidden.into_iter().try_for_each(|file| self.folder.unseal(&file.file))
     }
 }
 
@@ -127,8 +183,6 @@ enum Change {
     Trial(u32),
     /// It loses its tries.
     Demote,
-    /// It gets a try beside those it had.
-    OneMore,
 }
 
 impl Change {
@@ -136,7 +190,6 @@ impl Change {
         match self {
             Self::Trial(tries) => tries,
             Self::Demote => 0,
-            Self::OneMore => 1,
         }
     }
 
@@ -145,7 +198,6 @@ impl Change {
         match self {
             Self::Trial(_) => 0,
             Self::Demote => used,
-            Self::OneMore => used.max(1),
         }
     }
 }
@@ -154,6 +206,7 @@ impl Change {
 struct Rival {
     name: EntryName,
     visible: bool,
+    is_ours: bool,
 }
 
 impl BootLoader for SystemdBoot {
@@ -182,7 +235,14 @@ impl BootLoader for SystemdBoot {
     }
 
     fn remove_others(&self, keep: &Entry) -> io::Result<()> {
-        self.removable(&name_of(keep))?.iter().try_for_each(|file| self.folder.remove(file))
+        let keep = name_of(keep);
+        let (seen, unseen): (Vec<_>, Vec<_>) =
+            self.removable(&keep)?.into_iter().partition(|file| file.visible);
+        unseen.iter().try_for_each(|file| self.folder.remove(file))?;
+        // To count the boots of what is alone would lead nowhere, and it is the way back from what comes next. Before the other one
+        // goes, which is booted should a power cut take the name that is changed.
+        self.free(&keep)?;
+        seen.iter().try_for_each(|file| self.folder.remove(file))
     }
 
     fn room(&self, keep: &Entry) -> io::Result<u64> {
@@ -252,31 +312,24 @@ impl BootLoader for SystemdBoot {
         let release = name_of(entry);
         let files = self.files_of(&release)?;
         let first = files.first().ok_or_else(|| missing(&release, "stage it first"))?;
-        let rivals = self.rivals(&release)?;
-        let wins = |name: &EntryName| rivals.iter().all(|rival| !rival.visible || name.precedes(&rival.name));
-        let is_next = |file: &&EntryFile| file.visible && file.name.as_ref().is_some_and(wins);
-        match files.iter().find(is_next) {
-            // What the next boot takes anyway is not sealed for a moment: what it would take then is not known to be good.
-            Some(file) if tries_in_name(file) != Some(tries) => {
-                self.rename_to_free(file, &release, Change::Trial(tries))
-            }
-            Some(_) => Ok(()),
-            None => self.recount(&release, Change::Trial(tries)),
-        }
-        .and_then(|()| self.overtake(&release))
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot switch to {}: {error}", first.file)))
+        self.keep_way_back(&release)
+            .and_then(|()| match self.next_of(&release)? {
+                // What the next boot takes anyway is not sealed for a moment: what it would take then is not known to be good.
+                Some(file) if tries_in_name(&file) != Some(tries) => {
+                    self.rename_to_free(&file, &release, Change::Trial(tries))
+                }
+                Some(_) => Ok(()),
+                None => self.recount(&release, Change::Trial(tries)),
+            })
+            .and_then(|()| self.overtake(&release))
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot switch to {}: {error}", first.file))
+            })
     }
 
     fn mark_good(&self, entry: &Entry) -> io::Result<()> {
-        let release = name_of(entry);
-        let mut files = self.files_of(&release)?;
-        files.retain(|file| file.visible);
-        if files.iter().any(|file| file.name.as_ref().is_some_and(|name| name.counter.is_none())) {
-            return Ok(());
-        }
-        // Not sealed for a moment, since it is what runs; what a torn rename leaves of it has no counter, as is wanted.
-        let first = files.first().ok_or_else(|| missing(&release, "it cannot be marked good"))?;
-        self.folder.rename(&first.file, &release.to_string())
+        // Not sealed for a moment, since it is what runs.
+        self.free(&name_of(entry))
     }
 
     fn mark_bad(&self, entry: &Entry) -> io::Result<()> {
@@ -291,22 +344,32 @@ impl BootLoader for SystemdBoot {
             // Sealed with all its tries: staged, or a demotion that was cut off. Either way it is passed over.
             return Ok(());
         }
-        let rivals = self.rivals(&release)?;
-        let demoted = EntryName { counter: Some(Counter { left: 0, done: 0 }), ..release.clone() };
-        if !rivals.iter().any(|rival| rival.visible && rival.name.precedes(&demoted)) {
-            let rival = rivals.first().ok_or_else(|| {
-                let message = format!("{} {} is the only boot entry, it stays", entry.os, entry.version);
-                io::Error::new(io::ErrorKind::NotFound, message)
-            })?;
-            // Out of tries itself, it would lose against a newer one: it gets one more.
-            self.recount(&rival.name, Change::OneMore)?;
+        if self.rivals(&release)?.is_empty() {
+            let message = format!("{} {} is the only boot entry, it stays", entry.os, entry.version);
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
         }
+        // Before it is left, or it could win against what is to boot.
+        self.keep_way_back(&release)?;
         match self.recount(&release, Change::Demote) {
             // Not whole, and so not unsealed: nothing boots it as it is.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(()),
             demoted => demoted,
         }
     }
+
+    fn came_up(&self, entry: &Entry) -> io::Result<()> {
+        let release = name_of(entry);
+        // As the way back from a trial that failed, or as all there is: each boot would rename it, and change nothing else.
+        let is_demoted =
+            self.next_of(&release)?.and_then(|file| file.name).is_some_and(|name| name.is_exhausted());
+        if is_demoted { self.free(&release) } else { Ok(()) }
+    }
+}
+
+/// Whether an entry is booted, for as often as it takes, when those of `release` are used up.
+fn outlasts(way: &EntryName, release: &EntryName) -> bool {
+    let spent = |name: &EntryName| EntryName { counter: Some(Counter { left: 0, done: 0 }), ..name.clone() };
+    way.counter.is_none() || spent(way).precedes(&spent(release))
 }
 
 fn name_of(entry: &Entry) -> EntryName {

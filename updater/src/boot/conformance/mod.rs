@@ -52,6 +52,14 @@ impl Bench {
         (self.start)(copy.path())
     }
 
+    /// What would be started once `version` is not any more, if it never proves itself.
+    fn after(&self, version: &str) -> String {
+        let copy = folder();
+        copy_folder(self.root.path(), copy.path());
+        let mut boots = (0..10).map(|_| (self.start)(copy.path()));
+        boots.find(|started| started != version).expect("a trial without an end")
+    }
+
     fn trust(&self, entry: &Entry) -> Option<Trust> {
         self.boot.trust(entry).unwrap()
     }
@@ -119,6 +127,10 @@ macro_rules! conforms {
         #[test]
         fn a_change_that_is_cut_off_anywhere_leaves_something_to_boot() {
             super::a_change_that_is_cut_off_anywhere_leaves_something_to_boot(benches::$name);
+        }
+        #[test]
+        fn a_switch_that_is_cut_off_anywhere_keeps_its_way_back() {
+            super::a_switch_that_is_cut_off_anywhere_keeps_its_way_back(benches::$name);
         }
         #[test]
         fn what_is_in_force_says_what_it_would_start() {
@@ -353,6 +365,55 @@ fn cut_everywhere(make: Make, (before, change, allowed): Case, number: usize) {
         }
     }
     panic!("change {number} never ended");
+}
+
+/// Whether what runs is older or newer than what is tried, and however it came to run.
+fn a_switch_that_is_cut_off_anywhere_keeps_its_way_back(make: Make) {
+    let after_a_failed_trial_of = |make: Make, version: &str| {
+        let bench = make();
+        let failed = entry(Slot::B, version);
+        bench.prepare(&old(), &failed).unwrap();
+        bench.boot.switch(&failed, 1).unwrap();
+        assert_eq!(bench.start(), version);
+        assert_eq!(bench.start(), "1.0.0");
+        bench
+    };
+    let alone = |make: Make| {
+        let bench = Bench::updated(make);
+        assert_eq!(bench.start(), "1.1.0");
+        bench.boot.remove_others(&new()).unwrap();
+        bench
+    };
+    type Begin<'a> = &'a dyn Fn(Make) -> Bench;
+    let fresh = |make: Make| make();
+    let newer_failed = |make: Make| after_a_failed_trial_of(make, "1.0.5");
+    let older_failed = |make: Make| after_a_failed_trial_of(make, "0.5.0");
+    let cases: [(Begin<'_>, Entry); 5] = [
+        (&fresh, old()),
+        (&newer_failed, old()),
+        (&older_failed, old()),
+        (&Bench::proven, new()),
+        // It never was proven, and has nothing to go back to.
+        (&alone, new()),
+    ];
+    for (before, running) in &cases {
+        for version in ["1.2.0", "0.9.0"] {
+            let next = entry(running.slot.other(), version);
+            for steps in 0.. {
+                let bench = before(make);
+                bench.fuse.set(Some(steps));
+                let update = bench.prepare(running, &next).and_then(|()| bench.boot.switch(&next, 2));
+                bench.fuse.set(None);
+                let back = bench.after(version);
+                assert_eq!(back, running.version.as_str(), "{version} after {steps} steps");
+                if update.is_ok() {
+                    assert_eq!(bench.next(), version);
+                    break;
+                }
+                assert!(steps < 64, "the switch never ended");
+            }
+        }
+    }
 }
 
 /// From the first of its steps on that changes what is booted, it stays so.

@@ -10,8 +10,8 @@ use super::{Bench, Entry, Make, entry};
 /// What happens.
 #[derive(Debug, Clone, Copy)]
 enum Event {
-    /// An update is installed and switched to, with so many tries.
-    Update(u32),
+    /// A release, newer or older than all before it, is installed and switched to, with so many tries.
+    Update(u32, Age),
     /// What runs is proven, unless it is about to be left.
     Good,
     /// What runs is left for the other release.
@@ -20,8 +20,17 @@ enum Event {
     Boot,
 }
 
+/// How the versions of releases that follow each other compare.
+#[derive(Debug, Clone, Copy)]
+enum Age {
+    Newer,
+    Older,
+}
+
 fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![(1u32..5).prop_map(Event::Update), Just(Event::Good), Just(Event::Bad), Just(Event::Boot)]
+    let age = prop_oneof![2 => Just(Age::Newer), 1 => Just(Age::Older)];
+    let update = (1u32..5, age).prop_map(|(tries, age)| Event::Update(tries, age));
+    prop_oneof![update, Just(Event::Good), Just(Event::Bad), Just(Event::Boot)]
 }
 
 /// Each event, and after how many steps power goes in it.
@@ -73,10 +82,13 @@ impl Machine {
     fn happen(&mut self, event: Event) -> bool {
         let (boot, running) = (&self.bench.boot, &self.running);
         match event {
-            Event::Update(tries) => {
+            Event::Update(tries, age) => {
                 self.built += 1;
                 (self.leaving, self.way_back) = (true, false);
-                let version = format!("1.{}.0", self.built);
+                let version = match age {
+                    Age::Newer => format!("1.{}.0", self.built),
+                    Age::Older => format!("0.{}.0", 100 - self.built),
+                };
                 let new = entry(running.slot.other(), &version);
                 if boot.remove_others(running).is_err() {
                     return false;
@@ -85,6 +97,8 @@ impl Machine {
                 assert_eq!(self.bench.next(), running.version.as_str());
                 let done = self.bench.stage(&new).and_then(|()| boot.switch(&new, tries)).is_ok();
                 self.way_back = done;
+                // Wherever it was cut off: unproven, it leads back to what runs.
+                assert_eq!(self.bench.after(&version), running.version.as_str());
                 done
             }
             Event::Good if self.leaving => true,
