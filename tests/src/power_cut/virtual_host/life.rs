@@ -253,13 +253,13 @@ impl Reporter for Silent {
     fn bytes(&mut self, _: u64, _: u64) {}
 }
 
-/// systemd-boot takes a try off the name of what it starts.
+/// systemd-boot takes a try off the name of what it starts, and counts the boot where none is left.
 fn count_down(tape: &Tape, disk: &Vec<u8>) -> Result<()> {
     let Some(chosen) = loader::next_boot(&Fat::open(disk)?)? else { return Ok(()) };
     let name = &chosen.file.name;
-    let Some((left @ 1.., rest)) = chosen.left.zip(name.split_once('+')) else { return Ok(()) };
+    let Some((left, rest)) = chosen.left.zip(name.split_once('+')) else { return Ok(()) };
     let done: u32 =
         rest.1.trim_end_matches(".efi").split_once('-').map_or(Ok(0), |(_, done)| done.parse())?;
-    let counted = format!("{}+{}-{}.efi", rest.0, left - 1, done + 1);
+    let counted = format!("{}+{}-{}.efi", rest.0, left.saturating_sub(1), done + 1);
     Ok(Vfat::mount(tape)?.rename_at_boot(name, &counted)?)
 }

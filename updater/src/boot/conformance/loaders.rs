@@ -30,7 +30,8 @@ fn slot_uki(root: &Path, name: &str) -> Option<String> {
     try_uki(&root.join("EFI/upright").join(format!("{}.efi", name.to_lowercase())))
 }
 
-/// systemd-boot 252, `config_entry_compare` and `config_entry_bump_counters`.
+/// systemd-boot 252, `config_entry_compare`, `config_entry_parse_tries` and `config_entry_bump_counters`: what has no tries left is
+/// counted as well.
 pub(super) fn systemd_boot(root: &Path) -> String {
     let folder = root.join("esp/EFI/Linux");
     let files = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
@@ -40,9 +41,9 @@ pub(super) fn systemd_boot(root: &Path) -> String {
     entries.sort_by(|a, b| spent(a).cmp(&spent(b)).then(b.version.age(&a.version)));
     let first = entries.first().expect("nothing to boot");
     let version = try_uki(&folder.join(first.to_string())).unwrap();
-    if let Some(Counter { left: left @ 1.., done }) = first.counter {
-        let counted =
-            EntryName { counter: Some(Counter { left: left - 1, done: done + 1 }), ..first.clone() };
+    if let Some(Counter { left, done }) = first.counter {
+        let counter = Some(Counter { left: left.saturating_sub(1), done: done + 1 });
+        let counted = EntryName { counter, ..first.clone() };
         fs::rename(folder.join(first.to_string()), folder.join(counted.to_string())).unwrap();
     }
     version

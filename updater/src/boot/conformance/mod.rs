@@ -309,6 +309,23 @@ fn what_cannot_be_is_refused_and_changes_nothing(make: Make) {
     assert_eq!(bench.trust(&old()), Some(Trust::Good));
 }
 
+/// As systemd-boot does: both models of it must.
+#[test]
+fn a_boot_of_what_has_no_tries_left_is_counted_as_well() {
+    for make in [benches::systemd_boot, benches::simulated] {
+        let bench = make();
+        let folder = bench.root.path().join("esp/EFI/Linux");
+        fs::rename(folder.join("acme_1.0.0.efi"), folder.join("acme_1.0.0+0.efi")).unwrap();
+        for name in ["acme_1.0.0+0-1.efi", "acme_1.0.0+0-2.efi"] {
+            assert_eq!(bench.start(), "1.0.0");
+            assert!(folder.join(name).exists(), "no {name}");
+            assert_eq!(bench.trust(&old()), Some(Trust::Bad));
+        }
+        assert_eq!(bench.come_up(Slot::A), "1.0.0");
+        assert_eq!(bench.trust(&old()), Some(Trust::Good), "it is all there is");
+    }
+}
+
 /// A machine to begin with, a change, and what may be booted while it is under way; the last of them afterwards.
 type Case = (fn(Make) -> Bench, fn(&Bench) -> io::Result<()>, &'static [&'static str]);
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use upright_manifests::bls::{Counter, EntryName};
+use upright_manifests::bls::{Counter, EntryName, MAX_COUNT};
 use upright_manifests::digest::Digest;
 use upright_manifests::erofs::Reader;
 use upright_manifests::name::Slot;
@@ -106,7 +106,7 @@ fn make_state_ready(root: &Path, slot: Slot) -> io::Result<Ready> {
     Ok(up)
 }
 
-/// The entry that systemd-boot would take, with a try taken off its name.
+/// The entry that systemd-boot would take, with its counter taken on: a name without tries left counts the boots all the same.
 pub(crate) fn take_entry(folder: &Path) -> io::Result<String> {
     let mut best: Option<(EntryName, String)> = None;
     for entry in fs::read_dir(folder)? {
@@ -123,8 +123,9 @@ pub(crate) fn take_entry(folder: &Path) -> io::Result<String> {
         }
     }
     let Some((name, file)) = best else { return Err(io::Error::other("there is no boot entry")) };
-    let Some(Counter { left: left @ 1.., done }) = name.counter else { return Ok(file) };
-    let counted = EntryName { counter: Some(Counter { left: left - 1, done: done + 1 }), ..name }.to_string();
+    let Some(Counter { left, done }) = name.counter else { return Ok(file) };
+    let counter = Counter { left: left.saturating_sub(1), done: done.saturating_add(1).min(MAX_COUNT) };
+    let counted = EntryName { counter: Some(counter), ..name }.to_string();
     fs::rename(folder.join(&file), folder.join(&counted))?;
     Ok(counted)
 }
