@@ -44,6 +44,21 @@ fn a_host_that_lacks_nothing_and_one_that_does() -> Result<()> {
 }
 
 #[test]
+fn what_goes_before_the_order_of_boot_entries_is_told() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    fs::create_dir_all(host.join("esp/loader"))?;
+    fs::write(host.join("esp/loader/loader.conf"), "timeout 3\ndefault acme_1.0.0.efi\n")?;
+    let found = upright(host, &["doctor"])?;
+    assert!(
+        found.stdout.contains("weak   boot loader's state: the line `default acme_1.0.0.efi`"),
+        "{found:?}"
+    );
+    assert!(found.stdout.contains("mend: remove the line from "), "{found:?}");
+    Ok(())
+}
+
+#[test]
 fn what_keeps_every_other_command_from_working_is_a_finding_here() -> Result<()> {
     let fixture = Fixture::new()?;
     let host = &fixture.host("host")?;

@@ -2,6 +2,7 @@
 //!
 //! [`Facts`] are looked up at the edge; [`detect`] decides.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,8 +22,8 @@ pub(super) const FW_ENV_CONFIG: &str = "etc/fw_env.config";
 /// The variable in which boot loaders name themselves (systemd's Boot Loader Interface).
 const LOADER_INFO: &str = "LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
-/// More than any boot loader's name has, in bytes.
-const MAX_INFO: usize = 4096;
+/// More than the name of any boot loader or entry has, in bytes.
+const MAX_TEXT: usize = 4096;
 
 /// Boot loaders that an agent can work with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +89,7 @@ pub(super) fn detect(facts: &Facts) -> Loader {
 pub(super) fn look(root: &Path, esp: &Path) -> Facts {
     let efivars = root.join("sys/firmware/efi/efivars");
     Facts {
-        info: info(&efivars.join(LOADER_INFO)),
+        info: text(&efivars.join(LOADER_INFO)).unwrap_or_default(),
         systemd_boot: ["EFI/systemd", "loader/loader.conf", "EFI/Linux"]
             .iter()
             .any(|path| esp.join(path).exists()),
@@ -110,13 +111,13 @@ pub(super) fn grub_block(root: &Path, esp: &Path) -> Option<PathBuf> {
     })
 }
 
-/// A variable that holds UTF-16.
-fn info(path: &Path) -> String {
-    let bytes = efivars::read(path, MAX_INFO).ok().flatten().unwrap_or_default();
+/// A variable that holds UTF-16; nothing if there is no such variable.
+pub(super) fn text(path: &Path) -> io::Result<String> {
+    let bytes = efivars::read(path, MAX_TEXT)?.unwrap_or_default();
     let (units, _) = bytes.as_chunks();
     let units: Vec<u16> =
         units.iter().map(|unit| u16::from_le_bytes(*unit)).take_while(|unit| *unit != 0).collect();
-    String::from_utf16_lossy(&units)
+    Ok(String::from_utf16_lossy(&units))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod grub;
 mod medium;
 mod names;
 mod open;
+mod overrides;
 mod per_slot;
 mod sectors;
 pub mod systemd_boot;

@@ -53,7 +53,7 @@ pub fn open(config: &config::Boot, root: &Path, esp: &Path) -> Result<Box<dyn Bo
     let names = config.slots.clone().unwrap_or_default();
     let fuse = Fuse::default();
     Ok(match loader {
-        Loader::SystemdBoot => Box::new(SystemdBoot::new(esp)),
+        Loader::SystemdBoot => Box::new(SystemdBoot::of_machine(root, esp)),
         Loader::Grub => {
             let block =
                 config.environment.clone().or_else(|| grub_block(root, esp)).ok_or(OpenError::NoBlock)?;

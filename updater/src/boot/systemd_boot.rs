@@ -3,7 +3,7 @@
 //! systemd-boot (252, `config_entry_compare`) takes the newest version among the entries that have tries left, proven or
 //! not, and only without any of those one whose tries ran out. It takes one try off the name before it starts an entry,
 //! so a release that runs its last trial boot is `+0-<done>`, [`Trust::Bad`], while it runs. Neither `loader.conf` nor
-//! EFI variables say what is booted: a `default` there would override the order and must not be set.
+//! EFI variables say what is booted: a `default` there would override the order and must not be set ([`super::overrides`] looks).
 //!
 //! An entry that must lose against an older one is therefore *demoted* to `+0`. Among entries that are all out of tries, the newest
 //! is taken: one that was demoted is the way back from an older one, and none from a newer one. An entry that such a
@@ -21,7 +21,8 @@ use upright_manifests::bls::{Counter, EntryName};
 use upright_manifests::pe;
 
 use super::esp::{EntryFile, EntryFolder, room_after};
-use super::{BootLoader, Entry, Medium, Trust};
+use super::overrides::Overrides;
+use super::{BootLoader, Concern, Entry, Medium, Trust};
 
 /// The tries that a staged entry's name carries; a switch with as many needs no rename.
 pub const DEFAULT_TRIES: u32 = 3;
@@ -29,16 +30,18 @@ pub const DEFAULT_TRIES: u32 = 3;
 /// systemd-boot's entries on one ESP.
 pub struct SystemdBoot {
     folder: EntryFolder,
+    overrides: Option<Overrides>,
 }
 
 impl SystemdBoot {
-    /// The entries on the ESP (or XBOOTLDR partition) that is mounted at `esp`.
-    pub fn new(esp: &Path) -> Self {
-        Self::in_folder(EntryFolder::new(esp))
+    /// The entries on the ESP (or XBOOTLDR partition) that is mounted at `esp`, and what overrides their order on the machine whose root
+    /// is at `root`.
+    pub fn of_machine(root: &Path, esp: &Path) -> Self {
+        Self { folder: EntryFolder::new(esp), overrides: Some(Overrides::new(root, esp)) }
     }
 
     pub(super) fn in_folder(folder: EntryFolder) -> Self {
-        Self { folder }
+        Self { folder, overrides: None }
     }
 
     /// The entries in a folder of another kind than one that is mounted.
@@ -355,6 +358,10 @@ impl BootLoader for SystemdBoot {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(()),
             demoted => demoted,
         }
+    }
+
+    fn concerns(&self) -> io::Result<Vec<Concern>> {
+        self.overrides.as_ref().map_or_else(|| Ok(Vec::new()), Overrides::concerns)
     }
 
     fn came_up(&self, entry: &Entry) -> io::Result<()> {

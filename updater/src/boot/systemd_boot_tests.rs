@@ -21,7 +21,7 @@ impl Esp {
     /// With those entries, each a file name in `EFI/Linux/`.
     fn with(names: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let boot = SystemdBoot::new(root.path());
+        let boot = SystemdBoot::in_folder(EntryFolder::new(root.path()));
         let esp = Self { root, boot };
         fs::create_dir_all(esp.path("")).unwrap();
         for name in names {

@@ -73,7 +73,7 @@ impl SimulatedHost {
         let clock = up.and_then(|()| SimulatedClock::read(&root.join("run/clock")));
         let clock = clock.map_err(|source| HostError::Simulated { root: root.to_owned(), source })?;
         let esp = root.join("esp");
-        Ok(Self { clock, remote, files, boot: SystemdBoot::new(&esp), esp })
+        Ok(Self { clock, remote, files, boot: SystemdBoot::of_machine(root, &esp), esp })
     }
 }
 
