@@ -5,7 +5,7 @@
 # the state partition and the slot's /etc over it, before the switch to the new root.
 
 check() {
-    require_binaries "$systemdutildir"/systemd-veritysetup findmnt blkid e2fsck mkfs.ext4 || return 1
+    require_binaries "$systemdutildir"/systemd-veritysetup findmnt blkid e2fsck mkfs.ext4 systemd-notify || return 1
 }
 
 depends() {
@@ -21,7 +21,7 @@ installkernel() {
 }
 
 install() {
-    inst_multiple findmnt blkid e2fsck mkfs.ext4 mount umount cat cp head mkdir readlink rm sleep sync tr touch timeout wc
+    inst_multiple findmnt blkid e2fsck mkfs.ext4 mount umount cat cp head mkdir mkfifo readlink rm sleep sync systemd-notify tr touch timeout wc
     inst_multiple -o /etc/mke2fs.conf
     inst_script "$moddir/mount-state.sh" /usr/lib/upright/mount-state
     inst_simple "$moddir/upright-state.service" "$systemdsystemunitdir/upright-state.service"

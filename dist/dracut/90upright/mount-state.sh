@@ -15,6 +15,8 @@ root=/sysroot
 kept=/run/upright/image-var
 # What the agent goes by: nothing that this boot writes is there at the next one.
 volatile=/run/upright/volatile
+# How far a check of the state's file system is.
+progress=/run/upright/progress
 
 # When this takes too long, systemd stops what is running here; what comes after that has to be done all the same.
 stopped=
@@ -69,6 +71,25 @@ format_if_blank() {
     mkfs.ext4 -q -L var "$1"
 }
 
+# Asks systemd for more time than the unit has, as `upright boot-state` does, as long as there is something to read.
+go_on() {
+    next=0
+    while read -r _; do
+        read -r now _ < /proc/uptime
+        now=${now%.*}
+        [ "$now" -ge "$next" ] || continue
+        systemd-notify EXTEND_TIMEOUT_USEC=300000000
+        next=$((now + 10))
+    done
+}
+
+# Runs e2fsck. A large file system may take it longer than any limit; one that does not answer gets no further.
+check() {
+    rm -f "$progress"
+    mkfifo "$progress" && { go_on < "$progress" & }
+    e2fsck -C 9 "$@" 9> "$progress"
+}
+
 # Checks $1 and mends it if needed. Other file systems than ext2 to ext4 do so while they are mounted. A superblock of which half was
 # written may be of no type; ext has copies of it.
 mend() {
@@ -76,11 +97,11 @@ mend() {
         ext[234] | "") ;;
         *) return 0 ;;
     esac
-    e2fsck -p "$1"
+    check -p "$1"
     [ $? -lt 4 ] && return 0
     [ -z "$stopped" ] || return 1
     say "$1 is damaged, mending what can be mended"
-    e2fsck -f -y "$1"
+    check -f -y "$1"
     [ $? -lt 4 ]
 }
 

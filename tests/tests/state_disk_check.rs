@@ -1,0 +1,63 @@
+//! The check of the state's file system at a boot, with the functions of `mount-state` themselves and the real e2fsck.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use upright_tests::namespace::in_namespace;
+
+/// Ways of a check: what is in the superblock's state (2: errors were found), and whether systemd is asked for more time.
+const CASES: [(&str, bool); 2] = [("1", false), ("2", true)];
+
+/// What comes before anything is done, from the script as it is delivered.
+fn functions() -> Result<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/dracut/90upright/mount-state.sh");
+    let text = fs::read_to_string(script)?;
+    let (functions, _) = text.split_once("\nmkdir -p \"$kept\"\n").context("mount-state has another form")?;
+    Ok(functions.to_owned())
+}
+
+#[test]
+fn a_check_that_makes_progress_asks_for_more_time() -> Result<()> {
+    for (state, asks) in CASES {
+        let folder = TempDir::new()?;
+        let at = folder.path();
+        fs::create_dir(at.join("bin"))?;
+        fs::write(at.join("functions"), functions()?)?;
+        fs::write(at.join("bin/systemd-notify"), "#!/bin/sh\necho \"$@\" >> \"$ASKED\"\n")?;
+        in_namespace(
+            at,
+            &format!(
+                "export PATH=$PWD/bin:$PATH:/usr/sbin:/sbin ASKED=$PWD/asked; chmod +x bin/systemd-notify\n\
+                 mount -t tmpfs none /run; mkdir /run/upright\n\
+                 truncate -s 64M disk; mkfs.ext4 -q -F disk; debugfs -w -R 'set_super_value state {state}' disk\n\
+                 set +eu; . ./functions; mend disk; echo $? > mended; wait\n"
+            ),
+        )?;
+        ensure!(fs::read_to_string(at.join("mended"))? == "0\n", "state {state}: it is not mended");
+        let asked = fs::read_to_string(at.join("asked")).unwrap_or_default();
+        let expected = if asks { "EXTEND_TIMEOUT_USEC=300000000\n" } else { "" };
+        ensure!(asked == expected, "state {state}: {asked:?}");
+    }
+    Ok(())
+}
+
+/// As one that is killed, or a disk that cannot be mended.
+#[test]
+fn a_check_that_fails_is_told_as_it_was() -> Result<()> {
+    let folder = TempDir::new()?;
+    let at = folder.path();
+    fs::create_dir(at.join("bin"))?;
+    fs::write(at.join("functions"), functions()?)?;
+    fs::write(at.join("bin/e2fsck"), "#!/bin/sh\necho 1 1 9 disk >&9; exit 12\n")?;
+    fs::write(at.join("bin/systemd-notify"), "#!/bin/sh\nexit 1\n")?;
+    in_namespace(
+        at,
+        "export PATH=$PWD/bin:$PATH; chmod +x bin/*; mount -t tmpfs none /run; mkdir /run/upright; : > disk\n\
+         set +eu; . ./functions; check -p disk; echo $? > code; mend disk; echo $? > mended\n",
+    )?;
+    assert_eq!(fs::read_to_string(at.join("code"))?, "12\n");
+    assert_eq!(fs::read_to_string(at.join("mended"))?, "1\n");
+    Ok(())
+}
