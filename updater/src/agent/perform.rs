@@ -186,19 +186,8 @@ impl Agent<'_> {
         }
     }
 
-    /// Tells a boot loader that counts every boot that this one came up; that of a trial is counted until the verdict. One that was told
-    /// to pass over what runs, for a release that was left in the end, is to take it again.
+    /// Tells a boot loader that counts every boot that this one came up; that of a trial is counted until the verdict.
     pub(super) fn report_up(&self) {
-        let runs = self.running_entry();
-        let is_proven = self.record.slots.get(&runs.slot).is_some_and(|installed| installed.proven);
-        if self.record.state == State::Idle
-            && is_proven
-            && self.trust(&runs).is_ok_and(|trust| trust == Some(Trust::Bad))
-            && let Err(error) = self.host.boot().mark_good(&runs)
-        {
-            // That its entry is damaged is said by who needs it.
-            tracing::debug!("cannot tell the boot loader to take what runs: {error}");
-        }
         if matches!(
             self.record.state,
             State::Trial { .. } | State::Committing { .. } | State::RollingBack { .. }
@@ -206,7 +195,7 @@ impl Agent<'_> {
             return;
         }
         // It is said again before the boots are used up, and nothing else depends on it.
-        if let Err(error) = self.host.boot().came_up(&runs) {
+        if let Err(error) = self.host.boot().came_up(&self.running_entry()) {
             tracing::warn!("cannot tell the boot loader that this boot came up: {error}");
         }
     }

@@ -9,6 +9,7 @@ mod event;
 mod evidence;
 mod history;
 mod record;
+mod started;
 mod step;
 
 pub use event::{Beside, CheckResult, Event, HealthReport, Observation, Verdict, WayTaken};
