@@ -22,8 +22,12 @@ use crate::room::free;
 pub(crate) use reserve::give_up_reserve;
 pub use reserve::keep_reserve;
 
-/// The largest record that is read, in bytes.
-const MAX_RECORD: u64 = 4 << 20;
+/// The largest record that is read, in bytes: older agents kept all that health checks printed, and wrote more than they read themselves.
+const MAX_RECORD: u64 = 32 << 20;
+
+/// The largest record that is written, in bytes: what is kept for a full disk has room for it, and older agents, which may be rolled back
+/// to, read four times as much.
+const MAX_WRITTEN: usize = 1 << 20;
 
 /// The version of the record's format.
 const FORMAT: u32 = 1;
@@ -173,7 +177,15 @@ impl RecordFile {
     /// The record; `None` on a host whose agent has never run.
     pub fn load(&self) -> Result<Option<Record>, StoreError> {
         match read_own(&self.path, MAX_RECORD) {
-            Ok(found) => found.map(|bytes| self.parse(&bytes)).transpose(),
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => {
+                let mut record = self.parse(&bytes)?;
+                // Once, and not again with each save.
+                if bytes.len() > MAX_WRITTEN {
+                    fit(&mut record).map_err(|error| self.unwritable(error))?;
+                }
+                Ok(Some(record))
+            }
             Err(StoreError::TooLarge { path, limit }) => {
                 Err(StoreError::Damaged { path, reason: format!("larger than {limit} bytes") })
             }
@@ -195,13 +207,14 @@ impl RecordFile {
         serde_json::from_value(envelope.record).map_err(|error| damaged(error.to_string()))
     }
 
-    /// Keeps `record`, durably.
+    /// Keeps `record`, durably: all that decides anything, and as much of what happened as there is room for.
     pub fn save(&self, record: &Record) -> Result<(), StoreError> {
-        let bytes = Self::to_bytes(record).map_err(|error| StoreError::Write {
-            path: self.path.clone(),
-            source: io::Error::other(error),
-        })?;
+        let bytes = fit(&mut record.clone()).map_err(|error| self.unwritable(error))?;
         replace(&self.path, &bytes)
+    }
+
+    fn unwritable(&self, error: serde_json::Error) -> StoreError {
+        StoreError::Write { path: self.path.clone(), source: io::Error::other(error) }
     }
 
     /// The bytes of a file that holds `record`.
@@ -221,12 +234,25 @@ impl RecordFile {
     }
 }
 
+/// Takes from `record` what it is too large with, and gives the bytes of a file that holds the rest.
+fn fit(record: &mut Record) -> serde_json::Result<Vec<u8>> {
+    record.cut();
+    let mut bytes = RecordFile::to_bytes(record)?;
+    while bytes.len() > MAX_WRITTEN && record.shed(bytes.len() - MAX_WRITTEN) {
+        bytes = RecordFile::to_bytes(record)?;
+    }
+    Ok(bytes)
+}
+
 /// Gives a file or folder another name, durably.
 pub fn set_aside(path: &Path, kept: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Write { path: kept.to_owned(), source };
     fs::rename(path, kept).map_err(failed)?;
     sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(failed)
 }
+
+#[cfg(test)]
+mod size_tests;
 
 #[cfg(test)]
 mod tests {

@@ -195,9 +195,10 @@ impl Outcome {
 }
 
 impl Record {
-    /// Adds an entry and drops the oldest ones above the limit. An attempt that ends as the one before is counted with it, and older
+    /// Adds an entry, cut to what is kept of it, and drops the oldest ones above the limit. An attempt that ends as the one before is counted with it, and older
     /// attempts go before anything that tells what this host was given and has left.
-    pub(crate) fn remember(&mut self, time: Timestamp, version: &Version, outcome: Outcome) {
+    pub(crate) fn remember(&mut self, time: Timestamp, version: &Version, mut outcome: Outcome) {
+        outcome.cut();
         match self.history.last_mut() {
             Some(last) if outcome.is_attempt() && last.version == *version && last.outcome == outcome => {
                 let times = last.again.map_or(0, |again| again.times).saturating_add(1);

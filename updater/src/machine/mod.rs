@@ -5,6 +5,7 @@
 //! effect afterwards, so that whatever instant power goes, the effect is found again in the persisted
 //! state and runs (a second time, perhaps).
 
+mod bounds;
 mod event;
 mod evidence;
 mod history;
