@@ -99,6 +99,79 @@ fn a_release_whose_boot_entry_is_gone_or_damaged_can_be_left() -> Result<()> {
     Ok(())
 }
 
+/// The disk cannot read a file any more: a link that leads to itself.
+fn lose(file: &Path) -> Result<()> {
+    if file.exists() {
+        fs::remove_file(file)?;
+    }
+    Ok(std::os::unix::fs::symlink(file.file_name().context("no name")?, file)?)
+}
+
+#[test]
+fn another_systems_entry_that_cannot_be_read_is_told_and_in_nobodys_way() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let theirs = host.join("esp/EFI/Linux/debian_12.efi");
+    lose(&theirs)?;
+    contains(&done(host, &["doctor"])?.stdout, &["debian_12.efi cannot be read (", "fsck.fat"])?;
+    contains(&done(host, &["status"])?.stderr, &["debian_12.efi cannot be read"])?;
+    done(host, &["rollback"])?;
+    assert_eq!(runs(host)?, "1.0.0");
+    // It is not healthy.
+    done(host, &["update", "--reboot"])?;
+    assert_eq!((upright(host, &["health"])?.status, runs(host)?.as_str()), (1, "1.0.0"));
+    assert!(theirs.is_symlink());
+    Ok(())
+}
+
+#[test]
+fn a_release_whose_boot_entry_cannot_be_read_can_be_left_or_mended() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let own = boot_entry(host, "1.1.0");
+    let whole = fs::read(&own)?;
+    lose(&own)?;
+    let ran = upright(host, &["update"])?;
+    contains(line_of("upright", &ran, 4)?, &["`upright repair` brings it back, `upright rollback` goes to"])?;
+    done(host, &["repair"])?;
+    assert!(fs::read(&own)? == whole);
+    lose(&own)?;
+    done(host, &["rollback"])?;
+    assert_eq!(runs(host)?, "1.0.0");
+    done(host, &["health"])?;
+    Ok(())
+}
+
+#[test]
+fn a_way_back_whose_boot_entry_cannot_be_read_is_kept_and_not_gone_to() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let way_back = boot_entry(host, "1.0.0");
+    let whole = fs::read(&way_back)?;
+    lose(&way_back)?;
+    contains(&done(host, &["status"])?.stdout, &["1.0.0"])?;
+    let ran = upright(host, &["rollback"])?;
+    contains(line_of("upright", &ran, 4)?, &["this host stays with what runs", "`upright repair` mends it"])?;
+    // It may be read again the next time.
+    fs::remove_file(&way_back)?;
+    fs::write(&way_back, &whole)?;
+    done(host, &["rollback"])?;
+    assert_eq!(runs(host)?, "1.0.0");
+    done(host, &["rollback"])?;
+    assert_eq!(runs(host)?, "1.1.0");
+    done(host, &["health"])?;
+    lose(&way_back)?;
+    done(host, &["repair"])?;
+    assert!(fs::read(&way_back)? == whole);
+    done(host, &["rollback"])?;
+    assert_eq!(runs(host)?, "1.0.0");
+    // What runs, unhealthy as it is, beats what does not come up.
+    done(host, &["update", "--reboot"])?;
+    lose(&way_back)?;
+    assert_eq!((upright(host, &["health"])?.status, runs(host)?.as_str()), (1, "1.2.0"));
+    Ok(())
+}
+
 #[test]
 fn a_bad_release_is_left_though_the_state_disk_is_full() -> Result<()> {
     for reserve in ["true", "rm -f var/lib/upright/reserve"] {

@@ -55,7 +55,12 @@ pub(super) fn judge(
 ) -> Result<EntryState, AgentError> {
     let failed = || AgentError::system("read the boot loader's entries");
     let entry = Entry { slot, os: os.clone(), version: target.version.clone() };
-    let Some(mut uki) = boot.content(&entry).map_err(failed())? else { return Ok(EntryState::Missing) };
+    let content = boot.content(&entry).unwrap_or_else(|error| {
+        // Neither is it by what starts the machine.
+        tracing::warn!(%slot, "{error}, so the boot entry is taken for one that is missing");
+        None
+    });
+    let Some(mut uki) = content else { return Ok(EntryState::Missing) };
     if let Some(signed) = target.uki {
         // What cannot be read is composed again as well.
         let found =
@@ -76,8 +81,8 @@ pub(super) fn judge(
 
 impl Agent<'_> {
     /// Whether the entry of `slot`, found in that state, may be composed again: nothing else is under way, and it is that of what runs
-    /// and is gone, or the release is the way back, proven and not left. An entry that is there, damaged as it is, stays while that of what runs is no better: a host with
-    /// none between two writes would be lost.
+    /// and is gone, or the release is the way back, proven and not left. An entry that is there, damaged or not to be read as it is, stays while that of what runs is no
+    /// better: a host with none between two writes would be lost.
     pub(super) fn may_restore(&self, slot: Slot, found: EntryState) -> Result<bool, AgentError> {
         if slot == self.booted.slot {
             return Ok(found == EntryState::Missing && self.record.state == State::Idle);
@@ -87,7 +92,9 @@ impl Agent<'_> {
         let is_bad = |root_hash: Digest| self.record.bad.iter().any(|bad| bad.root_hash == root_hash);
         let is_way_back =
             self.record.state == State::Idle && proven.is_some_and(|installed| !is_bad(installed.root_hash));
-        if !is_way_back || found == EntryState::Missing {
+        let is_gone = found == EntryState::Missing
+            && known.is_none_or(|known| !self.is_unreadable(&self.entry(&known.target(), slot)));
+        if !is_way_back || is_gone {
             return Ok(is_way_back);
         }
         let runs = self.booted.slot;

@@ -252,7 +252,10 @@ impl<'h> Agent<'h> {
             None => false,
         };
         let other_gone = match self.record.slots.get(&slot.other()) {
-            Some(beside) => self.is_gone(&self.entry(&beside.target(), slot.other()))?,
+            Some(beside) => {
+                let entry = self.entry(&beside.target(), slot.other());
+                self.is_gone(&entry)? || self.counts_on_other() && self.is_unreadable(&entry)
+            }
             None => false,
         };
         let beside = if self.record.slots.is_empty() { self.beside()? } else { None };
@@ -300,14 +303,36 @@ impl<'h> Agent<'h> {
         Ok(None)
     }
 
-    /// Whether a release that was staged or switched to has no boot entry any more.
+    /// Whether a release that was staged or switched to has no boot entry any more. One that cannot be read may be read again later.
     fn is_gone(&self, entry: &Entry) -> Result<bool, AgentError> {
         if self.trust(entry)?.is_some() {
             return Ok(false);
         }
-        match self.host.boot().staged(entry) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-            staged => staged.map(|_| false).map_err(AgentError::system("read the boot loader's state")),
+        let is_missing = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        Ok(self.host.boot().staged(entry).err().is_some_and(is_missing) && !self.is_unreadable(entry))
+    }
+
+    /// Whether a boot entry is there and cannot be read. The machine would not be started with it.
+    fn is_unreadable(&self, entry: &Entry) -> bool {
+        let boot = self.host.boot();
+        match boot.content(entry) {
+            Ok(Some(_)) => false,
+            Ok(None) => {
+                boot.staged(entry).err().is_some_and(|error| error.kind() != std::io::ErrorKind::NotFound)
+            }
+            Err(_) => true,
+        }
+    }
+
+    /// Whether the other slot's release is to be started next. As long as it is the way back alone, it is kept though it cannot be read.
+    fn counts_on_other(&self) -> bool {
+        let runs = |target: &Target| target.root_hash == self.booted.root_hash;
+        match &self.record.state {
+            State::Applied { target, .. } | State::Switched { target, .. } | State::Trial { target, .. } => {
+                !runs(target)
+            }
+            State::RollingBack { from, .. } => runs(from),
+            _ => false,
         }
     }
 
@@ -316,8 +341,11 @@ impl<'h> Agent<'h> {
         Layout::around(&self.folder)
     }
 
+    /// What the boot loader records about an entry. One of the other slot that cannot be read is none to go to.
     fn trust(&self, entry: &Entry) -> Result<Option<Trust>, AgentError> {
-        self.host.boot().trust(entry).map_err(AgentError::system("read the boot loader's state"))
+        let trust = self.host.boot().trust(entry);
+        let trust = trust.map_err(AgentError::system("read the boot loader's state"))?;
+        Ok(trust.filter(|_| entry.slot == self.booted.slot || !self.is_unreadable(entry)))
     }
 
     fn entry(&self, target: &Target, slot: upright_manifests::name::Slot) -> Entry {

@@ -69,7 +69,8 @@ impl Agent<'_> {
     /// In which order slots are mended: without the boot entry of what runs, that of the other one is not touched.
     pub fn repair_order(&self) -> Result<[Slot; 2], AgentError> {
         let runs = self.booted.slot;
-        let is_gone = self.trust(&self.running_entry())?.is_none();
+        let running = self.running_entry();
+        let is_gone = self.trust(&running)?.is_none() || self.is_unreadable(&running);
         Ok(if is_gone { [runs, runs.other()] } else { Slot::ALL })
     }
 

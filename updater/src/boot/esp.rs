@@ -21,12 +21,16 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use upright_manifests::bls::EntryName;
+use upright_manifests::name::OsName;
 use upright_manifests::pe::{self, Headers};
 
+use super::Concern;
 use super::fuse::Fuse;
 use super::medium::{Medium, Mounted};
+use super::per_slot::FOLDER;
 
 /// What a sealed entry starts with in place of [`pe::MAGIC`].
 const SEAL: [u8; 2] = [0; 2];
@@ -61,6 +65,9 @@ pub(super) struct EntryFile {
     pub(super) visible: bool,
     /// Its length in bytes.
     pub(super) size: u64,
+    /// What the system says where the file cannot be read. It is not seen then, as far as can be told here, and nothing says that it is
+    /// empty; a name is believed if it is of an OS that an entry beside it is of, so that no other system's file is taken for ours.
+    pub(super) unreadable: Option<String>,
 }
 
 impl EntryFolder {
@@ -87,27 +94,65 @@ impl EntryFolder {
     /// All files that the boot loader may take for entries, sorted by name.
     ///
     /// One that gets another name between its name and its content, as when the agent ends a trial while `status` looks, is looked for
-    /// again: who changes entries holds the lock, who only reads them does not.
+    /// again: who changes entries holds the lock, who only reads them does not. One that cannot be read keeps nobody from the others.
     pub(super) fn list(&self) -> io::Result<Vec<EntryFile>> {
         let mut looks = 1;
-        loop {
-            match self.list_once() {
+        let files = loop {
+            match self.list_once(looks == MAX_LOOKS) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && looks < MAX_LOOKS => looks += 1,
-                listed => return listed,
+                listed => break listed?,
+            }
+        };
+        // They are listed often, and once says it all.
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        if files.iter().any(|file| file.unreadable.is_some()) && !TOLD.swap(true, Ordering::Relaxed) {
+            for EntryFile { file, unreadable, .. } in &files {
+                if let Some(reason) = unreadable {
+                    tracing::warn!("{} cannot be read: {reason}", self.path(file).display());
+                }
             }
         }
+        Ok(files)
     }
 
-    fn list_once(&self) -> io::Result<Vec<EntryFile>> {
+    fn list_once(&self, is_last: bool) -> io::Result<Vec<EntryFile>> {
         let names = self.medium.names().map_err(|error| self.in_folder("cannot list", &error))?;
         let mut files = Vec::new();
         for file in names {
             if file.to_ascii_lowercase().ends_with(".efi") {
-                files.push(self.look(file)?);
+                files.push(match self.look(&file) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound && !is_last => return Err(error),
+                    Err(error) => self.not_looked_at(file, &error),
+                    Ok((visible, size)) => {
+                        let name = file.parse().ok().or_else(|| self.name_inside(&file));
+                        EntryFile { name, file, visible, size, unreadable: None }
+                    }
+                });
             }
         }
+        self.believe_names(&mut files);
         files.sort_by(|a, b| a.file.cmp(&b.file));
         Ok(files)
+    }
+
+    /// A file that cannot be read. An empty one would be deleted in passing, so it is none, whatever its length is.
+    fn not_looked_at(&self, file: String, error: &io::Error) -> EntryFile {
+        let size = self.medium.length(&file).unwrap_or(0).max(1);
+        EntryFile { name: file.parse().ok(), file, visible: false, size, unreadable: Some(error.to_string()) }
+    }
+
+    /// Takes the names from files that cannot be read, unless an entry that can be is of the same OS. Where none can be, all are believed.
+    fn believe_names(&self, files: &mut [EntryFile]) {
+        if files.iter().all(|file| file.unreadable.is_none()) {
+            return;
+        }
+        let readable = files.iter().filter(|file| file.unreadable.is_none());
+        let lines = readable.filter_map(|file| self.command_line(&file.file));
+        let known: Vec<OsName> =
+            lines.filter_map(|line| pe::argument(&line, "upright.os")?.parse().ok()).collect();
+        for file in files.iter_mut().filter(|file| file.unreadable.is_some()) {
+            file.name.take_if(|name| !known.is_empty() && !known.contains(&name.os));
+        }
     }
 
     /// Writes a new, sealed entry. The content must be an EFI program.
@@ -184,19 +229,23 @@ impl EntryFolder {
     }
 
     /// Makes the entry one that boot loaders see: one sector, written in place. Refuses what is shorter than its
-    /// sections, as it is when writing it was cut off.
+    /// sections, as it is when writing it was cut off, and what cannot be read; but for one whose name has no tries left, which is
+    /// passed over, seen or not.
     pub(super) fn unseal(&self, file: &str) -> io::Result<()> {
         let is_whole = self.headers(file).is_some_and(|headers| {
             let end = headers.sections.iter().map(|s| u64::from(s.raw_offset) + u64::from(s.raw_size)).max();
             self.medium.length(file).is_ok_and(|length| end.is_some_and(|end| end <= length))
         });
-        match is_whole {
-            true => self.put_magic(file, pe::MAGIC),
-            false => {
-                let error = io::Error::new(io::ErrorKind::InvalidData, "it is not complete, stage it again");
-                Err(self.in_file("cannot boot from", file, &error))
-            }
+        if is_whole {
+            return self.put_magic(file, pe::MAGIC);
         }
+        let reason = match self.look(file) {
+            Ok(_) => "it is not complete, stage it again".to_owned(),
+            Err(_) if file.parse().is_ok_and(|name: EntryName| name.is_exhausted()) => return Ok(()),
+            Err(error) => format!("it cannot be read ({error}), `upright repair` composes it again"),
+        };
+        let error = io::Error::new(io::ErrorKind::InvalidData, reason);
+        Err(self.in_file("cannot boot from", file, &error))
     }
 
     /// Takes the entry out of boot loaders' sight: one sector, written in place.
@@ -221,16 +270,23 @@ impl EntryFolder {
             self.sync()?;
             self.fuse.step()?;
             self.medium.rename(from, to)?;
-            self.medium.sync_file(to)?;
+            match self.medium.sync_file(to) {
+                // What cannot be read has no content to lose.
+                Err(error) if self.look(to).is_ok() => return Err(error),
+                _ => {}
+            }
             self.sync()
         };
         rename().map_err(|error| self.in_file(&format!("cannot rename to {to}"), from, &error))
     }
 
-    /// Deletes an entry that boot loaders may see: sealed first, so that no half of the deletion is an entry.
+    /// Deletes an entry that boot loaders may see: sealed first, so that no half of the deletion is an entry. One that cannot be read
+    /// may be one that they see; it is sealed if that can be done.
     pub(super) fn remove(&self, entry: &EntryFile) -> io::Result<()> {
         if entry.visible {
             self.seal(&entry.file)?;
+        } else if entry.unreadable.is_some() {
+            let _ = self.seal(&entry.file);
         }
         self.fuse.step()?;
         self.medium
@@ -266,16 +322,11 @@ impl EntryFolder {
         Headers::parse(&start).ok()
     }
 
-    fn look(&self, file: String) -> io::Result<EntryFile> {
-        let look = || {
-            let mut magic = pe::MAGIC.map(|_| 0);
-            let read = self.medium.read_at(&file, &mut magic, 0)?;
-            Ok((read == magic.len() && magic == pe::MAGIC, self.medium.length(&file)?))
-        };
-        let (visible, size) =
-            look().map_err(|error: io::Error| self.in_file("cannot read", &file, &error))?;
-        let name = file.parse().ok().or_else(|| self.name_inside(&file));
-        Ok(EntryFile { name, file, visible, size })
+    /// Whether a boot loader sees a file, and its length.
+    fn look(&self, file: &str) -> io::Result<(bool, u64)> {
+        let mut magic = pe::MAGIC.map(|_| 0);
+        let read = self.medium.read_at(file, &mut magic, 0)?;
+        Ok((read == magic.len() && magic == pe::MAGIC, self.medium.length(file)?))
     }
 
     /// The release that an entry holds, as the boot loader has it: without a counter.
@@ -309,6 +360,23 @@ impl EntryFolder {
     }
 }
 
+/// What there is to say of files on the ESP that a boot loader may take for entries and that cannot be read.
+pub(crate) fn unreadable(esp: &Path) -> Vec<Concern> {
+    let folders = [EntryFolder::new(esp), EntryFolder::at(esp.join(FOLDER), Fuse::default())];
+    let mut concerns = Vec::new();
+    for folder in folders {
+        // What keeps all of them from being listed is told by the back end.
+        for EntryFile { file, unreadable, .. } in folder.list().unwrap_or_default() {
+            concerns.extend(unreadable.map(|reason| Concern {
+                says: format!("{} cannot be read ({reason}), so no release is started with it", folder.path(&file).display()),
+                mend: "look at the disk's health, mend the ESP with fsck.fat; `upright repair` then composes an entry of this host's                        again, and any other can be removed"
+                    .to_owned(),
+            }));
+        }
+    }
+    concerns
+}
+
 /// The bytes that are free once `removable` is gone: a file takes whole clusters, and the folder may grow by one for a new name.
 pub(super) fn room_after(free: u64, cluster: u64, removable: &[EntryFile]) -> u64 {
     let clusters = |file: &EntryFile| file.size.div_ceil(cluster).saturating_mul(cluster);
@@ -319,3 +387,7 @@ pub(super) fn room_after(free: u64, cluster: u64, removable: &[EntryFile]) -> u6
 pub(super) fn in_path(action: &str, path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{action} {}: {error}", path.display()))
 }
+
+#[cfg(test)]
+#[path = "esp_tests.rs"]
+mod tests;

@@ -27,6 +27,7 @@ use upright_manifests::name::{OsName, Slot};
 use upright_manifests::version::Version;
 
 pub use detect::Loader;
+pub(crate) use esp::unreadable;
 pub use medium::Medium;
 pub use names::SlotNames;
 pub use open::{OpenError, open};

@@ -83,10 +83,11 @@ impl<R: Register> PerSlot<R> {
         Ok(self.ukis.list()?.into_iter().find(|file| file.file.eq_ignore_ascii_case(&name)))
     }
 
-    /// The UKI of a release, if it is what is in its slot's place.
+    /// The UKI of a release, if it is what is in its slot's place. One that cannot be read may be any release's.
     fn uki(&self, entry: &Entry) -> io::Result<Option<EntryFile>> {
         let is_it = |name: &EntryName| name.os == entry.os && name.version == entry.version;
-        Ok(self.file(entry.slot)?.filter(|file| file.name.as_ref().is_some_and(is_it)))
+        let may_be = |file: &EntryFile| file.unreadable.is_some() || file.name.as_ref().is_some_and(is_it);
+        Ok(self.file(entry.slot)?.filter(may_be))
     }
 
     /// The UKI of a release that is in force.
@@ -109,7 +110,7 @@ impl<R: Register> BootLoader for PerSlot<R> {
     }
 
     fn trust(&self, entry: &Entry) -> io::Result<Option<Trust>> {
-        match self.uki(entry)?.filter(|file| file.visible) {
+        match self.uki(entry)?.filter(is_or_may_be_seen) {
             Some(_) => Ok(Some(self.register.load()?.trust(entry.slot))),
             None => Ok(None),
         }
@@ -168,7 +169,7 @@ impl<R: Register> BootLoader for PerSlot<R> {
     }
 
     fn content(&self, entry: &Entry) -> io::Result<Option<Box<dyn Read>>> {
-        match self.uki(entry)?.filter(|file| file.visible) {
+        match self.uki(entry)?.filter(is_or_may_be_seen) {
             Some(file) => Ok(Some(Box::new(self.ukis.open_unsealed(&file.file)?))),
             None => Ok(None),
         }
@@ -234,6 +235,11 @@ impl<R: Register> BootLoader for PerSlot<R> {
     fn came_up(&self, entry: &Entry) -> io::Result<()> {
         self.register.came_up(entry.slot)
     }
+}
+
+/// Whether the boot loader sees a UKI, or may see it where it cannot be read here.
+fn is_or_may_be_seen(file: &EntryFile) -> bool {
+    file.visible || file.unreadable.is_some()
 }
 
 /// The name of a slot's UKI.

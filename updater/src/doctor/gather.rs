@@ -10,7 +10,7 @@ use upright_manifests::name::Slot;
 
 use super::{BootFacts, EntryFacts, Facts, HostFacts, RecordFacts, Watchdog};
 use crate::agent::{Agent, trust_folder};
-use crate::boot::BootLoader;
+use crate::boot::{BootLoader, unreadable};
 use crate::config::Config;
 use crate::fetch::check_stored;
 use crate::host::{Access, Booted, Host, Part, label};
@@ -25,6 +25,9 @@ pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<
     let mut boot = look_at_boot(host.boot(), booted.as_ref().ok());
     if let Some(esp) = host.esp() {
         boot.writable = writable(esp);
+        if let Ok(concerns) = &mut boot.concerns {
+            concerns.extend(unreadable(esp));
+        }
     }
     // What cannot be told without the record is told of the record.
     let record = Agent::peek(host, config, folder);

@@ -60,6 +60,15 @@ impl Bench {
         boots.find(|started| started != version).expect("a trial without an end")
     }
 
+    /// The disk cannot read an entry any more: a link that leads to itself.
+    fn lose(&self, entry: &Entry) {
+        let by_name = self.root.path().join("esp/EFI/Linux").join(format!("{OS}_{}.efi", entry.version));
+        let by_slot = self.root.path().join("EFI/upright").join(format!("{}.efi", entry.slot));
+        let file = if by_name.exists() { by_name } else { by_slot };
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(file.file_name().unwrap(), &file).unwrap();
+    }
+
     fn trust(&self, entry: &Entry) -> Option<Trust> {
         self.boot.trust(entry).unwrap()
     }
@@ -139,6 +148,10 @@ macro_rules! conforms {
         #[test]
         fn the_switch_is_one_step() {
             super::the_switch_is_one_step(benches::$name);
+        }
+        #[test]
+        fn an_entry_that_cannot_be_read_is_left_and_not_gone_to() {
+            super::an_entry_that_cannot_be_read_is_left_and_not_gone_to(benches::$name);
         }
         #[test]
         fn any_sequence_of_changes_boots_and_power_cuts_leaves_something_to_boot() {
@@ -467,7 +480,26 @@ fn the_switch_is_one_step(make: Make) {
     assert_eq!((last.as_str(), changes.get()), ("1.1.0", 1));
 }
 
-fn entry(slot: Slot, version: &str) -> Entry {
+fn an_entry_that_cannot_be_read_is_left_and_not_gone_to(make: Make) {
+    let bench = Bench::proven(make);
+    bench.lose(&new());
+    assert!(bench.boot.content(&new()).is_err());
+    bench.boot.mark_bad(&new()).unwrap();
+    assert_eq!(bench.come_up(Slot::A), "1.0.0");
+    assert_eq!(bench.trust(&old()), Some(Trust::Good));
+
+    let bench = Bench::proven(make);
+    bench.lose(&old());
+    assert!(bench.boot.content(&old()).is_err());
+    assert!(bench.boot.mark_bad(&new()).is_err() && bench.boot.switch(&old(), 3).is_err());
+    assert_eq!(bench.come_up(Slot::B), "1.1.0");
+    let newest = entry(Slot::A, "1.2.0");
+    bench.prepare(&new(), &newest).unwrap();
+    bench.boot.switch(&newest, 3).unwrap();
+    assert_eq!(bench.start(), "1.2.0");
+}
+
+pub(super) fn entry(slot: Slot, version: &str) -> Entry {
     Entry { slot, os: OS.parse().unwrap(), version: version.parse().unwrap() }
 }
 
@@ -480,7 +512,7 @@ fn new() -> Entry {
 }
 
 /// A release's UKI.
-fn uki(version: &str) -> Vec<u8> {
+pub(super) fn uki(version: &str) -> Vec<u8> {
     let line = format!("upright.os={OS} upright.version={version} roothash=00");
     let body = version.as_bytes().repeat(3000);
     uki_with(&[(".cmdline", line.as_bytes()), (".linux", &body), (".initrd", &body[..700])])
@@ -526,7 +558,9 @@ fn copy_folder(from: &Path, to: &Path) {
             fs::create_dir_all(&target).unwrap();
             copy_folder(&file.path(), &target);
         } else {
-            fs::copy(file.path(), target).unwrap();
+            // What cannot be read is not started either.
+            let copied = fs::copy(file.path(), target);
+            assert!(copied.is_ok() || file.path().is_symlink(), "{copied:?}");
         }
     }
 }

@@ -112,10 +112,11 @@ pub(crate) fn take_entry(folder: &Path) -> io::Result<String> {
     for entry in fs::read_dir(folder)? {
         let Ok(file) = entry?.file_name().into_string() else { continue };
         let Ok(name) = file.parse::<EntryName>() else { continue };
-        // What is no EFI program, such as an entry that is sealed, is passed over.
+        // What is no EFI program, such as an entry that is sealed, or cannot be read is passed over.
         let mut magic = Vec::new();
-        File::open(folder.join(&file))?.take(MAGIC.len() as u64).read_to_end(&mut magic)?;
-        if magic != MAGIC {
+        let entry = File::open(folder.join(&file));
+        let read = entry.and_then(|entry| entry.take(MAGIC.len() as u64).read_to_end(&mut magic));
+        if read.is_err() || magic != MAGIC {
             continue;
         }
         if best.as_ref().is_none_or(|(other, _)| name.precedes(other)) {
