@@ -16,6 +16,9 @@ const GRUB_BLOCKS: [&str; 4] =
     ["EFI/upright/grubenv", "grub/grubenv", "EFI/BOOT/grubenv", "boot/grub/grubenv"];
 const GRUB_BLOCKS_ELSEWHERE: [&str; 2] = ["boot/grub/grubenv", "boot/grub2/grubenv"];
 
+/// The script that comes with the agent, where it looks for its block.
+const GRUB_SCRIPT: &str = "EFI/upright/grub.cfg";
+
 /// Where U-Boot's tools have it that its environment is.
 pub(super) const FW_ENV_CONFIG: &str = "etc/fw_env.config";
 
@@ -100,8 +103,12 @@ pub(super) fn look(root: &Path, esp: &Path) -> Facts {
     }
 }
 
-/// GRUB's environment block, by its place and by what is in it.
+/// GRUB's environment block, by its place and by what is in it. That of the shipped script is found by the script, too: it is damaged or
+/// missing, and stays the one that the script looks for.
 pub(super) fn grub_block(root: &Path, esp: &Path) -> Option<PathBuf> {
+    if esp.join(GRUB_SCRIPT).exists() {
+        return Some(esp.join(GRUB_BLOCKS[0]));
+    }
     let on_esp = GRUB_BLOCKS.iter().map(|place| esp.join(place));
     let elsewhere = GRUB_BLOCKS_ELSEWHERE.iter().map(|place| root.join(place));
     on_esp.chain(elsewhere).find(|path| {
@@ -163,5 +170,13 @@ mod tests {
         fs::create_dir_all(esp.join(FOLDER)).unwrap();
         fs::write(esp.join(FOLDER).join("b.efi"), "MZ").unwrap();
         assert_eq!(detect(&look(root.path(), &esp)), Loader::Efi);
+        // The script goes on without its block.
+        let ours = esp.join(FOLDER).join("grubenv");
+        fs::write(esp.join(GRUB_SCRIPT), "").unwrap();
+        for garbage in [None, Some("garbage")] {
+            garbage.iter().for_each(|text| fs::write(&ours, text).unwrap());
+            assert_eq!(look(root.path(), &esp).grub_block, Some(ours.clone()));
+            assert_eq!(detect(&look(root.path(), &esp)), Loader::Grub);
+        }
     }
 }

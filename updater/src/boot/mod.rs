@@ -68,6 +68,17 @@ pub struct Concern {
     pub mend: String,
 }
 
+/// What there is to say where a script goes by its own values, since the file that it and the agent alone use is of no use.
+fn damaged_register(damage: &io::Error) -> Concern {
+    Concern {
+        says: format!(
+            "{damage}: until it is written anew, slot a is started first, and no boot of a trial is counted"
+        ),
+        mend: "the next `upright update` or `upright rollback` writes it anew; look at the disk's health"
+            .to_owned(),
+    }
+}
+
 /// One boot loader's state, on disk or in firmware.
 ///
 /// Every change is durable when the call returns, and may be made again after a crash with the same result.

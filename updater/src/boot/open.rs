@@ -12,7 +12,7 @@ use super::detect::{FW_ENV_CONFIG, Loader, detect, grub_block, look};
 use super::efi::{Efi, Efivarfs};
 use super::fuse::Fuse;
 use super::grub::Grub;
-use super::per_slot::PerSlot;
+use super::per_slot::{FOLDER, PerSlot};
 use super::systemd_boot::SystemdBoot;
 use super::uboot::{Places, Uboot};
 use super::{BootLoader, SlotNames};
@@ -57,11 +57,17 @@ pub fn open(config: &config::Boot, root: &Path, esp: &Path) -> Result<Box<dyn Bo
         Loader::Grub => {
             let block =
                 config.environment.clone().or_else(|| grub_block(root, esp)).ok_or(OpenError::NoBlock)?;
-            let grub = Grub::new(&block, names, fuse.clone());
+            let ours = is_ours(&block, "grubenv", esp, &names);
+            let grub = Grub::new(&block, names, fuse.clone()).ours(ours);
             Box::new(PerSlot::new(esp, grub, fuse))
         }
         Loader::UBoot => {
-            let uboot = Uboot::new(uboot_places(config, root)?, names, fuse.clone());
+            let places = uboot_places(config, root)?;
+            let ours = match places.all() {
+                [at] => at.offset == 0 && is_ours(&at.path, "uboot.env", esp, &names),
+                _ => false,
+            };
+            let uboot = Uboot::new(places, names, fuse.clone()).ours(ours);
             Box::new(PerSlot::new(esp, uboot, fuse))
         }
         Loader::Efi => {
@@ -73,6 +79,15 @@ pub fn open(config: &config::Boot, root: &Path, esp: &Path) -> Result<Box<dyn Bo
         }
         Loader::Custom => Box::new(PerSlot::new(esp, custom(config, names, fuse.clone())?, fuse)),
     })
+}
+
+/// Whether a file is the one that the shipped script looks for by its name, in a folder on the ESP that nothing else has anything in. A
+/// script for other names of the slots is not the shipped one.
+fn is_ours(file: &Path, name: &str, esp: &Path, names: &SlotNames) -> bool {
+    let place = |folder: &Path| fs::canonicalize(folder).ok();
+    let is_there =
+        file.parent().and_then(place).is_some_and(|folder| Some(folder) == place(&esp.join(FOLDER)));
+    is_there && file.file_name().is_some_and(|found| found == name) && *names == SlotNames::default()
 }
 
 pub(super) fn uboot_places(config: &config::Boot, root: &Path) -> Result<Places, OpenError> {
@@ -133,6 +148,34 @@ mod tests {
         match open(&config, root, &root.join("efi")) {
             Ok(boot) => boot.name().to_owned(),
             Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn damage_of_what_is_ours_alone_is_no_error_and_that_of_anything_else_is() {
+        let root = tempfile::tempdir().unwrap();
+        let (root, esp) = (root.path(), root.path().join("efi"));
+        let ours = esp.join(FOLDER);
+        fs::create_dir_all(&ours).unwrap();
+        fs::create_dir_all(root.join("etc")).unwrap();
+        let concerns = |toml: &str| {
+            let config: config::Boot = toml::from_str(toml).unwrap();
+            open(&config, root, &esp).unwrap().concerns()
+        };
+        fs::write(ours.join("grub.cfg"), "").unwrap();
+        assert!(concerns("").unwrap().iter().any(|concern| concern.says.contains("grubenv")));
+        let elsewhere = root.join("grubenv");
+        for (block, names) in [(elsewhere.clone(), ""), (ours.join("grubenv"), "slots = [\"X\", \"Y\"]")] {
+            let toml = format!("loader = \"grub\"\nenvironment = {block:?}\n{names}");
+            assert!(concerns(&toml).is_err(), "{toml}");
+        }
+        let fw_env_config = |lines: &str| fs::write(root.join(FW_ENV_CONFIG), lines).unwrap();
+        fw_env_config(&format!("{} 0 0x4000", ours.join("uboot.env").display()));
+        assert!(concerns("").unwrap().iter().any(|concern| concern.says.contains("uboot.env")));
+        fs::write(&elsewhere, vec![0xff; 0x8000]).unwrap();
+        for place in [elsewhere.display().to_string(), ours.join("other.env").display().to_string()] {
+            fw_env_config(&format!("{place} 0 0x4000"));
+            assert!(concerns("").is_err(), "{place}");
         }
     }
 

@@ -66,6 +66,37 @@ pub(super) fn write_at(path: &Path, offset: i64, bytes: &[u8], fuse: &Fuse) -> i
     write().map_err(|error: io::Error| in_path("cannot write", path, &error))
 }
 
+/// Writes a file that holds `bytes` and nothing else, durably and where it is, if it is there: who keeps its place finds it there. Its first
+/// sector, which has what makes it valid, comes last, so that what is no valid file yet stays none until it is one.
+pub(super) fn write_whole(path: &Path, bytes: &[u8], fuse: &Fuse) -> io::Result<()> {
+    let write = || {
+        let (first, rest) = bytes.split_at(SECTOR.min(bytes.len()));
+        fuse.step()?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        file.write_all_at(rest, first.len() as u64)?;
+        file.set_len(bytes.len() as u64)?;
+        file.sync_all()?;
+        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
+        fuse.step()?;
+        file.write_all_at(first, 0)?;
+        file.sync_all()
+    };
+    write().map_err(|error: io::Error| in_path("cannot write", path, &error))
+}
+
+/// A variable of somebody else's in what is left of an environment: GRUB's and U-Boot's own have names in small letters, ours in capitals,
+/// so that a bit that flipped makes none of the others.
+pub(super) fn variable_of_others(bytes: &[u8]) -> Option<String> {
+    let is_name = |name: &[u8]| {
+        name.len() > 2 && name.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_')
+    };
+    let mut lines = bytes.split(|byte| matches!(byte, 0 | b'\n'));
+    lines.find_map(|line| {
+        let equals = line.iter().position(|byte| *byte == b'=')?;
+        is_name(&line[..equals]).then(|| String::from_utf8_lossy(&line[..equals]).into_owned())
+    })
+}
+
 fn position(file: &mut File, offset: i64) -> io::Result<u64> {
     match u64::try_from(offset) {
         Ok(offset) => Ok(offset),

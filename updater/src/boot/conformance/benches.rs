@@ -24,6 +24,10 @@ pub(super) const UBOOT_SIZE: usize = 0x1000;
 /// Where in a region the first copy begins, in bytes.
 pub(super) const REGION: usize = 0x2000;
 
+/// The block and the environment of our scripts, on the ESP.
+pub(super) const GRUB_BLOCK: &str = "EFI/upright/grubenv";
+pub(super) const UBOOT_FILE: &str = "EFI/upright/uboot.env";
+
 /// Slot a's UKI on the ESP, and a register that `make` makes for a folder.
 fn bench<R: Register + 'static>(start: fn(&Path) -> String, make: impl FnOnce(&Path, Fuse) -> R) -> Bench {
     let root = folder();
@@ -68,11 +72,13 @@ fn grub_of(start: fn(&Path) -> String, variables: &[(&str, &str)]) -> Bench {
 
 /// The block that comes with our script.
 pub(super) fn grub() -> Bench {
-    let block = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/grub/grubenv")).unwrap();
-    let bench = grub_of(loaders::grub, &[]);
-    fs::write(bench.root.path().join(FOLDER).join("a.cfg"), "as the installation left it").unwrap();
-    fs::write(bench.root.path().join("grubenv"), block).unwrap();
-    bench
+    let shipped = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/grub/grubenv")).unwrap();
+    bench(loaders::grub, |root, fuse| {
+        let block = root.join(GRUB_BLOCK);
+        fs::write(&block, shipped).unwrap();
+        fs::write(root.join(FOLDER).join("a.cfg"), "as the installation left it").unwrap();
+        Grub::new(&block, SlotNames::default(), fuse).ours(true)
+    })
 }
 
 pub(super) fn grub_with_another_updaters_script() -> Bench {
@@ -111,6 +117,18 @@ fn uboot_of(start: fn(&Path) -> String, files: &[(&str, usize)]) -> Bench {
             config += &format!("{} {offset:#x} {UBOOT_SIZE:#x}\n", path.display());
         }
         Uboot::new(Places::parse(&config).unwrap(), SlotNames::default(), fuse)
+    })
+}
+
+/// The file that our script makes on the ESP.
+pub(super) fn uboot_on_esp() -> Bench {
+    bench(loaders::uboot_on_esp, |root, fuse| {
+        let file = root.join(UBOOT_FILE);
+        let mut env = UbootEnv::parse(&uboot_env(false), false).unwrap();
+        env.set("bootcmd", "");
+        fs::write(&file, env.to_bytes().unwrap()).unwrap();
+        let config = format!("{} 0 {UBOOT_SIZE:#x}\n", file.display());
+        Uboot::new(Places::parse(&config).unwrap(), SlotNames::default(), fuse).ours(true)
     })
 }
 

@@ -10,7 +10,7 @@ use upright_manifests::boot::load_option::{LoadOption, order_bytes, parse_order}
 use upright_manifests::boot::uboot_env::UbootEnv;
 use upright_manifests::pe::{self, Headers};
 
-use super::benches::{REGION, UBOOT_SIZE};
+use super::benches::{GRUB_BLOCK, REGION, UBOOT_FILE, UBOOT_SIZE};
 use super::uki;
 use crate::host::take_simulated_entry;
 
@@ -58,8 +58,15 @@ pub(super) fn simulated(root: &Path) -> String {
 
 /// `dist/grub/grub.cfg`.
 pub(super) fn grub(root: &Path) -> String {
-    let path = root.join("grubenv");
-    let mut env = GrubEnv::parse(&fs::read(&path).unwrap()).unwrap();
+    let path = root.join(GRUB_BLOCK);
+    // What `load_env` cannot read leaves the values at the script's beginning.
+    let mut env = fs::read(&path).ok().and_then(|block| GrubEnv::parse(&block).ok()).unwrap_or_else(|| {
+        let mut values = GrubEnv::default();
+        [("ORDER", "A B"), ("A_OK", "1"), ("B_OK", "1")]
+            .iter()
+            .for_each(|(name, value)| values.set(name, value));
+        values
+    });
     let get = |env: &GrubEnv, name: String| env.get(&name).unwrap_or("0").to_owned();
     let order = get(&env, "ORDER".to_owned());
     for slot in order.split(' ') {
@@ -110,11 +117,21 @@ struct Copy {
     offset: usize,
 }
 
+const ON_ESP: [Copy; 1] = [Copy { file: UBOOT_FILE, offset: 0 }];
 const FILE: [Copy; 1] = [Copy { file: "uboot.env", offset: 0 }];
 const FILES: [Copy; 2] =
     [Copy { file: "uboot.env", offset: 0 }, Copy { file: "uboot-redund.env", offset: 0 }];
 const COPIES: [Copy; 2] =
     [Copy { file: "mmcblk0", offset: REGION }, Copy { file: "mmcblk0", offset: REGION + UBOOT_SIZE }];
+
+/// With no file that `env import` reads, the script goes by its own values.
+pub(super) fn uboot_on_esp(root: &Path) -> String {
+    let file = fs::read(root.join(UBOOT_FILE)).unwrap_or_default();
+    match UbootEnv::parse(&file, false) {
+        Ok(_) => uboot(root, &ON_ESP, false),
+        Err(_) => ["a", "b"].iter().find_map(|slot| slot_uki(root, slot)).expect("nothing to boot"),
+    }
+}
 
 pub(super) fn uboot_file(root: &Path) -> String {
     uboot(root, &FILE, false)

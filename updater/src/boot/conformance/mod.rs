@@ -5,6 +5,7 @@
 //! model that is given a release that is not complete fails the test.
 
 mod benches;
+mod damaged;
 mod loaders;
 mod random;
 
@@ -165,6 +166,7 @@ conforms!(
     simulated,
     grub,
     grub_with_another_updaters_script,
+    uboot_on_esp,
     uboot_file,
     uboot_redundant_files,
     uboot_redundant_region,

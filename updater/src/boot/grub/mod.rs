@@ -14,6 +14,9 @@
 //!
 //! All values keep their lengths and the variables are the first in the block, so a change is one of its first sector.
 //! GRUB writes the same sectors in place.
+//!
+//! Without a block that it can read, the script in `dist/grub` goes by values of its own. So a block that is that script's alone, is
+//! damaged and so holds nothing any more, is read as these values, and written anew with the next change.
 
 mod ranges;
 
@@ -39,26 +42,56 @@ pub(super) struct Grub {
     block: PathBuf,
     names: SlotNames,
     fuse: Fuse,
+    ours: bool,
+}
+
+/// What the script goes by.
+struct Block {
+    bytes: Vec<u8>,
+    env: GrubEnv,
+    /// Why the block cannot be used, if the script goes by its own values.
+    damage: Option<io::Error>,
 }
 
 impl Grub {
     /// The block in the file at `block`.
     pub(super) fn new(block: &Path, names: SlotNames, fuse: Fuse) -> Self {
-        Self { block: block.to_owned(), names, fuse }
+        Self { block: block.to_owned(), names, fuse, ours: false }
     }
 
-    fn read(&self) -> io::Result<(Vec<u8>, GrubEnv)> {
-        let bytes = sectors::read(&self.block, MAX_SIZE + 1)?;
-        let env = GrubEnv::parse(&bytes).map_err(|error| self.invalid(error))?;
-        Ok((bytes, env))
+    /// The same block, which is that of the script in `dist/grub` alone if it is `ours`.
+    pub(super) fn ours(self, ours: bool) -> Self {
+        Self { ours, ..self }
     }
 
-    fn write(&self, old: &[u8], env: &GrubEnv) -> io::Result<()> {
+    fn read(&self) -> io::Result<Block> {
+        // One that is missing is no other case: the script goes by its own values then as well.
+        let bytes = match sectors::read(&self.block, MAX_SIZE + 1) {
+            Err(damage) if self.ours => return Ok(Block::of_the_script(damage)),
+            bytes => bytes?,
+        };
+        match (GrubEnv::parse(&bytes), sectors::variable_of_others(&bytes)) {
+            (Ok(env), _) => Ok(Block { bytes, env, damage: None }),
+            (Err(error), None) if self.ours => Ok(Block::of_the_script(self.invalid(error))),
+            (Err(error), Some(name)) if self.ours => {
+                let message = format!(
+                    "{error}, and it is not replaced since it has {name}: make it anew with grub-editenv"
+                );
+                Err(self.invalid(message))
+            }
+            (Err(error), _) => Err(self.invalid(error)),
+        }
+    }
+
+    fn write(&self, old: &Block, env: &GrubEnv) -> io::Result<()> {
         let new = env.to_bytes().map_err(|error| self.invalid(error))?;
-        sectors::change(&self.block, 0, old, &new, &self.fuse)
+        match old.damage {
+            Some(_) => sectors::write_whole(&self.block, &new, &self.fuse),
+            None => sectors::change(&self.block, 0, &old.bytes, &new, &self.fuse),
+        }
     }
 
-    fn invalid(&self, error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    fn invalid(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
         in_path("cannot use", &self.block, &io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
@@ -68,13 +101,33 @@ impl Grub {
     }
 }
 
+impl Block {
+    /// The values at the beginning of `dist/grub/grub.cfg`.
+    fn of_the_script(damage: io::Error) -> Self {
+        let mut env = GrubEnv::default();
+        let most = MOST_TRIES.to_string();
+        let values = [
+            ("ORDER", "A B"),
+            ("A_OK", "1"),
+            ("A_TRY", "0"),
+            ("A_TRIES", "0"),
+            ("B_OK", "1"),
+            ("B_TRY", "0"),
+            ("B_TRIES", "0"),
+            ("MAX_TRIES", &most),
+        ];
+        values.into_iter().rev().for_each(|(name, value)| env.set(name, value));
+        Self { bytes: Vec::new(), env, damage: Some(damage) }
+    }
+}
+
 impl Register for Grub {
     fn name(&self) -> &'static str {
         "grub"
     }
 
     fn load(&self) -> io::Result<Choice> {
-        let (_, env) = self.read()?;
+        let env = self.read()?.env;
         let trust = |slot| self.variables(slot).trust(&env);
         Ok(Choice {
             first: self.names.first(env.get("ORDER").unwrap_or_default()),
@@ -84,22 +137,23 @@ impl Register for Grub {
     }
 
     fn store(&self, choice: &Choice) -> io::Result<()> {
-        let (bytes, mut env) = self.read()?;
+        let block = self.read()?;
+        let mut env = block.env.clone();
         for slot in Slot::ALL {
             self.variables(slot).set(&mut env, choice.trust(slot));
         }
         env.set("ORDER", &self.names.order(choice.first));
-        self.write(&bytes, &env)
+        self.write(&block, &env)
     }
 
     fn most_tries(&self) -> io::Result<u32> {
-        let (_, env) = self.read()?;
+        let env = self.read()?.env;
         Ok(number(&env, "MAX_TRIES").clamp(1, MOST_TRIES))
     }
 
     fn concerns(&self) -> io::Result<Vec<Concern>> {
-        let (bytes, env) = self.read()?;
-        let mut concerns = Vec::new();
+        let Block { bytes, env, damage } = self.read()?;
+        let mut concerns: Vec<Concern> = damage.iter().map(super::damaged_register).collect();
         if env.get("MAX_TRIES").is_none() {
             concerns.push(Concern {
                 says: "its script does not count the boots of a trial, so a release has one boot to prove itself".to_owned(),
@@ -140,7 +194,8 @@ impl Register for Grub {
     }
 
     fn came_up(&self, slot: Slot) -> io::Result<()> {
-        let (bytes, mut env) = self.read()?;
+        let block = self.read()?;
+        let mut env = block.env.clone();
         let variables = self.variables(slot);
         let counted = env.get(&variables.ok) == Some("1")
             && number(&env, &variables.tries) == 0
@@ -149,7 +204,7 @@ impl Register for Grub {
             return Ok(());
         }
         env.set(&variables.tried, "0");
-        self.write(&bytes, &env)
+        self.write(&block, &env)
     }
 }
 

@@ -11,6 +11,9 @@
 //!
 //! With two copies of the environment a change is written to the one that does not count, which counts as soon as it is whole.
 //! With one, the change is in its first sector: U-Boot sorts the variables, and these come before names in small letters.
+//!
+//! Without an environment that it can read, the script in `dist/u-boot` goes by values of its own. So a file that is that script's alone,
+//! is damaged and so holds nothing any more, is read as these values, and written anew with the next change.
 
 mod place;
 
@@ -40,6 +43,7 @@ pub(super) struct Uboot {
     places: Places,
     names: SlotNames,
     fuse: Fuse,
+    ours: bool,
 }
 
 /// The copy of the environment that counts.
@@ -48,12 +52,19 @@ struct Current {
     place: usize,
     bytes: Vec<u8>,
     env: UbootEnv,
+    /// Why no copy can be used, if the script goes by its own values.
+    damage: Option<io::Error>,
 }
 
 impl Uboot {
     /// The environment in `places`.
     pub(super) fn new(places: Places, names: SlotNames, fuse: Fuse) -> Self {
-        Self { places, names, fuse }
+        Self { places, names, fuse, ours: false }
+    }
+
+    /// The same environment, which is the one file of the script in `dist/u-boot` if it is `ours`.
+    pub(super) fn ours(self, ours: bool) -> Self {
+        Self { ours, ..self }
     }
 
     fn read(&self) -> io::Result<Current> {
@@ -65,19 +76,37 @@ impl Uboot {
                 Ok((bytes, env)) => {
                     // Of equals, U-Boot takes the first.
                     if best.as_ref().is_none_or(|best| env.compare(&best.env).is_gt()) {
-                        best = Some(Current { place, bytes, env });
+                        best = Some(Current { place, bytes, env, damage: None });
                     }
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        best.ok_or_else(|| failed.unwrap_or_else(|| io::Error::other("no place for U-Boot's environment")))
+        let none = || io::Error::other("no place for U-Boot's environment");
+        match (best, failed) {
+            (Some(best), _) => Ok(best),
+            // One that is missing is no other case: the script goes by its own values unless the board's have these variables.
+            (None, Some(damage)) if self.ours => match variable_of_others(&places[0]) {
+                None => Ok(Current::of_the_script(places[0].size, redundant, damage)),
+                Some(name) => {
+                    let message = format!(
+                        "{damage}, and it is not replaced since it has {name}: make it anew with mkenvimage"
+                    );
+                    Err(io::Error::new(io::ErrorKind::InvalidData, message))
+                }
+            },
+            (None, failed) => Err(failed.unwrap_or_else(none)),
+        }
     }
 
     /// Writes the environment that follows on `current`.
     fn write(&self, current: &Current, mut env: UbootEnv) -> io::Result<()> {
         let places = self.places.all();
         let full = |error: UbootEnvError| io::Error::new(io::ErrorKind::InvalidData, error);
+        if current.damage.is_some() {
+            let (path, new) = (&places[current.place].path, env.to_bytes().map_err(full)?);
+            return sectors::write_whole(path, &new, &self.fuse);
+        }
         match places.iter().enumerate().find(|(index, _)| *index != current.place) {
             None => {
                 let at = &places[current.place];
@@ -94,6 +123,23 @@ impl Uboot {
     fn variables(&self, slot: Slot) -> Variables {
         let name = self.names.of(slot);
         Variables { left: format!("BOOT_{name}_LEFT"), tries: format!("BOOT_{name}_TRIES") }
+    }
+}
+
+impl Current {
+    /// The values in `dist/u-boot/boot.cmd`.
+    fn of_the_script(size: usize, redundant: bool, damage: io::Error) -> Self {
+        let mut env = UbootEnv::empty(size, redundant);
+        let left = PROVEN_LEFT.to_string();
+        let values = [
+            ("BOOT_A_LEFT", left.as_str()),
+            ("BOOT_A_TRIES", "0"),
+            ("BOOT_B_LEFT", &left),
+            ("BOOT_B_TRIES", "0"),
+            ("BOOT_ORDER", "A B"),
+        ];
+        values.into_iter().rev().for_each(|(name, value)| env.set(name, value));
+        Self { place: 0, bytes: Vec::new(), env, damage: Some(damage) }
     }
 }
 
@@ -127,8 +173,8 @@ impl Register for Uboot {
     }
 
     fn concerns(&self) -> io::Result<Vec<Concern>> {
-        let env = self.read()?.env;
-        let mut concerns = Vec::new();
+        let Current { env, damage, .. } = self.read()?;
+        let mut concerns: Vec<Concern> = damage.iter().map(super::damaged_register).collect();
         if self.places.all().len() == 1 {
             concerns.push(Concern {
                 says: "there is one copy of U-Boot's environment, so a power cut while it is written may lose it".to_owned(),
@@ -202,6 +248,10 @@ impl Variables {
 fn number(env: &UbootEnv, name: &str) -> Option<u32> {
     let value = env.get(name)?;
     u32::from_str_radix(value.trim_start_matches("0x"), 16).ok()
+}
+
+fn variable_of_others(at: &Place) -> Option<String> {
+    sectors::variable_of_others(&sectors::read(&at.path, at.size).unwrap_or_default())
 }
 
 fn read_copy(at: &Place, redundant: bool) -> io::Result<(Vec<u8>, UbootEnv)> {
