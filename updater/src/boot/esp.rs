@@ -369,7 +369,7 @@ pub(crate) fn unreadable(esp: &Path) -> Vec<Concern> {
         for EntryFile { file, unreadable, .. } in folder.list().unwrap_or_default() {
             concerns.extend(unreadable.map(|reason| Concern {
                 says: format!("{} cannot be read ({reason}), so no release is started with it", folder.path(&file).display()),
-                mend: "look at the disk's health, mend the ESP with fsck.fat; `upright repair` then composes an entry of this host's                        again, and any other can be removed"
+                mend: "look at the disk's health, mend the ESP with fsck.fat; `upright repair` then composes an entry of this host's again, and any other can be removed"
                     .to_owned(),
             }));
         }

@@ -90,7 +90,7 @@ impl Cause {
             Self::TrialsUsedUp { evidence } => {
                 evidence.panic.iter_mut().chain(&mut evidence.damage).for_each(cut_text);
             }
-            Self::State { reason } => cut_text(reason),
+            Self::State { reason } | Self::BootLoader { reason } => cut_text(reason),
             Self::Operator | Self::Unknown => {}
         }
     }

@@ -35,8 +35,14 @@ fn swollen() -> Record {
         time,
         reason: cause.clone(),
     };
-    let installed =
-        Installed { version, root_hash: Digest::of(b""), manifest: None, uki: None, proven: true };
+    let installed = Installed {
+        version,
+        root_hash: Digest::of(b""),
+        manifest: None,
+        uki: None,
+        proven: true,
+        in_vain: 1,
+    };
     Record {
         state: State::RollingBack {
             from: installed.target(),
