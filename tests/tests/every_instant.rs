@@ -19,16 +19,23 @@ enum Goal {
     RolledBack,
     /// 1.2.0 was tried and left for what ran before.
     BadLeft,
+    /// 1.0.0 runs, by an operator's word, which is given again where it came too late; without one, 1.1.0 is what is offered.
+    Older,
 }
 
 impl Goal {
     fn require(self, life: &mut Life<'_>, offered: usize) -> Result<()> {
+        let again = self == Self::Older && life.running()? == "1.1.0";
+        if again {
+            life.update_to(offered, "1.0.0")?;
+        }
         let End::Rest { version, record } = life.live(offered)? else { anyhow::bail!("the power went") };
         let is_bad = |version: &str| record.bad.iter().any(|bad| bad.version.as_str() == version);
         let there = match self {
             Self::Updated => version == "1.1.0" && !is_bad("1.1.0"),
             Self::RolledBack => version == if is_bad("1.1.0") { "1.0.0" } else { "1.1.0" },
             Self::BadLeft => version == "1.0.0" && is_bad(BAD),
+            Self::Older => version == if again { "1.0.0" } else { "1.1.0" } && record.bad.is_empty(),
         };
         ensure!(there, "{self:?} ends on {version}, which is bad: {:?}", record.bad);
         let proven = record.slots.values().any(|slot| slot.version.as_str() == version && slot.proven);
@@ -126,6 +133,18 @@ fn every_cut_of_a_rollback_and_of_a_bad_release_ends_where_it_was_going() -> Res
     let (mut life, base) = again(&life, &[])?;
     Goal::BadLeft.require(&mut life, 2)?;
     cut_everywhere(&life, &base, &[], 2, Goal::BadLeft)?;
+    Ok(())
+}
+
+/// The newer release is demoted in the boot loader's sight, to be the way back.
+#[test]
+fn every_cut_of_going_to_an_older_release_ends_where_it_was_going() -> Result<()> {
+    let (mut life, _) = fresh(&[])?;
+    Goal::Updated.require(&mut life, 1)?;
+    let (mut life, base) = again(&life, &[])?;
+    Goal::Older.require(&mut life, 1)?;
+    ensure!(life.running()? == "1.0.0", "the older release was not gone to");
+    cut_everywhere(&life, &base, &[], 1, Goal::Older)?;
     Ok(())
 }
 

@@ -54,6 +54,24 @@ fn a_release_on_trial_is_left_for_the_one_that_nobody_remembers() -> Result<()> 
     Ok(())
 }
 
+/// Nobody is there to say `upright reset-state`.
+#[test]
+fn a_damaged_record_keeps_no_host_from_a_verdict_or_from_updates() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host_after(&fixture, "1.1.0", &["update", "--reboot"])?;
+    let record = host.join("var/lib/upright/state.json");
+    fs::write(&record, "x")?;
+    done(host, &["health"])?;
+    assert_eq!(told(host)?, ["1.1.0", "proven", "1.0.0", "proven", "idle"]);
+    fixture.build(&["publish", "1.2.0"])?;
+    let newer = fs::read_to_string(&record)?.replacen("\"format\": 1", "\"format\": 2", 1);
+    fs::write(&record, newer)?;
+    let round = upright(host, &["run", "--once"])?;
+    assert!(round.stderr.contains("state.json was damaged, or of a newer agent: it is kept as"), "{round:?}");
+    assert_eq!(told(host)?[..2], ["1.2.0", "trial"]);
+    Ok(())
+}
+
 #[test]
 fn an_operator_can_go_back_to_a_release_that_nobody_remembers() -> Result<()> {
     let fixture = Fixture::new()?;

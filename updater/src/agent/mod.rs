@@ -32,7 +32,7 @@ use crate::machine::{
     Beside, Event, Evidence, Installed, Observation, Outcome, Record, State, StepError, Target, step,
 };
 use crate::state::{self, Layout};
-use crate::store::{StoreError, keep_reserve};
+use crate::store::{RecordFile, StoreError, keep_reserve};
 
 pub use check::Offer;
 pub use entry::EntryState;
@@ -137,12 +137,39 @@ impl<'h> Agent<'h> {
         let mut agent = Self::load(host, config, folder)?;
         agent.kept.catch_up();
         agent.reconcile()?;
-        // It is tried again at the next start, and whatever boots until then has to prove itself.
-        if let Err(error) = agent.pass_over_applied() {
-            tracing::warn!("{error}");
+        // Both are tried again at the next start. What boots until then without having been committed, or before it is passed over, has to
+        // prove itself.
+        for told in [agent.commit(), agent.pass_over_applied()] {
+            told.unwrap_or_else(|error| tracing::warn!("{error}"));
         }
         agent.remember_reset();
         agent.report_up();
+        Ok(agent)
+    }
+
+    /// Like [`Self::open`], for who works where nobody watches: a record that cannot be used is set aside, since what runs and what boot
+    /// loader and slots say is enough to go on with, and a host must not wait for somebody to say so.
+    pub fn open_unattended(
+        host: &'h dyn Host,
+        config: &'h Config,
+        folder: &Path,
+    ) -> Result<Self, AgentError> {
+        let path = match Self::open(host, config, folder) {
+            Err(AgentError::Store(StoreError::Damaged { path, .. } | StoreError::Format { path, .. })) => {
+                path
+            }
+            opened => return opened,
+        };
+        let kept = RecordFile::in_folder(folder).set_aside()?;
+        let mut agent = Self::open(host, config, folder)?;
+        let reason = format!(
+            "{} was damaged, or of a newer agent: it is kept as {}, and this host goes on with what boot loader and slots say",
+            path.display(),
+            kept.display()
+        );
+        tracing::error!("{reason}");
+        let now = agent.now();
+        agent.amend(|record| record.failure = Some((now, reason)))?;
         Ok(agent)
     }
 

@@ -57,7 +57,7 @@ pub fn serve(host: &dyn Host, config: &Config, folder: &Path, once: bool) -> Res
 
 fn one_round(host: &dyn Host, config: &Config, folder: &Path) -> Result<Next, TrialError> {
     let _lock = Lock::take(folder)?;
-    let mut agent = Agent::open(host, config, folder)?;
+    let mut agent = Agent::open_unattended(host, config, folder)?;
     // The health service ends a trial; a commit or rollback that was cut off is finished here.
     if matches!(agent.record.state, State::Trial { .. }) {
         return Ok(Next::Soon);

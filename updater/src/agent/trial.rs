@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::health::{examine, gather};
 use crate::host::Host;
 use crate::machine::{Event, HealthReport, Installed, State, Verdict};
+use crate::store::StoreError;
 
 /// How a trial went.
 #[derive(Debug)]
@@ -39,7 +40,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The lock is held before and after the checks, not during them, so that an operator can ask for a rollback meanwhile.
 /// On a boot that is no trial it is not waited for: an update may be under way, and is no reason to fail.
 pub fn run_trial(host: &dyn Host, config: &Config, folder: &Path) -> Result<TrialOutcome, TrialError> {
-    let state = Agent::peek(host, config, folder)?.state;
+    let state = match Agent::peek(host, config, folder) {
+        Err(AgentError::Store(StoreError::Damaged { .. } | StoreError::Format { .. })) => {
+            let _lock = patiently(host, folder)?;
+            Agent::open_unattended(host, config, folder)?.record.state
+        }
+        peeked => peeked?.state,
+    };
     if !matches!(state, State::Trial { .. } | State::Committing { .. } | State::RollingBack { .. }) {
         // Whoever else holds the lock has opened an agent, which tells the boot loader that this boot came up.
         if let Ok(_lock) = Lock::take(folder)

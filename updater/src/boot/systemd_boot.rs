@@ -69,7 +69,7 @@ impl SystemdBoot {
         files.retain(|file| !is_of(file, release) && file.size > 0 && was_in_force(file));
         let rival = |file: EntryFile| {
             let is_ours = self.is_ours(&file, release);
-            Some(Rival { name: file.name?, visible: file.visible, is_ours })
+            Some(Rival { name: file.name?, visible: file.visible, is_ours, unreadable: file.unreadable })
         };
         Ok(files.into_iter().filter_map(rival).collect())
     }
@@ -141,9 +141,10 @@ impl SystemdBoot {
         self.folder.rename(&first.file, &EntryName { counter: None, ..release.clone() }.to_string())
     }
 
-    /// Sees to it that `release` has something of ours beside it that is booted when its own tries are used up.
+    /// Sees to it that `release` has something of ours beside it that is booted when its own tries are used up, unless it cannot be read.
     fn keep_way_back(&self, release: &EntryName) -> io::Result<()> {
-        let ways = |rivals: Vec<Rival>| rivals.into_iter().filter(|rival| rival.is_ours).collect::<Vec<_>>();
+        let is_way = |rival: &Rival| rival.is_ours && rival.unreadable.is_none();
+        let ways = |rivals: Vec<Rival>| rivals.into_iter().filter(is_way).collect::<Vec<_>>();
         let is_one = |way: &Rival| way.visible && outlasts(&way.name, release);
         let known = ways(self.rivals(release)?);
         if known.iter().any(is_one) {
@@ -210,6 +211,7 @@ struct Rival {
     name: EntryName,
     visible: bool,
     is_ours: bool,
+    unreadable: Option<String>,
 }
 
 impl BootLoader for SystemdBoot {
@@ -347,9 +349,14 @@ impl BootLoader for SystemdBoot {
             // Sealed with all its tries: staged, or a demotion that was cut off. Either way it is passed over.
             return Ok(());
         }
-        if self.rivals(&release)?.is_empty() {
-            let message = format!("{} {} is the only boot entry, it stays", entry.os, entry.version);
-            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+        let rivals = self.rivals(&release)?;
+        if rivals.iter().all(|rival| rival.unreadable.is_some()) {
+            let only = format!("{} {} is the only boot entry", entry.os, entry.version);
+            let unreadable = rivals.first().and_then(|rival| Some((&rival.name, rival.unreadable.as_ref()?)));
+            let but = unreadable.map_or_else(String::new, |(name, reason)| {
+                format!(" that can be read (that of {} {} cannot: {reason})", name.os, name.version)
+            });
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("{only}{but}, it stays")));
         }
         // Before it is left, or it could win against what is to boot.
         self.keep_way_back(&release)?;
