@@ -61,3 +61,35 @@ fn a_check_that_fails_is_told_as_it_was() -> Result<()> {
     assert_eq!(fs::read_to_string(at.join("mended"))?, "1\n");
     Ok(())
 }
+
+/// A disk that cannot be read, or not all of its beginning, is not taken for one that never held anything.
+#[test]
+fn only_a_disk_that_was_read_and_holds_nothing_is_formatted() -> Result<()> {
+    const READ: &str = "#!/bin/sh\nexec /usr/bin/head \"$@\"\n";
+    let cases = [
+        ("truncate -s 64M disk", READ, true),
+        ("truncate -s 64M disk; mkfs.ext4 -q -F disk", READ, false),
+        ("truncate -s 64M disk; echo x | dd of=disk bs=1 seek=1000000 conv=notrunc status=none", READ, false),
+        ("truncate -s 64M disk", "#!/bin/sh\nexit 1\n", false),
+        ("truncate -s 64M disk", "#!/bin/sh\n/usr/bin/head -c 4096 /dev/zero; exit 1\n", false),
+        ("truncate -s 64M disk", "#!/bin/sh\n/usr/bin/head -c 4096 /dev/zero\n", false),
+    ];
+    for (make, head, formats) in cases {
+        let folder = TempDir::new()?;
+        let at = folder.path();
+        fs::create_dir(at.join("bin"))?;
+        fs::write(at.join("functions"), functions()?)?;
+        fs::write(at.join("bin/head"), head)?;
+        fs::write(at.join("bin/mkfs.ext4"), "#!/bin/sh\necho \"$@\" >> \"$FORMATTED\"\n")?;
+        in_namespace(
+            at,
+            &format!(
+                "export PATH=$PATH:/usr/sbin:/sbin FORMATTED=$PWD/formatted; chmod +x bin/*; {make}\n\
+                 export PATH=$PWD/bin:$PATH; mount -t tmpfs none /run; mkdir /run/upright\n\
+                 set +eu; . ./functions; format_if_blank disk\n"
+            ),
+        )?;
+        ensure!(at.join("formatted").exists() == formats, "{make}, {head:?}");
+    }
+    Ok(())
+}

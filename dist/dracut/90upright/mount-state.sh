@@ -17,6 +17,8 @@ kept=/run/upright/image-var
 volatile=/run/upright/volatile
 # How far a check of the state's file system is.
 progress=/run/upright/progress
+# What a partition begins with that may be blank.
+beginning=/run/upright/beginning
 
 # When this takes too long, systemd stops what is running here; what comes after that has to be done all the same.
 stopped=
@@ -63,10 +65,15 @@ find_var() {
     return 1
 }
 
-# Makes a file system on $1 if it has never held anything.
+# Makes a file system on $1 if it has never held anything. What cannot be read may hold everything: all of the first mebibyte was read, and
+# it is zeros.
 format_if_blank() {
     [ -z "$(blkid --probe --output value --match-tag TYPE "$1")" ] || return 0
-    [ "$(head -c 1048576 "$1" | tr -d '\0' | wc -c)" -eq 0 ] || return 0
+    head -c 1048576 "$1" > "$beginning" &&
+        [ "$(wc -c < "$beginning")" -eq 1048576 ] && [ "$(tr -d '\0' < "$beginning" | wc -c)" = 0 ]
+    blank=$?
+    rm -f "$beginning"
+    [ "$blank" -eq 0 ] || return 0
     say "$1 is blank, making a file system on it"
     mkfs.ext4 -q -L var "$1"
 }

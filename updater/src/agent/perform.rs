@@ -37,7 +37,7 @@ impl Agent<'_> {
             noted.unwrap_or_else(|error| tracing::warn!("{error}"));
             return Err(error);
         }
-        match self.record.slots.get(&entry.slot).is_some_and(|installed| installed.proven) {
+        match self.record.is_proven(entry.slot) {
             true => tracing::info!(version = %entry.version, slot = %entry.slot, "proven healthy"),
             false => {
                 tracing::warn!(version = %entry.version, slot = %entry.slot, "stays, since there is no way back")
@@ -108,8 +108,7 @@ impl Agent<'_> {
 
     /// A release that was tried before and never proven begins anew: what it had then is older than what is here.
     pub(super) fn carry_again(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
-        let is_proven = self.record.slots.get(&slot).is_some_and(|installed| installed.proven);
-        if is_proven || slot == self.booted.slot || self.is_fresh(target, slot)? {
+        if self.record.is_proven(slot) || slot == self.booted.slot || self.is_fresh(target, slot)? {
             return Ok(());
         }
         // Before what it has goes.
@@ -161,14 +160,18 @@ impl Agent<'_> {
         }
     }
 
-    /// Once there is a verdict, and before the boot loader is told, removes the note of the root hash of the release on trial, for which
+    /// Once the boot loader knows the verdict, removes the note of the root hash of the release on trial, for which
     /// upright-trial-generator is strict on hosts whose boot loader does not say that it counts a boot; and the initrd's notes
-    /// of its boots.
+    /// of its boots. A release whose commit fails is restarted until its boots are used up, if there is a proven one to go back to.
     pub(super) fn end_trial_note(&self) {
-        let under_way = matches!(
-            self.record.state,
-            State::Applied { .. } | State::Switched { .. } | State::Trial { .. } | State::RollingBack { .. }
-        );
+        let under_way = match self.record.state {
+            State::Applied { .. }
+            | State::Switched { .. }
+            | State::Trial { .. }
+            | State::RollingBack { .. } => true,
+            State::Committing { slot, .. } => self.record.is_proven(slot.other()),
+            State::Idle | State::Fetching { .. } | State::Applying { .. } => false,
+        };
         if under_way {
             return;
         }

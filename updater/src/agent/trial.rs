@@ -111,7 +111,14 @@ impl Agent<'_> {
     /// Tells the boot loader about a verdict, and reboots if the release that runs was found bad.
     pub(super) fn end_trial(&mut self) -> Result<(), AgentError> {
         match self.record.state {
-            State::Committing { .. } => self.commit(),
+            State::Committing { slot, .. } => match self.commit() {
+                // To fail would end in a restart, or keep the next release away, and there is nothing better to start.
+                Err(error) if !self.record.is_proven(slot.other()) => {
+                    tracing::error!("{error}");
+                    Ok(())
+                }
+                committed => committed,
+            },
             State::RollingBack { .. } => match self.leave()? {
                 true => self.reboot(),
                 false => Ok(()),

@@ -111,7 +111,8 @@ pub struct Installed {
     pub uki: Option<Digest>,
     /// Whether it has been proven healthy on this host.
     pub proven: bool,
-    /// How often in a row it was switched to and not started, or proved healthy and the boot loader could not be told.
+    /// How often in a row it was switched to and not started, proved healthy and the boot loader could not be told, or was to be left and
+    /// was started again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub in_vain: u32,
 }
@@ -274,6 +275,13 @@ pub enum State {
         /// The boot that decided; another boot that runs the same release means that the other slot does not start.
         boot_id: String,
     },
+}
+
+impl Record {
+    /// Whether a slot holds a release that has proven healthy on this host.
+    pub fn is_proven(&self, slot: Slot) -> bool {
+        self.slots.get(&slot).is_some_and(|installed| installed.proven)
+    }
 }
 
 impl Progress {

@@ -33,7 +33,7 @@ pub(super) fn started(record: &mut Record, state: State, seen: &Observation, now
         // The boot loader was not told that it is proven, or there is nothing else to boot.
         State::Idle
             if seen.on_trial
-                && (is_proven(record, seen.slot) && !seen.passed_over
+                && (record.is_proven(seen.slot) && !seen.passed_over
                     || !record.slots.contains_key(&seen.slot.other())) =>
         {
             State::Committing { target: held(record, seen), slot: seen.slot }
@@ -72,7 +72,7 @@ pub(super) fn started(record: &mut Record, state: State, seen: &Observation, now
         }
         State::RollingBack { .. } => rolled_back(record, state, seen, now),
         // What is written from here on, it does not have: it begins anew.
-        State::Committing { target, slot } if !runs(&target) && is_proven(record, slot) => {
+        State::Committing { target, slot } if !runs(&target) && record.is_proven(slot) => {
             let why = record.failure.as_ref().map_or_else(String::new, |(_, why)| format!(" ({why})"));
             in_vain(
                 record,
@@ -99,13 +99,15 @@ fn rolled_back(record: &mut Record, state: State, seen: &Observation, now: Times
         {
             state
         }
-        // Power went before the boot loader was told.
+        // Power went before the boot loader was told. That it passes over what runs says that it was, or that this was the last boot of
+        // a trial: it is told once more before the other slot is taken for one that does not start.
         State::RollingBack { from, slot, cause, report, boots, .. }
-            if runs(&from) && !seen.passed_over && !seen.other_gone =>
+            if runs(&from) && !seen.other_gone && (!seen.passed_over || count(record, slot) == Some(1)) =>
         {
             State::RollingBack { from, slot, cause, report, boots, boot_id }
         }
-        State::RollingBack { from, cause, .. } if runs(&from) => {
+        State::RollingBack { from, slot, cause, .. } if runs(&from) => {
+            record.slots.entry(slot).and_modify(|installed| installed.in_vain = 0);
             record.remember(now, &from.version, Outcome::Stuck { cause });
             if let Some(other) = record.slots.get_mut(&seen.slot.other()) {
                 other.proven = false;
@@ -119,13 +121,16 @@ fn rolled_back(record: &mut Record, state: State, seen: &Observation, now: Times
     }
 }
 
+/// Counts one more time that what was to happen to the release in `slot` did not; gives how often that was.
+fn count(record: &mut Record, slot: Slot) -> Option<u32> {
+    let installed = record.slots.get_mut(&slot)?;
+    installed.in_vain = installed.in_vain.saturating_add(1);
+    Some(installed.in_vain)
+}
+
 /// What runs, with all that is known about it.
 fn held(record: &Record, seen: &Observation) -> Target {
     record.slots.get(&seen.slot).map_or_else(|| running(seen), Installed::target)
-}
-
-fn is_proven(record: &Record, slot: Slot) -> bool {
-    record.slots.get(&slot).is_some_and(|installed| installed.proven)
 }
 
 /// Whether what runs is on trial, whatever was begun before it came up. Without a way back there is no verdict to wait for; one that
@@ -133,19 +138,18 @@ fn is_proven(record: &Record, slot: Slot) -> bool {
 fn has_to_prove_itself(record: &Record, seen: &Observation) -> bool {
     let is_way_back = |other: &Installed| other.proven || !seen.passed_over;
     seen.on_trial
-        && !is_proven(record, seen.slot)
+        && !record.is_proven(seen.slot)
         && record.slots.get(&seen.slot.other()).is_some_and(is_way_back)
 }
 
 /// The release in the other slot was switched to, and the boot loader did not follow, so it is switched to once more. It is left
 /// when that has come to nothing too often: a host must not restart for ever.
 fn in_vain(record: &mut Record, target: Target, slot: Slot, what: String, seen: &Observation) -> State {
-    let Some(installed) = record.slots.get_mut(&slot) else { return State::Idle };
-    installed.proven = false;
-    installed.in_vain = installed.in_vain.saturating_add(1);
-    match installed.in_vain {
+    let Some(times) = count(record, slot) else { return State::Idle };
+    record.slots.entry(slot).and_modify(|installed| installed.proven = false);
+    match times {
         MOST_IN_VAIN.. => {
-            let reason = format!("{what}, {} times; see `upright doctor`", installed.in_vain);
+            let reason = format!("{what}, {times} times; see `upright doctor`");
             let (cause, boot_id) = (Cause::BootLoader { reason }, seen.boot_id.clone());
             State::RollingBack { from: target, slot, cause, report: None, boots: None, boot_id }
         }

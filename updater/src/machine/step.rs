@@ -88,6 +88,12 @@ pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, 
             Some(same) if same.root_hash == target.root_hash => state,
             _ => chosen(&mut record, target, retry, now),
         },
+        // With nothing to go back to, what the boot loader is told of it changes nothing.
+        (State::Committing { slot, .. }, Event::Chosen { target, retry })
+            if !record.is_proven(slot.other()) =>
+        {
+            chosen(&mut record, target, retry, now)
+        }
         (State::Trial { target, .. } | State::Committing { target, .. }, Event::Chosen { .. }) => {
             return Err(StepError::OnTrial(target.version));
         }
@@ -143,9 +149,11 @@ fn chosen(record: &mut Record, target: Target, retry: bool, now: Timestamp) -> S
         record.bad.retain(|bad| bad.root_hash != target.root_hash);
     }
     record.failure = None;
-    let holds = record.slots.iter().find(|(_, installed)| installed.root_hash == target.root_hash);
-    match holds.map(|(slot, _)| *slot) {
-        Some(slot) => {
+    let holds = record.slots.iter_mut().find(|(_, installed)| installed.root_hash == target.root_hash);
+    match holds {
+        Some((&slot, installed)) => {
+            // It proves itself with what there is now: what it has is from when it ran last.
+            installed.proven = false;
             record.remember(now, &target.version, Outcome::Applied { way: WayTaken::present() });
             State::Applied { slot, target }
         }

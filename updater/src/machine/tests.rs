@@ -317,9 +317,12 @@ fn an_unhealthy_release_with_nothing_to_go_back_to_stays_up() {
 #[test]
 fn a_rollback_whose_other_slot_does_not_start_ends_instead_of_looping() {
     let record = run(updated(), [Event::RollbackAsked(seen(Slot::B, "1.1", 2))]);
-    let told = Observation { passed_over: true, ..seen(Slot::B, "1.1", 3) };
-    let record = run(record, [Event::Started(told)]);
-    assert_eq!(record.state, State::Idle);
+    let told = |boot| Event::Started(Observation { passed_over: true, ..seen(Slot::B, "1.1", boot) });
+    // It may be the last boot of its trial, after a power cut.
+    let record = run(record, [told(3), told(3)]);
+    assert_eq!(record.state.effect(), Effect::MarkBad(running_target("1.1"), Slot::B));
+    let record = run(record, [told(4)]);
+    assert_eq!((&record.state, record.slots[&Slot::B].in_vain), (&State::Idle, 0));
     assert!(matches!(record.history.last().unwrap().outcome, Outcome::Stuck { .. }));
 }
 
@@ -392,6 +395,25 @@ fn a_known_release_whose_boots_are_counted_is_proven_or_has_to_prove_itself() {
     unproven.slots.remove(&Slot::A);
     let alone = run(unproven, [counted]);
     assert!(matches!(alone.state, State::Committing { .. }) && !alone.slots[&Slot::B].proven);
+}
+
+/// It has what it had when it ran last, and may come to be booted in the place of newer data.
+#[test]
+fn a_release_that_the_other_slot_holds_already_has_to_prove_itself_with_what_there_is_now() {
+    let by_hand = Event::Started(seen(Slot::A, "1.0", 3));
+    let record = run(updated(), [by_hand, Event::Chosen { target: target("1.1"), retry: false }]);
+    assert_eq!(record.state.effect(), Effect::Switch(target("1.1"), Slot::B));
+    assert!(!record.is_proven(Slot::B));
+}
+
+#[test]
+fn what_cannot_be_committed_and_has_nothing_to_go_back_to_keeps_no_release_away() {
+    let record = run(run(fresh(), switch_to("1.1")), [Event::Started(seen(Slot::B, "1.1", 2))]);
+    let mut record = run(record, [Event::Checked(report(Verdict::Healthy))]);
+    let chosen = Event::Chosen { target: target("1.2"), retry: false };
+    assert!(matches!(step(record.clone(), chosen.clone(), NOW), Err(StepError::OnTrial(_))));
+    record.slots.remove(&Slot::A);
+    assert_eq!(run(record, [chosen]).state.effect(), Effect::Prepare(target("1.2")));
 }
 
 /// The way back was lost in the middle of a trial: the trial goes on.
