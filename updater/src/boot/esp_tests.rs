@@ -1,5 +1,6 @@
-//! Files on an ESP whose sectors cannot be read.
+//! Files on an ESP whose sectors cannot be read, or whose names change meanwhile.
 
+use std::cell::RefCell;
 use std::fs;
 
 use super::super::conformance::{entry, uki};
@@ -7,10 +8,12 @@ use super::super::systemd_boot::SystemdBoot;
 use super::super::{BootLoader, Entry, Trust};
 use super::*;
 
-/// A folder in which some files cannot be read: their names and lengths can be had, as on a FAT with a bad sector.
+/// A folder in which some files cannot be read: their names and lengths can be had, as on a FAT with a bad sector. Each listing is followed
+/// by a rename of what it lists first, as long as there are names, as while another process ends a trial.
 struct Sick {
     folder: Mounted,
     files: Vec<&'static str>,
+    names: RefCell<Vec<&'static str>>,
 }
 
 impl Sick {
@@ -27,7 +30,11 @@ impl Medium for Sick {
         self.folder.path()
     }
     fn names(&self) -> io::Result<Vec<String>> {
-        self.folder.names()
+        let listed = self.folder.names()?;
+        if let Some(name) = self.names.borrow_mut().pop() {
+            self.folder.rename(&listed[0], name)?;
+        }
+        Ok(listed)
     }
     fn length(&self, file: &str) -> io::Result<u64> {
         self.folder.length(file)
@@ -76,7 +83,8 @@ fn esp(beside: &[&str], sick: &[&'static str]) -> (tempfile::TempDir, SystemdBoo
         fs::write(folder.join(file), uki(version)).unwrap();
     }
     beside.iter().for_each(|file| fs::write(folder.join(file), "MZ").unwrap());
-    let boot = SystemdBoot::on(Box::new(Sick { folder: Mounted(folder), files: sick.to_vec() }));
+    let (folder, files, names) = (Mounted(folder), sick.to_vec(), RefCell::default());
+    let boot = SystemdBoot::on(Box::new(Sick { folder, files, names }));
     (root, boot)
 }
 
@@ -147,4 +155,14 @@ fn what_cannot_be_read_is_told() {
         concerns.len() == 1 && concerns[0].says.contains("debian_12.efi cannot be read ("),
         "{concerns:?}"
     );
+}
+
+#[test]
+fn an_entry_that_is_renamed_while_it_is_looked_at_is_found() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("acme_1.1.0+2-1.efi"), uki("1.1.0")).unwrap();
+    let names = RefCell::new(vec!["acme_1.1.0.efi", "acme_1.1.0+1-2.efi"]);
+    let folder = Mounted(root.path().to_owned());
+    let looking = SystemdBoot::on(Box::new(Sick { folder, files: Vec::new(), names }));
+    assert_eq!(looking.trust(&new()).unwrap(), Some(Trust::Good));
 }

@@ -1,12 +1,10 @@
 //! Every change of the boot entries, cut off at every step, judged as systemd-boot would judge it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fs;
-use std::path::PathBuf;
 
 use upright_manifests::name::Slot;
 
-use super::super::medium::Mounted;
 use super::*;
 
 const SAYS: &str = "upright.os=";
@@ -31,7 +29,7 @@ impl Esp {
         esp
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    fn path(&self, file: &str) -> std::path::PathBuf {
         self.root.path().join("EFI/Linux").join(file)
     }
 
@@ -546,68 +544,4 @@ fn room_counts_what_will_be_removed() {
     assert_eq!(room_after(10 << 20, 1 << 20, &removable), 13 << 20);
     assert!(esp.boot.room(&entry("1.0.0")).unwrap() > 0);
     assert!(esp.boot.room(&entry("2.0.0")).is_err());
-}
-
-/// The folder while another process ends a trial: each listing is followed by a rename, as long as there are names.
-struct Renamed {
-    folder: Mounted,
-    names: RefCell<Vec<&'static str>>,
-}
-
-impl Medium for Renamed {
-    fn path(&self) -> PathBuf {
-        self.folder.path()
-    }
-    fn names(&self) -> io::Result<Vec<String>> {
-        let listed = self.folder.names()?;
-        if let Some(name) = self.names.borrow_mut().pop() {
-            self.folder.rename(&listed[0], name)?;
-        }
-        Ok(listed)
-    }
-    fn length(&self, file: &str) -> io::Result<u64> {
-        self.folder.length(file)
-    }
-    fn read_at(&self, file: &str, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.folder.read_at(file, buffer, offset)
-    }
-    fn open(&self, file: &str) -> io::Result<Box<dyn Read>> {
-        self.folder.open(file)
-    }
-    fn make(&self) -> io::Result<()> {
-        unreachable!()
-    }
-    fn create(&self, _: &str) -> io::Result<()> {
-        unreachable!()
-    }
-    fn write_at(&self, _: &str, _: &[u8], _: u64) -> io::Result<()> {
-        unreachable!()
-    }
-    fn set_length(&self, _: &str, _: u64) -> io::Result<()> {
-        unreachable!()
-    }
-    fn sync_file(&self, _: &str) -> io::Result<()> {
-        unreachable!()
-    }
-    fn sync(&self) -> io::Result<()> {
-        unreachable!()
-    }
-    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
-        unreachable!()
-    }
-    fn remove(&self, _: &str) -> io::Result<()> {
-        unreachable!()
-    }
-    fn free(&self) -> io::Result<(u64, u64)> {
-        unreachable!()
-    }
-}
-
-#[test]
-fn an_entry_that_is_renamed_while_it_is_looked_at_is_found() {
-    let esp = Esp::with(&["acme_1.1.0+2-1.efi"]);
-    let names = RefCell::new(vec!["acme_1.1.0.efi", "acme_1.1.0+1-2.efi"]);
-    let looking =
-        SystemdBoot::on(Box::new(Renamed { folder: Mounted(esp.root.path().join("EFI/Linux")), names }));
-    assert_eq!(looking.trust(&entry("1.1.0")).unwrap(), Some(Trust::Good));
 }
