@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use upright_tests::fixture::Fixture;
+use upright_tests::namespace::{REFUSED, in_namespace, refused};
 use upright_tests::programs::upright;
 
 /// Runs a command that must succeed.
@@ -69,6 +70,49 @@ fn a_damaged_record_keeps_no_host_from_a_verdict_or_from_updates() -> Result<()>
     let round = upright(host, &["run", "--once"])?;
     assert!(round.stderr.contains("state.json was damaged, or of a newer agent: it is kept as"), "{round:?}");
     assert_eq!(told(host)?[..2], ["1.2.0", "trial"]);
+    Ok(())
+}
+
+/// What a file system that was mended may have put there is as good as a damaged file.
+#[test]
+fn what_takes_the_place_of_the_record_keeps_no_host_from_updates_and_can_be_set_aside() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host_after(&fixture, "1.1.0", &["status"])?;
+    let record = &host.join("var/lib/upright/state.json");
+    fs::create_dir_all(record.join("inside"))?;
+    done(host, &["run", "--once"])?;
+    assert_eq!(told(host)?[..2], ["1.1.0", "trial"]);
+    done(host, &["health"])?;
+    fs::remove_file(record)?;
+    std::os::unix::fs::symlink("nowhere", record)?;
+    let refused = upright(host, &["status"])?;
+    assert!(refused.stderr.contains("`upright reset-state`"), "{refused:?}");
+    done(host, &["reset-state"])?;
+    assert_eq!(told(host)?, ["1.1.0", "proven", "1.0.0", "proven", "idle"]);
+    Ok(())
+}
+
+/// A disk that fails is both: what was there cannot be read any more, and nothing can be put aside.
+#[test]
+fn a_damaged_record_on_a_disk_that_cannot_be_written_keeps_no_host_from_a_verdict() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host_after(&fixture, "1.1.0", &["update", "--reboot"])?;
+    fs::write(host.join("var/lib/upright/state.json"), "x")?;
+    let script = format!(
+        "{REFUSED}
+        mount --bind var/lib/upright var/lib/upright
+        mount -o remount,ro,bind var/lib/upright
+        refused health upright --root . health
+        refused round upright --root . run --once
+        refused status upright --root . status"
+    );
+    in_namespace(host, &script)?;
+    let health = refused(host, "health")?;
+    assert!(health.status == 0 && health.stdout.starts_with("healthy"), "{health:?}");
+    assert!(health.stderr.contains("it cannot be set aside"), "{health:?}");
+    assert!(host.join("esp/EFI/Linux/acme_1.1.0.efi").is_file(), "it was not committed");
+    let status = refused(host, "status")?;
+    assert!(status.stdout.contains("1.1.0") && !status.stdout.contains("trial"), "{status:?}");
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use serde::{Deserialize, Serialize};
 use upright_manifests::digest::Digest;
@@ -189,6 +190,9 @@ impl RecordFile {
             Err(StoreError::TooLarge { path, limit }) => {
                 Err(StoreError::Damaged { path, reason: format!("larger than {limit} bytes") })
             }
+            Err(StoreError::Read { path, source }) if !is_passing(&source) => {
+                Err(StoreError::Damaged { path, reason: source.to_string() })
+            }
             Err(error) => Err(error),
         }
     }
@@ -229,9 +233,21 @@ impl RecordFile {
     /// Moves a damaged record aside and returns where it went.
     pub fn set_aside(&self) -> Result<PathBuf, StoreError> {
         let kept = self.path.with_extension("json.damaged");
+        // A folder takes no file's name, nor a file a folder's.
+        if kept.is_dir() || self.path.is_dir() {
+            let _ = fs::remove_dir_all(&kept).or_else(|_| fs::remove_file(&kept));
+        }
         set_aside(&self.path, &kept)?;
         Ok(kept)
     }
+}
+
+/// Whether a file that cannot be read may be read by the next who tries, since it is this process or its rights that there is too little of.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, OutOfMemory, PermissionDenied, ResourceBusy, WouldBlock};
+    let too_many = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    matches!(error.kind(), Interrupted | OutOfMemory | PermissionDenied | ResourceBusy | WouldBlock)
+        || too_many.contains(&error.raw_os_error())
 }
 
 /// Takes from `record` what it is too large with, and gives the bytes of a file that holds the rest.
@@ -303,8 +319,34 @@ mod tests {
         fs::rename(file.path(), &older).unwrap();
         for target in [older, folder.path().join("nothing")] {
             std::os::unix::fs::symlink(&target, file.path()).unwrap();
-            assert!(matches!(file.load(), Err(StoreError::Read { .. })), "{}", target.display());
-            fs::remove_file(file.path()).unwrap();
+            assert!(matches!(file.load(), Err(StoreError::Damaged { .. })), "{}", target.display());
+            file.set_aside().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_takes_the_place_of_the_record_is_set_aside_whatever_was_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RecordFile::in_folder(folder.path());
+        for is_folder in [true, false, true, true] {
+            match is_folder {
+                true => fs::create_dir_all(file.path().join("inside")).unwrap(),
+                false => fs::write(file.path(), "x").unwrap(),
+            }
+            assert!(matches!(file.load(), Err(StoreError::Damaged { .. })));
+            file.set_aside().unwrap();
+            assert_eq!(file.load().unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn who_has_too_few_descriptors_does_not_take_the_record_for_damaged() {
+        let error = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ACCESS, Errno::INTR] {
+            assert!(is_passing(&error(errno)), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::LOOP, Errno::UCLEAN, Errno::BADMSG] {
+            assert!(!is_passing(&error(errno)), "{errno}");
         }
     }
 
@@ -315,7 +357,7 @@ mod tests {
         let file = RecordFile::in_folder(folder.path());
         mknodat(CWD, file.path(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let error = file.load().unwrap_err().to_string();
-        assert!(error.ends_with("not a regular file"), "{error}");
+        assert!(error.contains("is damaged (not a regular file)"), "{error}");
     }
 
     #[test]

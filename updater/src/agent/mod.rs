@@ -160,16 +160,23 @@ impl<'h> Agent<'h> {
             }
             opened => return opened,
         };
-        let kept = RecordFile::in_folder(folder).set_aside()?;
+        let kept = match RecordFile::in_folder(folder).set_aside() {
+            Ok(kept) => format!("it is kept as {}", kept.display()),
+            // As with a disk that cannot be written any more: this boot goes on with what it finds out, and remembers that.
+            Err(error) => {
+                kept::Kept::new(host, folder).remember(&Record::default());
+                format!("it cannot be set aside ({error})")
+            }
+        };
         let mut agent = Self::open(host, config, folder)?;
         let reason = format!(
-            "{} was damaged, or of a newer agent: it is kept as {}, and this host goes on with what boot loader and slots say",
+            "{} was damaged, or of a newer agent: {kept}, and this host goes on with what boot loader and slots say",
             path.display(),
-            kept.display()
         );
         tracing::error!("{reason}");
         let now = agent.now();
-        agent.amend(|record| record.failure = Some((now, reason)))?;
+        let noted = agent.amend(|record| record.failure = Some((now, reason)));
+        noted.unwrap_or_else(|error| tracing::warn!("{error}"));
         Ok(agent)
     }
 
@@ -383,9 +390,10 @@ impl<'h> Agent<'h> {
     /// nothing.
     fn take(&mut self, event: Event) -> Result<(), AgentError> {
         tracing::debug!(?event, "event");
+        let is_start = matches!(event, Event::Started(_));
         let next = step(self.record.clone(), event, self.now())?;
         if next != self.record {
-            self.keep(&next)?;
+            self.keep(&next, is_start)?;
             if next.state.name() != self.record.state.name() {
                 tracing::info!(from = self.record.state.name(), to = next.state.name(), "state");
             }
@@ -396,14 +404,20 @@ impl<'h> Agent<'h> {
     }
 
     /// Keeps a record. On a state disk that is full or broken, too, a release on trial is judged, and any release can be left for one that
-    /// was proven: this boot remembers it, and what the next one does not is found out again, or was an operator's wish.
-    fn keep(&self, next: &Record) -> Result<(), AgentError> {
+    /// was proven: this boot remembers it, and what the next one does not is found out again, or was an operator's wish. What a start makes
+    /// of what it finds is as good as kept, since the next start finds the same: the boot loader is told what it has to be.
+    fn keep(&self, next: &Record, is_start: bool) -> Result<(), AgentError> {
         let is_trial = |record: &Record| {
             matches!(record.state, State::Trial { .. } | State::Committing { .. } | State::RollingBack { .. })
         };
         match self.kept.save(next) {
-            Err(error) if is_trial(next) || is_trial(&self.record) => {
-                tracing::error!("{error}; going on without, so this may be forgotten after the next boot");
+            Err(error) if is_start || is_trial(next) || is_trial(&self.record) => {
+                match is_start {
+                    true => tracing::warn!("{error}"),
+                    false => tracing::error!(
+                        "{error}; going on without, so this may be forgotten after the next boot"
+                    ),
+                }
                 self.kept.remember(next);
                 Ok(())
             }

@@ -1,7 +1,6 @@
 //! Effects on the boot loader and the machine.
 
 use std::fs;
-use std::io;
 
 use upright_manifests::erofs::Reader;
 use upright_manifests::name::Slot;
@@ -180,11 +179,11 @@ impl Agent<'_> {
         }
         for name in [NOTE, BOOTS] {
             let path = self.folder.join(name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!("cannot remove {}: {error}", path.display());
-                }
-                _ => {}
+            // A disk that is read-only says so of what is not there as well.
+            if fs::symlink_metadata(&path).is_ok()
+                && let Err(error) = fs::remove_file(&path)
+            {
+                tracing::warn!("cannot remove {}: {error}", path.display());
             }
         }
     }

@@ -26,8 +26,13 @@ impl ResetState {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let _lock = context.lock()?;
         let file = RecordFile::in_folder(&context.folder);
-        let damaged = matches!(file.load(), Err(StoreError::Damaged { .. } | StoreError::Format { .. }));
-        if !damaged && !self.force {
+        let is_whole = match file.load() {
+            Ok(_) => true,
+            Err(StoreError::Damaged { .. } | StoreError::Format { .. }) => false,
+            Err(_) if self.force => false,
+            Err(error) => return Err(error.into()),
+        };
+        if is_whole && !self.force {
             let line = format!("{} is whole; `--force` sets it aside all the same", file.path().display());
             return Err(Failure::new(Exit::Refused, line));
         }
