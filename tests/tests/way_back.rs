@@ -142,6 +142,42 @@ fn a_release_whose_boot_entry_cannot_be_read_can_be_left_or_mended() -> Result<(
     Ok(())
 }
 
+/// The next boot would find nothing, so whatever brings an entry is right: a repair, or the next release.
+#[test]
+fn a_host_whose_only_boot_entry_is_damaged_or_gone_is_mended_and_updated() -> Result<()> {
+    let zeros = |file: &Path, length: usize| -> Result<()> {
+        let mut bytes = fs::read(file)?;
+        bytes[..length].fill(0);
+        Ok(fs::write(file, bytes)?)
+    };
+    let damages: [&dyn Fn(&Path) -> Result<()>; 4] =
+        [&|own| zeros(own, 2), &|own| zeros(own, 512), &|own| lose(own), &|own| Ok(fs::remove_file(own)?)];
+    for (number, damage) in damages.into_iter().enumerate() {
+        for mended in [true, false] {
+            let fixture = Fixture::new()?;
+            let host = &fixture.host("host")?;
+            let own = boot_entry(host, "1.0.0");
+            let whole = fs::read(&own)?;
+            assert_eq!(runs(host)?, "1.0.0");
+            damage(&own)?;
+            if number > 0 {
+                contains(&upright(host, &["doctor"])?.stdout, &["no entry for what runs", "upright repair"])?;
+            }
+            done(host, &["run", "--once"])?;
+            done(host, &["health"])?;
+            if mended {
+                done(host, &["repair"])?;
+            }
+            assert_eq!(fs::read(&own).is_ok_and(|own| own == whole), mended || number == 0, "{number}");
+            fixture.build(&["publish", "1.1.0"])?;
+            done(host, &["update", "--reboot"])?;
+            done(host, &["health"])?;
+            assert_eq!(runs(host)?, "1.1.0", "{number}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_way_back_whose_boot_entry_cannot_be_read_is_kept_and_not_gone_to() -> Result<()> {
     let fixture = Fixture::new()?;

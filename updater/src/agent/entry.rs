@@ -23,7 +23,7 @@ pub enum EntryState {
     Named,
     /// It is not what was signed, or does not name the release.
     Damaged,
-    /// There is none.
+    /// There is none that the boot loader sees.
     Missing,
 }
 
@@ -55,6 +55,9 @@ pub(super) fn judge(
 ) -> Result<EntryState, AgentError> {
     let failed = || AgentError::system("read the boot loader's entries");
     let entry = Entry { slot, os: os.clone(), version: target.version.clone() };
+    if !boot.is_seen(&entry).map_err(failed())? {
+        return Ok(EntryState::Missing);
+    }
     let content = boot.content(&entry).unwrap_or_else(|error| {
         // Neither is it by what starts the machine.
         tracing::warn!(%slot, "{error}, so the boot entry is taken for one that is missing");
@@ -80,12 +83,17 @@ pub(super) fn judge(
 }
 
 impl Agent<'_> {
+    /// Whether the boot loader is still to be told that what runs is good, and there is no other release that this would be for.
+    pub(super) fn stays(&self) -> bool {
+        matches!(self.record.state, State::Committing { slot, .. } if !self.record.is_proven(slot.other()))
+    }
+
     /// Whether the entry of `slot`, found in that state, may be composed again: nothing else is under way, and it is that of what runs
     /// and is gone, or the release is the way back, proven and not left. An entry that is there, damaged or not to be read as it is, stays while that of what runs is no
     /// better: a host with none between two writes would be lost.
     pub(super) fn may_restore(&self, slot: Slot, found: EntryState) -> Result<bool, AgentError> {
         if slot == self.booted.slot {
-            return Ok(found == EntryState::Missing && self.record.state == State::Idle);
+            return Ok(found == EntryState::Missing && (self.record.state == State::Idle || self.stays()));
         }
         let known = self.record.slots.get(&slot).or_else(|| self.record.lost.get(&slot));
         let proven = known.filter(|installed| installed.proven);

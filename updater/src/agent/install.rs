@@ -157,7 +157,8 @@ impl<'h> Agent<'h> {
         Ok(())
     }
 
-    /// The other slot's entry goes before its slot is written. With that of what runs gone or damaged, it may be all that boots.
+    /// The other slot's entry goes before its slot is written. With that of what runs gone or damaged, it may be all that boots; with no
+    /// other one, the update is the next that does.
     fn require_own_entry(&self) -> Result<(), AgentError> {
         let slot = self.booted.slot;
         let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(()) };
@@ -166,7 +167,7 @@ impl<'h> Agent<'h> {
             Some(other) => Ok(self.trust(&self.entry(&other, slot.other()))?.is_some()),
             None => Ok::<_, AgentError>(false),
         };
-        if found.is_good() || found == EntryState::Damaged && !has_other()? {
+        if found.is_good() || !has_other()? {
             return Ok(());
         }
         let missing = found == EntryState::Missing;

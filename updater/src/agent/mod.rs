@@ -278,6 +278,8 @@ impl<'h> Agent<'h> {
         let of_running = trust(&running, slot)?;
         let on_trial = !matches!(of_running, Some(Trust::Good) | None);
         let passed_over = of_running == Some(Trust::Bad);
+        let seen = self.host.boot().is_seen(&self.running_entry());
+        let unseen = !seen.map_err(AgentError::system("read the boot loader's state"))?;
         let other = self.record.state.target().filter(|target| target.root_hash != root_hash);
         let still_tried = match other {
             Some(target) => {
@@ -302,6 +304,7 @@ impl<'h> Agent<'h> {
             boot_id,
             on_trial,
             passed_over,
+            unseen,
             still_tried,
             other_gone,
             stopped: state::stopped(&self.layout(), slot.other()),

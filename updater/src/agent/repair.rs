@@ -69,8 +69,8 @@ impl Agent<'_> {
     /// In which order slots are mended: without the boot entry of what runs, that of the other one is not touched.
     pub fn repair_order(&self) -> Result<[Slot; 2], AgentError> {
         let runs = self.booted.slot;
-        let running = self.running_entry();
-        let is_gone = self.trust(&running)?.is_none() || self.is_unreadable(&running);
+        let is_seen = self.host.boot().is_seen(&self.running_entry());
+        let is_gone = !is_seen.map_err(AgentError::system("read the boot loader's entries"))?;
         Ok(if is_gone { [runs, runs.other()] } else { Slot::ALL })
     }
 
@@ -84,6 +84,7 @@ impl Agent<'_> {
     ) -> Result<Option<Repaired>, AgentError> {
         // The health checks wait for nobody for long, and the other slot is what they may go back to.
         match &self.record.state {
+            State::Committing { .. } if self.stays() => {}
             State::Trial { target, .. } | State::Committing { target, .. } => {
                 return Err(StepError::OnTrial(target.version.clone()).into());
             }

@@ -14,7 +14,9 @@
 //!
 //! The boot loader starts `EFI/upright/<slot>.efi`, or what the program makes of it in `set-primary`.
 
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use upright_manifests::name::Slot;
@@ -36,12 +38,19 @@ pub(super) struct Custom {
     time: Duration,
     names: SlotNames,
     fuse: Fuse,
+    /// Where this boot remembers which slot it said came up.
+    note: Option<PathBuf>,
 }
 
 impl Custom {
     /// The program and its first arguments, and how long a verb may take.
     pub(super) fn new(command: Vec<String>, time: Duration, names: SlotNames, fuse: Fuse) -> Self {
-        Self { command, time, names, fuse }
+        Self { command, time, names, fuse, note: None }
+    }
+
+    /// The same, told once a boot what came up: `note` is a file in a folder that is empty at each boot.
+    pub(super) fn once_a_boot(self, note: PathBuf) -> Self {
+        Self { note: Some(note), ..self }
     }
 
     fn slot(&self, verb: &[&str]) -> io::Result<Slot> {
@@ -149,12 +158,21 @@ impl Register for Custom {
         self.slot(&["get-current"]).map(Some)
     }
 
-    /// Said at each boot, since it is not known whether the boot loader counts.
+    /// Said at each boot, since it is not known whether the boot loader counts; and not more often, since it may be written to flash.
     fn came_up(&self, slot: Slot) -> io::Result<()> {
-        match self.state(slot)? {
-            Trust::Bad => Ok(()),
-            _ => self.set_state(slot, "good"),
+        let name = self.names.of(slot);
+        if self.note.as_ref().is_some_and(|note| fs::read_to_string(note).is_ok_and(|said| said == name)) {
+            return Ok(());
         }
+        if self.state(slot)? != Trust::Bad {
+            self.set_state(slot, "good")?;
+        }
+        if let Some(note) = &self.note {
+            // Without the note it is said once more.
+            let _ = note.parent().map(fs::create_dir_all);
+            let _ = fs::write(note, name);
+        }
+        Ok(())
     }
 }
 
@@ -209,6 +227,20 @@ mod tests {
             let error = custom(script, time).started().unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn what_came_up_is_said_once_a_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, note) = (folder.path().join("log"), folder.path().join("run/came-up"));
+        let script = format!("echo $* >>{}; echo good", log.display());
+        let said = |slot| {
+            custom(&script, Duration::from_secs(60)).once_a_boot(note.clone()).came_up(slot).unwrap();
+            fs::read_to_string(&log).unwrap().matches("set-state").count()
+        };
+        assert_eq!([said(Slot::B), said(Slot::B)], [1, 1]);
+        fs::remove_file(&note).unwrap();
+        assert_eq!([said(Slot::B), said(Slot::A)], [2, 3]);
     }
 
     #[test]

@@ -240,7 +240,7 @@ impl EntryFolder {
             return self.put_magic(file, pe::MAGIC);
         }
         let reason = match self.look(file) {
-            Ok(_) => "it is not complete, stage it again".to_owned(),
+            Ok(_) => "it is not complete: `upright update` or `upright repair` writes it anew".to_owned(),
             Err(_) if file.parse().is_ok_and(|name: EntryName| name.is_exhausted()) => return Ok(()),
             Err(error) => format!("it cannot be read ({error}), `upright repair` composes it again"),
         };

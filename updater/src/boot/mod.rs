@@ -74,8 +74,7 @@ fn damaged_register(damage: &io::Error) -> Concern {
         says: format!(
             "{damage}: until it is written anew, slot a is started first, and no boot of a trial is counted"
         ),
-        mend: "the next `upright update` or `upright rollback` writes it anew; look at the disk's health"
-            .to_owned(),
+        mend: "the agent writes it anew when it starts; if it stays so, look at the disk's health".to_owned(),
     }
 }
 
@@ -89,10 +88,14 @@ pub trait BootLoader {
     /// What is recorded about an entry; `None` if there is none.
     fn trust(&self, entry: &Entry) -> io::Result<Option<Trust>>;
 
+    /// Whether the boot loader finds an entry when it looks for what to start, be it then passed over.
+    fn is_seen(&self, entry: &Entry) -> io::Result<bool>;
+
     /// The kernel command lines of all entries that were switched to at some time, whoever made them.
     fn command_lines(&self) -> io::Result<Vec<String>>;
 
-    /// Removes every entry but `keep` and all staged content. Afterwards the next boot takes `keep`, without counting.
+    /// Removes every entry but `keep` and all staged content. Afterwards the next boot takes `keep`, without counting. An error if
+    /// `keep` is not seen while another entry is: that one is what boots.
     fn remove_others(&self, keep: &Entry) -> io::Result<()>;
 
     /// How many bytes of UKI fit once [`Self::remove_others`] has run.
@@ -116,7 +119,7 @@ pub trait BootLoader {
     /// already, whatever its trust.
     fn switch(&self, entry: &Entry, tries: u32) -> io::Result<()>;
 
-    /// Ends the trial of `entry`: it is booted without counting from now on.
+    /// Ends the trial of `entry`: it is booted without counting from now on. One that is whole and not seen any more is seen again.
     fn mark_good(&self, entry: &Entry) -> io::Result<()>;
 
     /// The next boot takes the other entry; `entry` is kept but passed over. It may have been lost; the other one must be there.

@@ -77,7 +77,10 @@ pub fn open(config: &config::Boot, root: &Path, esp: &Path) -> Result<Box<dyn Bo
             let variables = Efivarfs::new(&root.join("sys/firmware/efi/efivars"));
             Box::new(PerSlot::new(esp, Efi::new(variables, partition, fuse.clone()), fuse))
         }
-        Loader::Custom => Box::new(PerSlot::new(esp, custom(config, names, fuse.clone())?, fuse)),
+        Loader::Custom => {
+            let custom = custom(config, names, fuse.clone())?.once_a_boot(root.join("run/upright/came-up"));
+            Box::new(PerSlot::new(esp, custom, fuse))
+        }
     })
 }
 

@@ -95,6 +95,22 @@ impl<R: Register> PerSlot<R> {
         self.uki(entry)?.filter(|file| file.visible).ok_or_else(|| missing(entry, then))
     }
 
+    /// A release that runs is not sealed by anybody: what the disk did to its first bytes is mended if it is whole.
+    fn put_in_sight(&self, entry: &Entry) -> io::Result<()> {
+        match self.uki(entry)?.filter(|file| !file.visible) {
+            Some(file) => self.ukis.unseal(&file.file),
+            None => Ok(()),
+        }
+    }
+
+    /// An error if it is the other slot's UKI that boots, since there is none of `keep`.
+    fn require_kept(&self, keep: &Entry, then: &str) -> io::Result<()> {
+        match self.is_seen(keep)? || !self.has_entry(keep.slot.other())? {
+            true => Ok(()),
+            false => Err(missing(keep, then)),
+        }
+    }
+
     fn has_entry(&self, slot: Slot) -> io::Result<bool> {
         Ok(self.file(slot)?.is_some_and(|file| file.visible))
     }
@@ -116,13 +132,17 @@ impl<R: Register> BootLoader for PerSlot<R> {
         }
     }
 
+    fn is_seen(&self, entry: &Entry) -> io::Result<bool> {
+        Ok(self.uki(entry)?.is_some_and(|file| file.visible))
+    }
+
     fn command_lines(&self) -> io::Result<Vec<String>> {
         let files = self.ukis.list()?.into_iter().filter(|file| file.visible);
         Ok(files.filter_map(|file| self.ukis.command_line(&file.file)).collect())
     }
 
     fn remove_others(&self, keep: &Entry) -> io::Result<()> {
-        self.in_force(keep, "nothing was removed")?;
+        self.require_kept(keep, "nothing was removed")?;
         let choice = self.register.load()?;
         self.record(&choice, &choice.alone(keep.slot))?;
         let other = keep.slot.other();
@@ -136,7 +156,7 @@ impl<R: Register> BootLoader for PerSlot<R> {
     }
 
     fn room(&self, keep: &Entry) -> io::Result<u64> {
-        self.in_force(keep, "it is not known what may be removed")?;
+        self.require_kept(keep, "it is not known what may be removed")?;
         let (free, cluster) = self.ukis.free()?;
         let removable = self.file(keep.slot.other())?;
         // What the boot loader needs beside the UKI takes another cluster.
@@ -212,6 +232,7 @@ impl<R: Register> BootLoader for PerSlot<R> {
     }
 
     fn mark_good(&self, entry: &Entry) -> io::Result<()> {
+        self.put_in_sight(entry)?;
         self.in_force(entry, "it cannot be marked good")?;
         let choice = self.register.load()?;
         self.record(&choice, &choice.proven(entry.slot))
@@ -233,7 +254,8 @@ impl<R: Register> BootLoader for PerSlot<R> {
     }
 
     fn came_up(&self, entry: &Entry) -> io::Result<()> {
-        self.register.came_up(entry.slot)
+        self.register.came_up(entry.slot)?;
+        self.put_in_sight(entry)
     }
 }
 

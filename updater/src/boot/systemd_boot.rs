@@ -77,11 +77,13 @@ impl SystemdBoot {
     /// What [`BootLoader::remove_others`] deletes.
     fn removable(&self, keep: &EntryName) -> io::Result<Vec<EntryFile>> {
         let files = self.folder.list()?;
-        let kept = |file: &EntryFile| file.visible && is_of(file, keep);
-        if !files.iter().any(kept) {
+        let is_seen = files.iter().any(|file| file.visible && is_of(file, keep));
+        let goes = |file: &EntryFile| file.size == 0 || self.is_ours(file, keep);
+        if !is_seen && files.iter().any(|file| file.visible && goes(file)) {
             return Err(missing(keep, "nothing was removed"));
         }
-        let goes = |file: &EntryFile| file.size == 0 || self.is_ours(file, keep);
+        // What is left of one that is not seen is no worse than nothing.
+        let kept = |file: &EntryFile| is_of(file, keep) && (file.visible || !is_seen && file.size > 0);
         Ok(files.into_iter().filter(|file| !kept(file) && goes(file)).collect())
     }
 
@@ -130,10 +132,24 @@ impl SystemdBoot {
         }
     }
 
+    /// The files of a release that boot loaders see. Those that were taken out of their sight, by a change that was cut off or by the disk,
+    /// are put back in it if all are, and they are whole.
+    fn put_in_sight(&self, release: &EntryName) -> io::Result<Vec<EntryFile>> {
+        let mut files = self.files_of(release)?;
+        if !files.iter().any(|file| file.visible) && files.iter().any(was_in_force) {
+            files
+                .iter()
+                .filter(|file| was_in_force(file))
+                .try_for_each(|file| self.folder.unseal(&file.file))?;
+            files = self.files_of(release)?;
+        }
+        files.retain(|file| file.visible);
+        Ok(files)
+    }
+
     /// Frees a release of its counter, in the open.
     fn free(&self, release: &EntryName) -> io::Result<()> {
-        let mut files = self.files_of(release)?;
-        files.retain(|file| file.visible);
+        let files = self.put_in_sight(release)?;
         if files.iter().any(|file| file.name.as_ref().is_some_and(|name| name.counter.is_none())) {
             return Ok(());
         }
@@ -152,12 +168,12 @@ impl SystemdBoot {
         }
         // A change that was cut off left it out of sight.
         for way in known.iter().filter(|way| !way.visible) {
-            self.recount(&way.name, Change::Demote)?;
+            unless_not_whole(self.recount(&way.name, Change::Demote))?;
         }
         let known = ways(self.rivals(release)?);
         match known.iter().any(is_one) {
             true => Ok(()),
-            false => known.iter().try_for_each(|way| self.free(&way.name)),
+            false => known.iter().filter(|way| way.visible).try_for_each(|way| self.free(&way.name)),
         }
     }
 
@@ -166,7 +182,7 @@ impl SystemdBoot {
     fn overtake(&self, name: &EntryName) -> io::Result<()> {
         let rivals = self.rivals(name)?;
         let is_ahead = |rival: &&Rival| !rival.visible || !name.precedes(&rival.name);
-        rivals.iter().filter(is_ahead).try_for_each(|rival| self.demote(&rival.name))
+        rivals.iter().filter(is_ahead).try_for_each(|rival| unless_not_whole(self.demote(&rival.name)))
     }
 
     /// Takes the tries of a release that stays the way back, in the open.
@@ -233,6 +249,10 @@ impl BootLoader for SystemdBoot {
         })
     }
 
+    fn is_seen(&self, entry: &Entry) -> io::Result<bool> {
+        Ok(self.files_of(&name_of(entry))?.iter().any(|file| file.visible))
+    }
+
     fn command_lines(&self) -> io::Result<Vec<String>> {
         let files = self.folder.list()?;
         let was_in_force = files.iter().filter(|file| file.size > 0 && was_in_force(file));
@@ -246,7 +266,9 @@ impl BootLoader for SystemdBoot {
         unseen.iter().try_for_each(|file| self.folder.remove(file))?;
         // To count the boots of what is alone would lead nowhere, and it is the way back from what comes next. Before the other one
         // goes, which is booted should a power cut take the name that is changed.
-        self.free(&keep)?;
+        if self.files_of(&keep)?.iter().any(|file| file.visible) {
+            self.free(&keep)?;
+        }
         seen.iter().try_for_each(|file| self.folder.remove(file))
     }
 
@@ -360,11 +382,7 @@ impl BootLoader for SystemdBoot {
         }
         // Before it is left, or it could win against what is to boot.
         self.keep_way_back(&release)?;
-        match self.recount(&release, Change::Demote) {
-            // Not whole, and so not unsealed: nothing boots it as it is.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(()),
-            demoted => demoted,
-        }
+        unless_not_whole(self.recount(&release, Change::Demote))
     }
 
     fn concerns(&self) -> io::Result<Vec<Concern>> {
@@ -373,6 +391,7 @@ impl BootLoader for SystemdBoot {
 
     fn came_up(&self, entry: &Entry) -> io::Result<()> {
         let release = name_of(entry);
+        self.put_in_sight(&release)?;
         // As the way back from a trial that failed, or as all there is: each boot would rename it, and change nothing else.
         let is_demoted =
             self.next_of(&release)?.and_then(|file| file.name).is_some_and(|name| name.is_exhausted());
@@ -384,6 +403,14 @@ impl BootLoader for SystemdBoot {
 fn outlasts(way: &EntryName, release: &EntryName) -> bool {
     let spent = |name: &EntryName| EntryName { counter: Some(Counter { left: 0, done: 0 }), ..name.clone() };
     way.counter.is_none() || spent(way).precedes(&spent(release))
+}
+
+/// An entry that is not whole is not unsealed, and nothing boots it as it is: it is as good as passed over.
+fn unless_not_whole(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(()),
+        done => done,
+    }
 }
 
 fn name_of(entry: &Entry) -> EntryName {

@@ -10,7 +10,7 @@ use upright_manifests::name::Slot;
 
 use super::{BootFacts, EntryFacts, Facts, HostFacts, RecordFacts, Watchdog};
 use crate::agent::{Agent, trust_folder};
-use crate::boot::{BootLoader, unreadable};
+use crate::boot::{BootLoader, Entry, Trust, unreadable};
 use crate::config::Config;
 use crate::fetch::check_stored;
 use crate::host::{Access, Booted, Host, Part, label};
@@ -76,7 +76,7 @@ fn look_at_boot(boot: &dyn BootLoader, booted: Option<&Booted>) -> BootFacts {
     // Without knowing what runs, that is what has to be mended first.
     let text = |error: std::io::Error| error.to_string();
     let (trust, room) = match &entry {
-        Some(entry) => (boot.trust(entry), boot.size(entry).and_then(|size| Ok((size, boot.room(entry)?)))),
+        Some(entry) => (seen(boot, entry), boot.size(entry).and_then(|size| Ok((size, boot.room(entry)?)))),
         None => (Ok(None), Ok((None, 0))),
     };
     // What may be removed to make room is known only beside the entry of what runs.
@@ -90,6 +90,11 @@ fn look_at_boot(boot: &dyn BootLoader, booted: Option<&Booted>) -> BootFacts {
         writable: Ok(()),
         entries: Vec::new(),
     }
+}
+
+/// What is recorded about an entry that the boot loader sees.
+fn seen(boot: &dyn BootLoader, entry: &Entry) -> std::io::Result<Option<Trust>> {
+    if boot.is_seen(entry)? { boot.trust(entry) } else { Ok(None) }
 }
 
 /// The entries of what runs and of what this host may go to. What is written and not switched to has none yet, and a release that

@@ -76,6 +76,8 @@ pub struct Observation {
     pub on_trial: bool,
     /// Whether the boot loader would pass over what runs: it was told to, or this is the last try.
     pub passed_over: bool,
+    /// Whether the boot loader does not see the entry of what runs any more, so that nothing can be told it about that.
+    pub unseen: bool,
     /// Whether the boot loader would still try the release that the state is about, if that is not the one that runs.
     pub still_tried: bool,
     /// Whether the boot loader has nothing any more to start the release with that the other slot holds.

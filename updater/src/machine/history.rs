@@ -213,6 +213,12 @@ impl Record {
         }
     }
 
+    /// Whether going back to a release is the last that was asked for it.
+    pub(crate) fn was_asked_back(&self, version: &Version) -> bool {
+        let last = self.history.iter().rfind(|entry| entry.version == *version);
+        last.is_some_and(|entry| entry.outcome == Outcome::SwitchedBack)
+    }
+
     /// What to do about `slot`, to which this host cannot go back.
     pub(crate) fn no_way_back(&self, slot: Slot) -> String {
         match self.lost.get(&slot) {

@@ -33,6 +33,7 @@ pub(super) fn started(record: &mut Record, state: State, seen: &Observation, now
         // The boot loader was not told that it is proven, or there is nothing else to boot.
         State::Idle
             if seen.on_trial
+                && !seen.unseen
                 && (record.is_proven(seen.slot) && !seen.passed_over
                     || !record.slots.contains_key(&seen.slot.other())) =>
         {

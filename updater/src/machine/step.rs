@@ -227,8 +227,7 @@ fn roll_back(
     let cause = Cause::Operator;
     let boot_id = seen.boot_id.clone();
     // An update that has not removed the other slot's entry has changed nothing there.
-    let is_untouched =
-        !matches!(state, State::Applied { .. }) && record.slots.contains_key(&seen.slot.other());
+    let is_untouched = record.slots.contains_key(&seen.slot.other());
     let nothing = |why: String| Err(StepError::NoWayBack(why));
     match state {
         State::Switched { target, slot, .. } => {
@@ -238,15 +237,24 @@ fn roll_back(
             Ok(State::RollingBack { from: target, slot, cause, report: None, boots: Some(boots), boot_id })
         }
         State::RollingBack { .. } => Ok(state),
-        State::Fetching { target, .. } | State::Applying { target, .. } | State::Applied { target, .. }
-            if !is_untouched =>
-        {
-            nothing(format!(
-                "{} is being written to slot {}, so no other release is there to go back to; see `upright status`",
-                target.version,
-                seen.slot.other()
-            ))
+        // Power went before the switch that was asked for the last time.
+        State::Applied { ref target, .. } if record.was_asked_back(&target.version) => Ok(state),
+        State::Applied { target, slot } => {
+            let version = target.version;
+            nothing(match record.slots.get(&slot).map_or(0, |installed| installed.in_vain) {
+                0 => format!(
+                    "{version} is in slot {slot} in place of what was there, and the next boot does not take it; `upright update` goes on"
+                ),
+                _ => format!(
+                    "the boot loader did not start {version} in slot {slot}, which is tried again; `upright doctor` says what keeps it from that"
+                ),
+            })
         }
+        State::Fetching { target, .. } | State::Applying { target, .. } if !is_untouched => nothing(format!(
+            "{} is being written to slot {}, so no other release is there to go back to; see `upright status`",
+            target.version,
+            seen.slot.other()
+        )),
         _ => {
             let Some(other) = record.slots.get(&seen.slot.other()).cloned() else {
                 return nothing(record.no_way_back(seen.slot.other()));

@@ -21,7 +21,7 @@ fn target(version: &str) -> Target {
 fn seen(slot: Slot, version: &str, boot: u32) -> Observation {
     let Target { version, root_hash, .. } = target(version);
     let boot_id = boot.to_string();
-    let [on_trial, passed_over, still_tried, other_gone] = [false; 4];
+    let [on_trial, passed_over, unseen, still_tried, other_gone] = [false; 5];
     let (stopped, beside) = (None, None);
     Observation {
         slot,
@@ -30,6 +30,7 @@ fn seen(slot: Slot, version: &str, boot: u32) -> Observation {
         boot_id,
         on_trial,
         passed_over,
+        unseen,
         still_tried,
         other_gone,
         stopped,
@@ -281,6 +282,9 @@ fn rollback_goes_back_and_a_second_one_forward_again_on_trial() {
     let record = run(record, [Event::RollbackAsked(seen(Slot::A, "1.0", 3))]);
     assert_eq!(record.state.effect(), Effect::Switch(target("1.1"), Slot::B));
     assert!(record.bad.is_empty());
+    // Asked again, as after a power cut before the switch, it is the same.
+    let again = run(record.clone(), [Event::RollbackAsked(seen(Slot::A, "1.0", 3))]);
+    assert_eq!(again, record);
     let record =
         run(record, [Event::Switched { boot_id: "3".into() }, Event::Started(seen(Slot::B, "1.1", 4))]);
     assert!(matches!(record.state, State::Trial { .. }));
@@ -301,6 +305,11 @@ fn there_is_no_rollback_to_a_slot_that_holds_nothing_whole() {
     let [chosen, accepted, ..] = switch_to("1.1");
     let applying = run(fresh(), [chosen, accepted]);
     assert!(refused(applying).to_string().contains("1.1 is being written to slot b"));
+    let [chosen, accepted, written, _] = switch_to("1.1");
+    let mut applied = run(fresh(), [chosen, accepted, written]);
+    assert!(refused(applied.clone()).to_string().contains("`upright update` goes on"));
+    applied.slots.get_mut(&Slot::B).unwrap().in_vain = 1;
+    assert!(refused(applied).to_string().contains("did not start 1.1 in slot b, which is tried again"));
 }
 
 #[test]
@@ -417,6 +426,17 @@ fn what_cannot_be_committed_and_has_nothing_to_go_back_to_keeps_no_release_away(
 }
 
 /// The way back was lost in the middle of a trial: the trial goes on.
+/// Nothing can be told the boot loader about it, and waiting for that would keep everything else away.
+#[test]
+fn a_boot_entry_that_is_not_seen_is_no_trial_that_was_not_ended() {
+    for unseen in [true, false] {
+        let seen = Observation { on_trial: true, passed_over: true, unseen, ..seen(Slot::A, "1.0", 2) };
+        let record =
+            run(Record::default(), [Event::Started(self::seen(Slot::A, "1.0", 1)), Event::Started(seen)]);
+        assert_eq!(record.state == State::Idle, unseen, "{:?}", record.state);
+    }
+}
+
 #[test]
 fn a_trial_goes_on_though_the_way_back_is_gone() {
     let gone = Observation { on_trial: true, other_gone: true, ..seen(Slot::B, "1.1", 2) };

@@ -492,6 +492,9 @@ impl BootLoader for FakeBoot {
     fn trust(&self, _: &Entry) -> io::Result<Option<Trust>> {
         Ok(None)
     }
+    fn is_seen(&self, _: &Entry) -> io::Result<bool> {
+        Ok(false)
+    }
     fn command_lines(&self) -> io::Result<Vec<String>> {
         Ok(Vec::new())
     }

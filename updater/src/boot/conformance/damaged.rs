@@ -90,6 +90,19 @@ fn a_trial_that_would_not_be_started_any_more_can_be_proven() {
 }
 
 #[test]
+fn what_came_up_stays_the_first_and_is_counted_again() {
+    each(|make, file, damage| {
+        let bench = Bench::proven(make);
+        bench.damage(file, damage);
+        bench.boot.came_up(&new()).unwrap();
+        assert!(bench.is_well(file));
+        for _ in 0..5 {
+            assert_eq!(bench.come_up(Slot::B), "1.1.0");
+        }
+    });
+}
+
+#[test]
 fn an_update_counts_its_trial_again() {
     each(|make, file, damage| {
         let bench = make();

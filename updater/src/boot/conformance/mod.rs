@@ -12,7 +12,8 @@ mod random;
 use std::cell::Cell;
 use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use upright_manifests::name::Slot;
 use upright_manifests::pe;
@@ -61,11 +62,23 @@ impl Bench {
         boots.find(|started| started != version).expect("a trial without an end")
     }
 
-    /// The disk cannot read an entry any more: a link that leads to itself.
-    fn lose(&self, entry: &Entry) {
+    /// The file of an entry whose boots are not counted.
+    fn file(&self, entry: &Entry) -> PathBuf {
         let by_name = self.root.path().join("esp/EFI/Linux").join(format!("{OS}_{}.efi", entry.version));
         let by_slot = self.root.path().join("EFI/upright").join(format!("{}.efi", entry.slot));
-        let file = if by_name.exists() { by_name } else { by_slot };
+        if by_name.exists() { by_name } else { by_slot }
+    }
+
+    /// The disk has zeros in the place of the first bytes of an entry.
+    fn zero(&self, entry: &Entry, bytes: usize) {
+        let file = fs::File::options().write(true).open(self.file(entry)).unwrap();
+        file.write_all_at(&vec![0; bytes], 0).unwrap();
+        assert!(!self.boot.is_seen(entry).unwrap());
+    }
+
+    /// The disk cannot read an entry any more: a link that leads to itself.
+    fn lose(&self, entry: &Entry) {
+        let file = self.file(entry);
         fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink(file.file_name().unwrap(), &file).unwrap();
     }
@@ -155,6 +168,14 @@ macro_rules! conforms {
             super::an_entry_that_cannot_be_read_is_left_and_not_gone_to(benches::$name);
         }
         #[test]
+        fn an_entry_that_lost_its_first_bytes_is_seen_again_once_it_runs() {
+            super::an_entry_that_lost_its_first_bytes_is_seen_again_once_it_runs(benches::$name);
+        }
+        #[test]
+        fn a_release_without_an_entry_is_followed_by_the_next_one() {
+            super::a_release_without_an_entry_is_followed_by_the_next_one(benches::$name);
+        }
+        #[test]
         fn any_sequence_of_changes_boots_and_power_cuts_leaves_something_to_boot() {
             super::random::check(benches::$name);
         }
@@ -189,6 +210,53 @@ fn what_is_staged_is_read_back_and_not_booted(make: Make) {
     }
     // What another release left there is no release of this name.
     assert!(bench.boot.staged(&entry(Slot::B, "1.2.0")).is_err());
+}
+
+/// The machine was started before that.
+fn an_entry_that_lost_its_first_bytes_is_seen_again_once_it_runs(make: Make) {
+    type Told = fn(&dyn BootLoader) -> io::Result<()>;
+    let told: [Told; 2] = [|boot| boot.came_up(&new()), |boot| boot.mark_good(&new())];
+    for told in told {
+        let bench = Bench::proven(make);
+        assert!(bench.boot.is_seen(&new()).unwrap());
+        bench.zero(&new(), 2);
+        told(bench.boot.as_ref()).unwrap();
+        assert!(bench.boot.is_seen(&new()).unwrap());
+        for _ in 0..3 {
+            assert_eq!(bench.come_up(Slot::B), "1.1.0");
+        }
+        // With more than that gone it is nothing that boots, and nobody is told that it is.
+        bench.zero(&new(), 512);
+        assert!(bench.boot.mark_good(&new()).is_err());
+        let _ = bench.boot.came_up(&new());
+        assert!(!bench.boot.is_seen(&new()).unwrap());
+        assert!(bench.boot.remove_others(&new()).is_err() && bench.boot.room(&new()).is_err());
+        bench.boot.mark_bad(&new()).unwrap();
+        assert_eq!(bench.come_up(Slot::A), "1.0.0");
+    }
+}
+
+/// What runs has lost its entry, in whichever way, and there is no other one.
+fn a_release_without_an_entry_is_followed_by_the_next_one(make: Make) {
+    let damages: [fn(&Bench); 4] = [
+        |bench| bench.zero(&new(), 2),
+        |bench| bench.zero(&new(), 512),
+        |bench| bench.lose(&new()),
+        |bench| fs::remove_file(bench.file(&new())).unwrap(),
+    ];
+    for damage in damages {
+        let (bench, newest) = (Bench::proven(make), entry(Slot::A, "1.2.0"));
+        bench.boot.remove_others(&new()).unwrap();
+        damage(&bench);
+        bench.boot.room(&new()).unwrap();
+        bench.prepare(&new(), &newest).unwrap();
+        bench.boot.switch(&newest, 2).unwrap();
+        assert_eq!(bench.start(), "1.2.0");
+        bench.boot.mark_good(&newest).unwrap();
+        for _ in 0..3 {
+            assert_eq!(bench.come_up(Slot::A), "1.2.0");
+        }
+    }
 }
 
 /// 1.1.0 in slot b is proven and runs; the entry of 1.0.0 in slot a was damaged, removed, and is staged again.

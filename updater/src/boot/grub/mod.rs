@@ -196,6 +196,11 @@ impl Register for Grub {
     fn came_up(&self, slot: Slot) -> io::Result<()> {
         let block = self.read()?;
         let mut env = block.env.clone();
+        if block.damage.is_some() {
+            // The script's own values start slot a, whichever was chosen.
+            env.set("ORDER", &self.names.order(slot));
+            return self.write(&block, &env);
+        }
         let variables = self.variables(slot);
         let counted = env.get(&variables.ok) == Some("1")
             && number(&env, &variables.tries) == 0

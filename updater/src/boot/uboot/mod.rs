@@ -201,6 +201,12 @@ impl Register for Uboot {
 
     fn came_up(&self, slot: Slot) -> io::Result<()> {
         let current = self.read()?;
+        if current.damage.is_some() {
+            // The script's own values start slot a, whichever was chosen.
+            let mut env = current.env.clone();
+            env.set("BOOT_ORDER", &self.names.order(slot));
+            return self.write(&current, env);
+        }
         let variables = self.variables(slot);
         let (left, tries) = (variables.left(&current.env), number(&current.env, &variables.tries));
         if tries.unwrap_or(0) > 0 || left == 0 || left >= PROVEN_LEFT {
