@@ -26,8 +26,8 @@ pub trait Reporter {
 impl Agent<'_> {
     /// Tells the boot loader that the release that runs is good.
     pub(super) fn commit(&mut self) -> Result<(), AgentError> {
-        let State::Committing { target, slot } = &self.record.state else { return Ok(()) };
-        let entry = self.entry(target, *slot);
+        let State::Committing { target, slot, healthy } = &self.record.state else { return Ok(()) };
+        let (entry, healthy) = (self.entry(target, *slot), *healthy || self.record.is_proven(*slot));
         let told = self.host.boot().mark_good(&entry);
         if let Err(error) = told.map_err(AgentError::system(format!("mark {} as good", entry.version))) {
             // For the release that the host may come back to.
@@ -36,7 +36,7 @@ impl Agent<'_> {
             noted.unwrap_or_else(|error| tracing::warn!("{error}"));
             return Err(error);
         }
-        match self.record.is_proven(entry.slot) {
+        match healthy {
             true => tracing::info!(version = %entry.version, slot = %entry.slot, "proven healthy"),
             false => {
                 tracing::warn!(version = %entry.version, slot = %entry.slot, "stays, since there is no way back")

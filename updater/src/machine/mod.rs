@@ -21,4 +21,6 @@ pub use record::{BadRelease, Brought, Cause, Installed, Progress, Record, State,
 pub use step::{Effect, StepError, step};
 
 #[cfg(test)]
+mod lives_tests;
+#[cfg(test)]
 mod tests;

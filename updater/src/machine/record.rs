@@ -257,6 +257,9 @@ pub enum State {
         target: Target,
         /// The slot it is in, which is the booted one.
         slot: Slot,
+        /// Whether it proved healthy, for which it is proven once the boot loader knows.
+        #[serde(default)]
+        healthy: bool,
     },
     /// The other slot's release is being returned to.
     RollingBack {

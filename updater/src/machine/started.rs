@@ -37,7 +37,8 @@ pub(super) fn started(record: &mut Record, state: State, seen: &Observation, now
                 && (record.is_proven(seen.slot) && !seen.passed_over
                     || !record.slots.contains_key(&seen.slot.other())) =>
         {
-            State::Committing { target: held(record, seen), slot: seen.slot }
+            let healthy = record.is_proven(seen.slot);
+            State::Committing { target: held(record, seen), slot: seen.slot, healthy }
         }
         // Booted before another release took its place: nothing else is begun while its way back is needed.
         State::Idle | State::Fetching { .. } | State::Applying { .. }
@@ -73,7 +74,9 @@ pub(super) fn started(record: &mut Record, state: State, seen: &Observation, now
         }
         State::RollingBack { .. } => rolled_back(record, state, seen, now),
         // What is written from here on, it does not have: it begins anew.
-        State::Committing { target, slot } if !runs(&target) && record.is_proven(slot) => {
+        State::Committing { target, slot, healthy }
+            if !runs(&target) && (healthy || record.is_proven(slot)) =>
+        {
             let why = record.failure.as_ref().map_or_else(String::new, |(_, why)| format!(" ({why})"));
             in_vain(
                 record,

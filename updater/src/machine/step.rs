@@ -40,7 +40,7 @@ impl State {
             Self::Applied { target, slot } => Effect::Switch(target, slot),
             Self::Switched { target, .. } => Effect::Reboot(target),
             Self::Trial { target, .. } => Effect::CheckHealth(target),
-            Self::Committing { target, slot } => Effect::MarkGood(target, slot),
+            Self::Committing { target, slot, .. } => Effect::MarkGood(target, slot),
             Self::RollingBack { from, slot, .. } => Effect::MarkBad(from, slot),
         }
     }
@@ -74,6 +74,7 @@ pub enum StepError {
 /// Takes `record` over `event` at time `now`.
 pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, StepError> {
     let state = std::mem::take(&mut record.state);
+    let was_left = matches!(state, State::RollingBack { .. });
     record.state = match (state, event) {
         (state, Event::Started(seen)) => started(&mut record, state, &seen, now),
         (State::Idle, Event::Chosen { target, retry }) => chosen(&mut record, target, retry, now),
@@ -125,11 +126,13 @@ pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, 
         (State::Trial { target, slot, boots, boot_id }, Event::Checked(report)) => {
             checked(&mut record, Trial { target, slot, boots, boot_id }, report, now)
         }
-        (State::Committing { slot, .. }, Event::Committed) => {
+        (State::Committing { slot, healthy, .. }, Event::Committed) => {
             // What was decided before the release ran is over.
             record.decided = None;
             if let Some(installed) = record.slots.get_mut(&slot) {
                 installed.in_vain = 0;
+                // One that older agents found healthy is proven already.
+                installed.proven |= healthy;
             }
             State::Idle
         }
@@ -141,6 +144,13 @@ pub fn step(mut record: Record, event: Event, now: Timestamp) -> Result<Record, 
         (state, Event::RollbackAsked(seen)) => roll_back(&mut record, state, &seen, now)?,
         (state, event) => return Err(StepError::Unexpected { state: state.name(), event: name(&event) }),
     };
+    // How often it cannot be left is no matter of how often it was not started.
+    if let State::RollingBack { slot, .. } = record.state
+        && !was_left
+        && let Some(installed) = record.slots.get_mut(&slot)
+    {
+        installed.in_vain = 0;
+    }
     Ok(record)
 }
 
@@ -189,16 +199,16 @@ fn checked(record: &mut Record, trial: Trial, report: HealthReport, now: Timesta
     match report.verdict {
         Verdict::Healthy => {
             let in_vain = record.slots.get(&slot).map_or(0, |installed| installed.in_vain);
-            record.slots.insert(slot, Installed { proven: true, in_vain, ..Installed::unproven(&target) });
+            record.slots.insert(slot, Installed { in_vain, ..Installed::unproven(&target) });
             record.bad.retain(|bad| bad.root_hash != target.root_hash);
             record.remember(now, &target.version, Outcome::Proven { boots, report });
-            State::Committing { target, slot }
+            State::Committing { target, slot, healthy: true }
         }
         // A system that runs, unhealthy as it is, beats one that does not come up: the boot loader must not go where there is nothing
         // once this one's boots are used up.
         Verdict::Unhealthy if !record.slots.contains_key(&slot.other()) => {
             record.remember(now, &target.version, Outcome::Unhealthy { report });
-            State::Committing { target, slot }
+            State::Committing { target, slot, healthy: false }
         }
         Verdict::Unhealthy => {
             let culprit = report.culprit();

@@ -7,9 +7,9 @@ use upright_manifests::name::Slot;
 
 use super::*;
 
-const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+pub(super) const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-fn target(version: &str) -> Target {
+pub(super) fn target(version: &str) -> Target {
     Target {
         version: version.parse().unwrap(),
         root_hash: Digest::of(version.as_bytes()),
@@ -48,7 +48,7 @@ fn way() -> WayTaken {
     WayTaken { way: "delta".into(), fetched: 1, written: 2, milliseconds: 3, medium: None }
 }
 
-fn report(verdict: Verdict) -> HealthReport {
+pub(super) fn report(verdict: Verdict) -> HealthReport {
     let check = CheckResult {
         name: "app".into(),
         required: true,
@@ -242,7 +242,7 @@ fn a_proven_release_that_the_boot_loader_was_not_told_of_has_to_prove_itself_aga
     // Told once, it counts from nothing.
     let mut told = updated();
     told.slots.get_mut(&Slot::B).unwrap().in_vain = 2;
-    told.state = State::Committing { target: target("1.1"), slot: Slot::B };
+    told.state = State::Committing { target: target("1.1"), slot: Slot::B, healthy: true };
     assert_eq!(run(told, [Event::Committed]).slots[&Slot::B].in_vain, 0);
 }
 
