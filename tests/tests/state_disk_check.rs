@@ -93,3 +93,46 @@ fn only_a_disk_that_was_read_and_holds_nothing_is_formatted() -> Result<()> {
     }
     Ok(())
 }
+
+/// Power goes while the first boot gives an empty `/var` what the image has.
+#[test]
+fn a_var_that_was_half_filled_is_filled_by_the_next_boot_and_keeps_what_was_in_it() -> Result<()> {
+    for cut in ["aside", "link", "nowhere"] {
+        let folder = TempDir::new()?;
+        let at = folder.path();
+        fs::create_dir(at.join("bin"))?;
+        fs::write(at.join("functions"), functions()?)?;
+        // The copy is cut off in the middle of a file, the links between two.
+        fs::write(
+            at.join("bin/cp"),
+            "#!/bin/sh\n\
+             case $CUT$* in\n\
+             aside*filling) /bin/cp \"$@\"; : > root/var/lib/upright/filling/lib/db; exit 1;;\n\
+             link*--link*) mkdir -p root/var/lib; /bin/ln root/var/lib/upright/filling/lib/db root/var/lib/db; exit 1;;\n\
+             *) exec /bin/cp \"$@\";;\n\
+             esac\n",
+        )?;
+        in_namespace(
+            at,
+            &format!(
+                "export PATH=$PWD/bin:$PATH; chmod +x bin/cp\n\
+                 mkdir -p image/lib image/empty root/var; chmod 711 image/empty; echo whole > image/lib/db; ln -s db image/lib/link\n\
+                 echo image > image/id; echo own > root/var/id\n\
+                 . ./functions; root=root kept=image; sync() {{ :; }}\n\
+                 set +eu; CUT={cut} fill; fill; echo $? > done; fill; echo $? >> done\n"
+            ),
+        )?;
+        ensure!(fs::read_to_string(at.join("done"))? == "0\n0\n", "{cut}: it is not filled");
+        let var = at.join("root/var");
+        let read = |name: &str| fs::read_to_string(var.join(name));
+        ensure!(
+            (read("lib/db")?, read("lib/link")?, read("id")?)
+                == ("whole\n".into(), "whole\n".into(), "own\n".into()),
+            "{cut}"
+        );
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(var.join("empty"))?.permissions());
+        ensure!(mode & 0o777 == 0o711, "{cut}: {mode:o}");
+        ensure!(!var.join("lib/upright/filling").exists(), "{cut}: what was made aside is still there");
+    }
+    Ok(())
+}

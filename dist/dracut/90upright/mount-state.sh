@@ -112,11 +112,19 @@ mend() {
     [ $? -lt 4 ]
 }
 
-# Gives an empty /var what the image has in its own. Goes on where a power cut stopped it.
+# Gives an empty /var what the image has in its own, but what is there already. Made aside first, and put in place by links: wherever a
+# power cut stops it, no file is half of itself, and the next boot does the rest.
 fill() {
-    [ -e "$root/var/lib/upright/filled" ] && return 0
-    cp --archive --no-clobber "$kept/." "$root/var/" && sync || return 1
-    mkdir -p "$root/var/lib/upright" && touch "$root/var/lib/upright/filled"
+    own=$root/var/lib/upright
+    [ -e "$own/filled" ] && return 0
+    mkdir -p "$own" && rm -rf "$own/filling" && cp --archive "$kept" "$own/filling" && sync || return 1
+    # What is there already is no failure; older coreutils have no word for that, and take the other one so.
+    add --update=none 2> /dev/null || add --no-clobber || return 1
+    sync && rm -rf "$own/filling" && touch "$own/filled"
+}
+
+add() {
+    cp --archive --link "$1" "$own/filling/." "$root/var/"
 }
 
 # Runs what the image has for this.
