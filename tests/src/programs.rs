@@ -67,3 +67,10 @@ pub fn upright(host: &Path, arguments: &[&str]) -> Result<Ran> {
     let root = [OsStr::new("--root"), host.as_os_str()];
     run("upright", root.into_iter().chain(arguments.iter().map(OsStr::new)))
 }
+
+/// Runs `upright` on a simulated host; it must succeed.
+pub fn done(host: &Path, arguments: &[&str]) -> Result<Ran> {
+    let ran = upright(host, arguments)?;
+    ensure!(ran.status == 0, "upright {}: {ran:?}", arguments.join(" "));
+    Ok(ran)
+}

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
-use crate::programs::build;
+use crate::programs::{build, done};
 
 /// The sizes of a simulated host's slot b, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +40,29 @@ pub fn boot_without(host: &Path, passed_over: &str) -> Result<()> {
     let hidden = host.join("hidden");
     fs::rename(&entry, &hidden)?;
     fs::remove_file(host.join("run/cmdline"))?;
-    let booted = crate::programs::upright(host, &["status"])?;
-    anyhow::ensure!(booted.status == 0, "{booted:?}");
+    done(host, &["status"])?;
     Ok(fs::rename(hidden, entry)?)
+}
+
+/// Restarts the machine, and gives the version that comes up.
+pub fn boot(host: &Path) -> Result<String> {
+    fs::remove_file(host.join("run/cmdline"))?;
+    runs(host)
+}
+
+/// The version that runs.
+pub fn runs(host: &Path) -> Result<String> {
+    Ok(text(&slot(host, true)?["version"]))
+}
+
+/// What `upright status` says of the slot that runs, or of the other one.
+pub fn slot(host: &Path, booted: bool) -> Result<Value> {
+    let status = done(host, &["status", "--json"])?.json()?;
+    let slots = status["slots"].as_array().context("no slots")?;
+    Ok(slots.iter().find(|slot| slot["booted"] == booted).cloned().unwrap_or_default())
+}
+
+/// A text in what a program said; `-` where there is none.
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
 }

@@ -5,39 +5,16 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 use upright_tests::fixture::{Fixture, noise};
 use upright_tests::namespace::{REFUSED, in_namespace, refused};
-use upright_tests::programs::{Ran, upright};
+use upright_tests::programs::{Ran, done, upright};
 use upright_tests::server::Fault;
-use upright_tests::simulated::{Sizes, boot_without};
+use upright_tests::simulated::{Sizes, boot, boot_without, runs, slot, text};
 
 const NEVER: &str = "[update]\nreboot = \"never\"\n[limits]\npatience = \"1s\"\n";
 
-fn done(host: &Path, arguments: &[&str]) -> Result<Ran> {
-    let ran = upright(host, arguments)?;
-    assert_eq!(ran.status, 0, "upright {arguments:?}: {ran:?}");
-    Ok(ran)
-}
-
-/// Restarts the machine, and gives the version that comes up.
-fn boot(host: &Path) -> Result<String> {
-    fs::remove_file(host.join("run/cmdline"))?;
-    Ok(text(&slot(host, true)?["version"]))
-}
-
-fn slot(host: &Path, booted: bool) -> Result<Value> {
-    let status = done(host, &["status", "--json"])?.json()?;
-    let slots = status["slots"].as_array().context("no slots")?;
-    Ok(slots.iter().find(|slot| slot["booted"] == booted).cloned().unwrap_or_default())
-}
-
 fn state(host: &Path) -> Result<String> {
     Ok(text(&done(host, &["status", "--json"])?.json()?["state"]["state"]))
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or("-").to_owned()
 }
 
 /// The file of a release's boot entry.
@@ -75,7 +52,7 @@ fn a_release_that_another_was_chosen_over_is_not_booted_and_the_way_back_stays()
     assert_eq!(upright(host, &["health"])?.status, 0);
     fixture.server.mend();
     done(host, &["update", "--reboot"])?;
-    assert_eq!(text(&slot(host, true)?["version"]), "1.2.0");
+    assert_eq!(runs(host)?, "1.2.0");
     Ok(())
 }
 
@@ -88,7 +65,7 @@ fn a_release_that_its_publisher_withdrew_is_not_rebooted_into() -> Result<()> {
     fixture.build(&["publish", "1.0.0", "--allow-downgrade"])?;
     let round = done(host, &["run", "--once"])?;
     assert!(round.stderr.contains("1.2.0 stands ready and is not what the channel offers"), "{round:?}");
-    assert_eq!(text(&slot(host, true)?["version"]), "1.0.0");
+    assert_eq!(runs(host)?, "1.0.0");
     done(host, &["rollback"])?;
     assert_eq!((boot(host)?, state(host)?), ("1.0.0".to_owned(), "idle".to_owned()));
     Ok(())
@@ -104,7 +81,7 @@ fn when_to_reboot_after_a_rollback_is_said_by_who_asked_for_it() -> Result<()> {
     done(host, &["rollback", "--no-reboot"])?;
     for _ in 0..2 {
         done(host, &["run", "--once"])?;
-        assert_eq!(text(&slot(host, true)?["version"]), "1.1.0", "the service rebooted");
+        assert_eq!(runs(host)?, "1.1.0", "the service rebooted");
     }
     assert_eq!(boot(host)?, "1.0.0");
     Ok(())
@@ -170,11 +147,11 @@ fn a_release_that_cannot_be_committed_is_left_for_good_and_why_says_so() -> Resu
     let mut boots = 0;
     for _ in 0..6 {
         let round = upright(host, &["run", "--once"])?;
-        if text(&slot(host, true)?["version"]) == "1.0.0" {
+        if runs(host)? == "1.0.0" {
             assert!(round.stderr.contains("1.1.0 is refused: it was rolled back on this host"), "{round:?}");
             break;
         }
-        while text(&slot(host, true)?["version"]) == "1.1.0" {
+        while runs(host)? == "1.1.0" {
             let health = read_only(host, "esp", "health")?;
             assert_ne!(health.status, 0, "{health:?}");
             boot(host)?;
@@ -201,11 +178,11 @@ fn a_boot_loader_that_does_not_start_what_it_is_told_is_not_rebooted_for_ever() 
     for _ in 0..6 {
         // It is told to restart by hand where policy would do it at once.
         let ran = upright(host, &["run", "--once"])?;
-        if text(&slot(host, true)?["version"]) == "1.1.0" {
+        if runs(host)? == "1.1.0" {
             reboots += 1;
             boot_without(host, &entry_of(host, "1.1.0")?)?;
         }
-        assert_eq!(text(&slot(host, true)?["version"]), "1.0.0", "{ran:?}");
+        assert_eq!(runs(host)?, "1.0.0", "{ran:?}");
     }
     assert_eq!(reboots, 3);
     let why = done(host, &["why"])?;

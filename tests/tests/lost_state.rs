@@ -3,18 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
 use upright_tests::fixture::Fixture;
 use upright_tests::namespace::{REFUSED, in_namespace, refused};
-use upright_tests::programs::upright;
-
-/// Runs a command that must succeed.
-fn done(host: &Path, arguments: &[&str]) -> Result<()> {
-    let ran = upright(host, arguments)?;
-    assert_eq!(ran.status, 0, "upright {arguments:?}: {ran:?}");
-    Ok(())
-}
+use upright_tests::programs::{done, upright};
+use upright_tests::simulated::{slot, text};
 
 /// A host that runs 1.0.0 and was told to take `version`.
 fn host_after(fixture: &Fixture, version: &str, update: &[&str]) -> Result<std::path::PathBuf> {
@@ -29,16 +22,13 @@ fn reset(host: &Path) -> Result<()> {
     fs::write(host.join("var/lib/upright/state.json"), "x")?;
     let refused = upright(host, &["status"])?;
     assert!(refused.stderr.contains("`upright reset-state`"), "{refused:?}");
-    done(host, &["reset-state"])
+    done(host, &["reset-state"]).map(drop)
 }
 
 /// Version and verdict of the slot that runs and of the other, and the state.
 fn told(host: &Path) -> Result<[String; 5]> {
-    let status = upright(host, &["status", "--json"])?.json()?;
-    let slots = status["slots"].as_array().context("no slots")?;
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let find = |booted: bool| slots.iter().find(|slot| slot["booted"] == booted).cloned().unwrap_or_default();
-    let (runs, other) = (find(true), find(false));
+    let (runs, other) = (slot(host, true)?, slot(host, false)?);
+    let status = done(host, &["status", "--json"])?.json()?;
     let [a, b, c, d] = [&runs["version"], &runs["verdict"], &other["version"], &other["verdict"]].map(text);
     Ok([a, b, c, d, text(&status["state"]["state"])])
 }

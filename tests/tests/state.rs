@@ -8,8 +8,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use upright_tests::fixture::{Fixture, file, make_tree};
 use upright_tests::namespace::{REFUSED, in_namespace, refused};
-use upright_tests::programs::{Ran, run, upright};
-use upright_tests::simulated::boot_without;
+use upright_tests::programs::{done, run, upright};
+use upright_tests::simulated::{boot_without, slot, text};
 
 /// What hosts get from `dist`.
 const DEFAULTS: &[u8] = include_bytes!("../../dist/state.d/50-upright.conf");
@@ -30,18 +30,8 @@ fn publisher() -> Result<(TempDir, Fixture)> {
     Ok((folder, fixture))
 }
 
-/// Runs a command that must succeed.
-fn done(host: &Path, arguments: &[&str]) -> Result<Ran> {
-    let ran = upright(host, arguments)?;
-    assert_eq!(ran.status, 0, "upright {arguments:?}: {ran:?}");
-    Ok(ran)
-}
-
 fn runs(host: &Path) -> Result<(String, String)> {
-    let status = done(host, &["status", "--json"])?.json()?;
-    let slots = status["slots"].as_array().context("no slots")?;
-    let booted = slots.iter().find(|slot| slot["booted"] == true).context("nothing runs")?;
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let booted = slot(host, true)?;
     Ok((text(&booted["version"]), text(&booted["slot"])))
 }
 

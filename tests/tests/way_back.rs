@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use upright_tests::fixture::Fixture;
 use upright_tests::namespace::{REFUSED, in_namespace, refused};
-use upright_tests::programs::{Ran, upright};
+use upright_tests::programs::{done, upright};
 use upright_tests::refusal::{contains, line_of};
 use upright_tests::server::Fault;
-use upright_tests::simulated::Sizes;
+use upright_tests::simulated::{Sizes, runs};
 
 /// A host that runs 1.1.0, proven, and can go back to 1.0.0; 1.2.0 is offered.
 fn host(fixture: &Fixture) -> Result<PathBuf> {
@@ -21,21 +21,8 @@ fn host(fixture: &Fixture) -> Result<PathBuf> {
     Ok(host)
 }
 
-fn done(host: &Path, arguments: &[&str]) -> Result<Ran> {
-    let ran = upright(host, arguments)?;
-    ensure!(ran.status == 0, "upright {arguments:?}: {ran:?}");
-    Ok(ran)
-}
-
 fn boot_entry(host: &Path, version: &str) -> PathBuf {
     host.join(format!("esp/EFI/Linux/acme_{version}.efi"))
-}
-
-fn runs(host: &Path) -> Result<String> {
-    let status = upright(host, &["status", "--json"])?.json()?;
-    let slots = status["slots"].as_array().cloned().unwrap_or_default();
-    let running = slots.into_iter().find(|slot| slot["booted"] == true).context("no slot runs")?;
-    Ok(running["version"].as_str().unwrap_or_default().to_owned())
 }
 
 #[test]
@@ -150,7 +137,8 @@ fn a_host_whose_only_boot_entry_is_damaged_or_gone_is_mended_and_updated() -> Re
         bytes[..length].fill(0);
         Ok(fs::write(file, bytes)?)
     };
-    let damages: [&dyn Fn(&Path) -> Result<()>; 4] =
+    type Damage<'a> = &'a dyn Fn(&Path) -> Result<()>;
+    let damages: [Damage; 4] =
         [&|own| zeros(own, 2), &|own| zeros(own, 512), &|own| lose(own), &|own| Ok(fs::remove_file(own)?)];
     for (number, damage) in damages.into_iter().enumerate() {
         for mended in [true, false] {
