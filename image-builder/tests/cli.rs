@@ -430,6 +430,13 @@ fn who_is_to_be_trusted_has_to_be_a_root() {
         let line = shop.refused(3, arguments);
         assert!(line.starts_with("DIR/bad.json is no root.json: "), "{line}");
     }
+    // Its keys have not signed what it says now.
+    let text = fs::read_to_string(shop.workspace().join("root.json")).unwrap();
+    fs::write(&bad, text.replacen("\"expires\": \"2", "\"expires\": \"3", 1)).unwrap();
+    let line = shop.refused(3, &["mirror", &repository, &mirror, "--root", &bad]);
+    let says = "DIR/bad.json is damaged: 0 of the 1 signatures needed are valid, by the keys that it appoints itself; name the root.json \
+                that the publisher gave you with --root";
+    assert_eq!(line, says);
     let line = shop.refused(3, &["mirror", &repository, &mirror]);
     let says = "it is not known whom to trust: DIR/m has no root that can be used yet; name the root.json that the publisher gave you \
                 with --root";

@@ -29,8 +29,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
 use upright_keys::{Passphrase, PassphraseSource};
-use upright_manifests::tuf::Document;
 use upright_manifests::tuf::schema::Root;
+use upright_manifests::tuf::{Document, Problem};
 
 pub use exit::Exit;
 
@@ -201,14 +201,15 @@ impl Common {
 /// A root of trust that somebody named.
 fn read_root(path: &Path) -> anyhow::Result<Vec<u8>> {
     let bytes = fs::read(path).map_err(Error::file("read", path))?;
-    match Document::<Root>::parse(&bytes) {
-        Ok(_) => Ok(bytes),
+    let path = path.display();
+    let line = match Document::<Root>::sound_root(&bytes) {
+        Ok(_) => return Ok(bytes),
+        Err(Problem::Signatures { error, .. }) => format!(
+            "{path} is damaged: {error}, by the keys that it appoints itself; name the root.json that the publisher gave you with --root"
+        ),
         Err(problem) => {
-            let path = path.display();
-            let line = format!(
-                "{path} is no root.json: {problem}; name the one that the publisher gave you with --root"
-            );
-            Err(Error::refused(line).into())
+            format!("{path} is no root.json: {problem}; name the one that the publisher gave you with --root")
         }
-    }
+    };
+    Err(Error::refused(line).into())
 }

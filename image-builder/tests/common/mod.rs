@@ -237,7 +237,7 @@ fn noise(seed: u64, blocks: u64) -> Vec<u8> {
     (0..blocks * 512).flat_map(word).collect()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     walk(from, &mut |path| {
         let target = to.join(path.strip_prefix(from).unwrap());

@@ -61,6 +61,11 @@ impl<T: Body> Document<T> {
         role.verify(keys, &self.envelope.signed.canonical(), pairs)
     }
 
+    /// Whether what is signed is the same in both, whoever has signed it.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        self.envelope.signed.canonical() == other.envelope.signed.canonical()
+    }
+
     /// How many of `role`'s keys it names as its signers, whether these have signed or not.
     pub fn claims(&self, role: &RoleKeys) -> usize {
         let signers: BTreeSet<_> = self.envelope.signatures().map(|(id, _)| id).collect();

@@ -6,6 +6,7 @@
 //! | `schema` | the four kinds of document |
 //! | `document` | a document with its signatures, and the bytes they cover |
 //! | `names` | file names, target paths and the patterns that delegate them |
+//! | `root` | what makes a root one that can be trusted, and one that leads on to another |
 //! | `trusted` | the checks between one document and the next (sections 5.3 to 5.6) |
 //! | `client` | the order of the steps: what to fetch, what to keep |
 //! | `search` | which delegated role speaks for a target (section 5.6.7) |
@@ -16,6 +17,7 @@ pub mod client;
 pub mod document;
 pub mod error;
 pub mod names;
+mod root;
 pub mod schema;
 mod search;
 #[cfg(test)]

@@ -31,17 +31,15 @@ pub(super) struct Appointment<'a> {
 impl Trusted {
     /// 5.2: the root that was stored or shipped with the host. Its expiry does not matter yet.
     pub(super) fn start(root: &[u8]) -> Result<Self, Problem> {
-        let root = Document::<Root>::parse(root)?;
-        verify(&root, &appointed(&root.signed, "root")?)?;
+        let root = Document::sound_root(root)?;
         Ok(Self { root, timestamp: None, snapshot: None, targets: None })
     }
 
     /// 5.3.4 to 5.3.7: the root that follows the trusted one.
     pub(super) fn follow_root(&mut self, bytes: &[u8]) -> Result<(), Problem> {
-        let new = Document::<Root>::parse(bytes)?;
-        // 5.3.4: signed by those whom the trusted root appoints, and by those whom it appoints itself.
-        verify(&new, &appointed(&self.root.signed, "root")?)?;
-        verify(&new, &appointed(&new.signed, "root")?)?;
+        // 5.3.4: signed by those whom it appoints itself, and by those whom the trusted root appoints.
+        let new = Document::sound_root(bytes)?;
+        self.root.leads_to(&new)?;
         // 5.3.5: exactly the next version. 5.3.6: it may have expired, a newer one may follow.
         let next = next_version(&self.root);
         expect_not_older("root.json", new.version(), self.root.version())?;
@@ -192,13 +190,13 @@ pub(super) fn expect_unexpired<T: Body>(document: &Document<T>, now: Time) -> Re
     }
 }
 
-fn appointed<'a>(root: &'a Root, role: &str) -> Result<Appointment<'a>, Problem> {
+pub(super) fn appointed<'a>(root: &'a Root, role: &str) -> Result<Appointment<'a>, Problem> {
     let role =
         root.roles.get(role).ok_or_else(|| Problem::Malformed(format!("no {role} role is appointed")))?;
     Ok(Appointment { keys: &root.keys, role, delegator: "root" })
 }
 
-fn verify<T: Body>(document: &Document<T>, appointment: &Appointment<'_>) -> Result<(), Problem> {
+pub(super) fn verify<T: Body>(document: &Document<T>, appointment: &Appointment<'_>) -> Result<(), Problem> {
     document.verify(appointment.keys, appointment.role).map_err(|error| Problem::Signatures {
         delegator: appointment.delegator.chars().take(80).collect(),
         error,

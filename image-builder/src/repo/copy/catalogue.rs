@@ -126,7 +126,7 @@ impl Catalogue {
         let chain = trust::list(source, stored, now, &mut report)?.map_err(|error| refused(&error))?;
         let mut catalogue = Self { status: chain.status, ..Self::default() };
         catalogue.metadata = metadata(chain.files, stored);
-        older_roots(source, stored, &mut catalogue)?;
+        older_roots([Some(source), local], stored, &mut catalogue)?;
         catalogue.metadata.sort_by_key(|(name, _)| rank(name));
         // What is wrong with one team's listing is in nobody else's way.
         catalogue.notes.append(&mut report.errors);
@@ -168,38 +168,39 @@ fn metadata(mut files: BTreeMap<String, Vec<u8>>, stored: &Stored) -> Vec<(Strin
     files.into_iter().collect()
 }
 
-/// Hosts may have any root that there was: each leads to the next.
-fn older_roots(source: &Source, stored: &Stored, catalogue: &mut Catalogue) -> Result<()> {
-    let parse = |bytes: &[u8]| Document::<Root>::parse(bytes).ok();
-    let Some(trusted) = parse(&stored.root) else { return Ok(()) };
-    let mut next = trusted;
+/// Hosts may have any root that there was: each leads to the next. What the source lost, the copy may have.
+fn older_roots(places: [Option<&Source>; 2], stored: &Stored, catalogue: &mut Catalogue) -> Result<()> {
+    let Ok(mut next) = Document::sound_root(&stored.root) else { return Ok(()) };
     catalogue.metadata.push((names::served_name("root", Some(next.version())), stored.root.clone()));
     for version in (1..next.version()).rev().take(limits::ROOTS as usize) {
         let name = names::served_name("root", Some(version));
-        let bytes = source.read(&format!("metadata/{name}"), limits::ROOT)?;
-        let found = bytes.and_then(|bytes| Some((parse(&bytes)?, bytes)));
-        let leads_on = |root: &Document<Root>| {
-            root.version() == version
-                && root
-                    .signed
-                    .roles
-                    .get("root")
-                    .is_some_and(|role| next.verify(&root.signed.keys, role).is_ok())
-        };
-        match found.filter(|(root, _)| leads_on(root)) {
-            Some((root, bytes)) => {
-                catalogue.metadata.push((name, bytes));
-                next = root;
-            }
-            None => {
-                catalogue.notes.push(format!(
-                    "{name} cannot be had, so hosts whose image came with it or an older one cannot take anything from this copy"
-                ));
-                break;
+        let mut found = None;
+        for place in places.into_iter().flatten() {
+            if found.is_none() {
+                found = root_before(place, &name, &next)?;
             }
         }
+        let Some((root, bytes)) = found else {
+            catalogue.notes.push(format!(
+                "{name} cannot be had, so hosts whose image came with it or an older one cannot take anything from this copy"
+            ));
+            break;
+        };
+        catalogue.metadata.push((name, bytes));
+        next = root;
     }
     Ok(())
+}
+
+/// The root of that name, if it is the one before `next`.
+fn root_before(
+    place: &Source,
+    name: &str,
+    next: &Document<Root>,
+) -> Result<Option<(Document<Root>, Vec<u8>)>> {
+    let bytes = place.read(&format!("metadata/{name}"), limits::ROOT)?;
+    let found = bytes.and_then(|bytes| Some((Document::<Root>::sound_root(&bytes).ok()?, bytes)));
+    Ok(found.filter(|(root, _)| root.version() + 1 == next.version() && root.leads_to(next).is_ok()))
 }
 
 /// The place of a document in the order in which metadata becomes visible.

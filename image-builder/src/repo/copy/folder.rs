@@ -13,7 +13,7 @@ use upright_manifests::partial;
 use super::catalogue::{Catalogue, Object, Pointed};
 use super::download::{digest_of, download};
 use super::stored::stored;
-use super::{Copied, Copy, PARTIAL, fat, first, prune, read_own, require_good, room};
+use super::{Copied, Copy, PARTIAL, fat, first, prune, read_own, require_good, room, roots};
 use crate::repo::check::Source;
 use crate::repo::error::{Error, Result};
 use crate::repo::files::{make_folder, place, replace};
@@ -32,12 +32,12 @@ pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
     let partial = folder.join(PARTIAL);
     make_folder(copy.files, &partial)?;
     let _lock = lock(folder, &partial)?;
-    let stored = stored(folder, copy.root.clone())?;
+    let stored = stored(folder, copy.source, copy.root.as_deref())?;
     let local = Source::Folder(folder.to_owned());
     let mut catalogue = Catalogue::gather(copy.source, Some(&local), &stored, copy.pick, copy.now)?;
     require_good(copy, &mut catalogue)?;
     not_less(copy, folder, &local, &catalogue)?;
-    same_publisher(folder, &catalogue)?;
+    roots::require_ours(folder, copy.source, &catalogue)?;
     let objects = catalogue.objects.iter().map(|(path, object)| (path.as_str(), object.size));
     fat::check(folder, objects.chain(catalogue.documents.keys().map(|path| (path.as_str(), 0))))?;
     room::require(copy.files, folder, to_come(folder, &catalogue))?;
@@ -169,20 +169,6 @@ fn is_at(file: &File, path: &Path) -> bool {
     let inode = |meta: fs::Metadata| (meta.dev(), meta.ino());
     let held = file.metadata().map(inode).ok();
     held.is_some() && held == fs::metadata(path).map(inode).ok()
-}
-
-/// Hosts that read a folder of another publisher must not find two in it.
-fn same_publisher(folder: &Path, catalogue: &Catalogue) -> Result<()> {
-    for (name, bytes) in catalogue.metadata.iter().filter(|(name, _)| name.ends_with(".root.json")) {
-        let there = read_own(&folder.join("metadata").join(name))?;
-        if there.is_some_and(|there| there != *bytes) {
-            return Err(Error::refused(format!(
-                "{} holds another repository, whose {name} differs; name another folder, or empty this one",
-                folder.display()
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Brings all objects that the source has.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `pick` | which channels and releases are wanted |
 //! | `catalogue` | what has to be there so that a host can verify and take these |
+//! | `roots` | the roots of a copy: which is trusted, and whose they are |
 //! | `stored` | the trusted metadata of a copy from the last time |
 //! | `download` | one object, resumed where it was cut off |
 //! | `folder` | the copy in a folder, in the order that leaves hosts something whole to read at every moment |
@@ -22,6 +23,7 @@ mod folder;
 mod pick;
 mod prune;
 mod room;
+mod roots;
 mod stored;
 
 use std::fs;
@@ -48,7 +50,7 @@ const PARTIAL: &str = ".partial";
 pub struct Copy<'a> {
     /// Where from.
     pub source: &'a Source,
-    /// The `root.json` to trust; of a copy that is there already, its own newest one if that is newer.
+    /// The `root.json` to trust, from which the roots of a copy that is there lead on; none begins with its own oldest one.
     pub root: Option<Vec<u8>>,
     /// What of it.
     pub pick: &'a Pick,
