@@ -136,6 +136,37 @@ fn who_exports_says_what_goes_along() -> Result<()> {
 }
 
 #[test]
+fn an_export_says_whether_it_is_a_file_or_a_folder() -> Result<()> {
+    let fixture = unreachable()?;
+    let folder = fixture.workspace().with_file_name("media");
+    fs::create_dir_all(folder.join("there"))?;
+    fs::write(folder.join("taken"), b"something of mine")?;
+    let export = |name: &str, more: &[&str]| {
+        let out = format!("{}/{name}", folder.display());
+        build(&fixture.workspace(), &[&["export", "--channel", "stable", "-o", &out], more].concat())
+    };
+    for (name, is_folder) in
+        [("a", false), ("a.tar", false), ("there", true), ("b/", true), ("c/.", true), ("new/d/", true)]
+    {
+        let told = export(name, &[])?.stdout;
+        let last = told.lines().last().unwrap_or_default();
+        let says = if is_folder { " is a folder" } else { " is a single file; a path that ends in /" };
+        contains(last, &[&format!("media/{name}{says}")])?;
+        assert_eq!(folder.join(name).is_dir(), is_folder, "{name}");
+        assert_eq!(folder.join(name).join("metadata/timestamp.json").exists(), is_folder, "{name}");
+        // It is the same again.
+        let told = export(name, &["--json"])?.json()?;
+        assert_eq!(told["form"], if is_folder { "folder" } else { "file" }, "{told}");
+    }
+    // A folder cannot take the place of a file.
+    let (out, taken) = (format!("{}/taken/", folder.display()), folder.join("taken"));
+    let arguments = ["export", "--channel", "stable", "-o", &out];
+    publisher_refuses(&fixture.workspace(), &arguments, 3, &["taken is there and is no folder"])?;
+    assert_eq!(fs::read(taken)?, b"something of mine");
+    Ok(())
+}
+
+#[test]
 fn a_medium_that_came_late_is_refused_unless_the_configuration_says_how_late_it_may_come() -> Result<()> {
     let fixture = Fixture::new()?;
     fixture.build(&["publish", "1.1.0"])?;

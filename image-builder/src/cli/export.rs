@@ -1,13 +1,13 @@
 //! `upright-build export`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use upright_manifests::name::ChannelName;
 use upright_manifests::version::Version;
 
 use super::{AT_ITS_WORD, Common, mirror, output};
 use crate::repo::check::Source;
-use crate::repo::copy::{Copy, Pick, into_file, into_folder};
+use crate::repo::copy::{Copied, Copy, Form, Pick, into_file, into_folder};
 use crate::repo::files::OnDisk;
 
 /// Write releases and what verifies them to a file or a folder, for hosts that no network reaches
@@ -22,7 +22,7 @@ pub(super) struct Export {
     /// Take along what this channel points at, and what its hosts must pass through; may be given several times
     #[arg(long = "channel", value_name = "NAME")]
     channels: Vec<ChannelName>,
-    /// A file to write, or a folder, such as that of a mounted medium
+    /// A file to write, or a folder, such as that of a mounted medium: one that is there, or is made, if the path ends in /
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
     /// Take along only deltas from this version, which hosts run; may be given several times
@@ -75,13 +75,40 @@ impl Export {
             files: &OnDisk,
             progress: &bars,
         };
-        let to_folder = self.output.is_dir() || self.output.as_os_str().to_string_lossy().ends_with('/');
-        let copied = match to_folder {
-            true => into_folder(&copy, &self.output)?,
-            false => into_file(&copy, &self.output)?,
+        let copied = match form_of(&self.output) {
+            Form::Folder => into_folder(&copy, &self.output)?,
+            Form::File => into_file(&copy, &self.output)?,
         };
         drop(bars);
-        mirror::report(&copied, self.json, common)?;
+        self.report(&copied, common)?;
         Ok(copied.require_all(&source.place())?)
+    }
+
+    fn report(&self, copied: &Copied, common: &Common) -> anyhow::Result<()> {
+        if self.json {
+            return output::json(copied);
+        }
+        mirror::tell_notes(copied, common);
+        output::print(&format!("{}\n{}", mirror::text(copied), form_text(copied)))
+    }
+}
+
+/// What a path means: a folder if one is there, or if it can be nothing else.
+fn form_of(path: &Path) -> Form {
+    let text = path.as_os_str().as_encoded_bytes();
+    match path.is_dir() || text.ends_with(b"/") || text.ends_with(b"/.") {
+        true => Form::Folder,
+        false => Form::File,
+    }
+}
+
+/// Says what was written: who meant a folder and named one that is not there finds out.
+fn form_text(Copied { path, form, .. }: &Copied) -> String {
+    let path = path.display();
+    match form {
+        Form::File => format!(
+            "{path} is a single file; a path that ends in /, or that is there as a folder, makes a folder"
+        ),
+        Form::Folder => format!("{path} is a folder"),
     }
 }

@@ -62,17 +62,23 @@ impl Mirror {
 }
 
 /// Tells what a copy holds.
-pub(super) fn report(copied: &Copied, json: bool, common: &Common) -> anyhow::Result<()> {
+fn report(copied: &Copied, json: bool, common: &Common) -> anyhow::Result<()> {
     if json {
         return output::json(copied);
     }
-    for note in copied.notes.iter().filter(|_| !common.quiet) {
-        output::note(&format!("note: {note}"));
-    }
+    tell_notes(copied, common);
     output::print(&text(copied))
 }
 
-fn text(copied: &Copied) -> String {
+/// Tells what is worth knowing of a copy.
+pub(super) fn tell_notes(copied: &Copied, common: &Common) {
+    for note in copied.notes.iter().filter(|_| !common.quiet) {
+        output::note(&format!("note: {note}"));
+    }
+}
+
+/// What a copy holds, in words.
+pub(super) fn text(copied: &Copied) -> String {
     let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let part = copied
         .part

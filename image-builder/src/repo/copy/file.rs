@@ -13,7 +13,7 @@ use upright_manifests::partial;
 use upright_manifests::tuf::Stored;
 
 use super::catalogue::{Catalogue, Object};
-use super::{Copied, Copy, fat, first, require_good, room};
+use super::{Copied, Copy, Form, fat, first, require_good, room};
 use crate::repo::error::{Error, Result};
 use crate::repo::files::{folder_of, place};
 
@@ -68,7 +68,7 @@ pub(super) fn copy(copy: &Copy<'_>, path: &Path) -> Result<Copied> {
         let _ = copy.files.remove(&staged);
     }
     let copied = copied.map_err(|error| room::advise(error, total))?;
-    Ok(Copied { copied, ..Copied::of(path, &catalogue) })
+    Ok(Copied { copied, ..Copied::of(path, Form::File, &catalogue) })
 }
 
 /// An export takes the place of an export, and of nothing else.

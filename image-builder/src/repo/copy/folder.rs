@@ -13,7 +13,7 @@ use upright_manifests::partial;
 use super::catalogue::{Catalogue, Object, Pointed};
 use super::download::{digest_of, download};
 use super::stored::stored;
-use super::{Copied, Copy, PARTIAL, fat, first, prune, read_own, require_good, room, roots};
+use super::{Copied, Copy, Form, PARTIAL, fat, first, prune, read_own, require_good, room, roots};
 use crate::repo::check::Source;
 use crate::repo::error::{Error, Result};
 use crate::repo::files::{make_folder, place, replace};
@@ -29,6 +29,7 @@ struct Brought {
 
 pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
     not_onto_itself(copy.source, folder)?;
+    not_onto_file(folder)?;
     let partial = folder.join(PARTIAL);
     make_folder(copy.files, &partial)?;
     let _lock = lock(folder, &partial)?;
@@ -50,7 +51,7 @@ pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
     let brought = objects_into(copy, folder, &catalogue)
         .map_err(|error| room::advise(error, to_come(folder, &catalogue)))?;
     let missing: BTreeSet<String> = catalogue.missing.iter().chain(brought.gone.values()).cloned().collect();
-    let mut copied = Copied::of(folder, &catalogue);
+    let mut copied = Copied::of(folder, Form::Folder, &catalogue);
     (copied.copied, copied.missing) = (brought.copied, missing.into_iter().collect());
     require_takeable(copy, &catalogue, &brought.gone, &copied.missing)?;
     publish(copy, folder, &catalogue).map_err(|error| room::advise(error, 0))?;
@@ -150,6 +151,19 @@ fn not_onto_itself(source: &Source, folder: &Path) -> Result<()> {
             Err(Error::refused(format!("{} is what would be copied; name another folder", folder.display())))
         }
         false => Ok(()),
+    }
+}
+
+/// The system would say it of the first file below, which nobody has named.
+fn not_onto_file(folder: &Path) -> Result<()> {
+    // Without the slash at its end, by which the system looks for a folder alone.
+    let path: PathBuf = folder.components().collect();
+    match fs::metadata(&path) {
+        Ok(there) if !there.is_dir() => Err(Error::refused(format!(
+            "{} is there and is no folder, which is to be written; name another path, or remove it",
+            path.display()
+        ))),
+        _ => Ok(()),
     }
 }
 

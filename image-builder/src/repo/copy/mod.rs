@@ -93,6 +93,18 @@ pub struct Copied {
     pub missing: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,
+    /// What `path` is.
+    pub form: Form,
+}
+
+/// What a copy was written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// A single file.
+    File,
+    /// A folder.
+    Folder,
 }
 
 impl Copied {
@@ -108,7 +120,7 @@ impl Copied {
         }
     }
 
-    fn of(path: &Path, catalogue: &Catalogue) -> Self {
+    fn of(path: &Path, form: Form, catalogue: &Catalogue) -> Self {
         Self {
             path: path.to_owned(),
             channels: catalogue.channels.iter().cloned().collect(),
@@ -122,6 +134,7 @@ impl Copied {
             part: catalogue.part.clone(),
             missing: Vec::new(),
             notes: catalogue.notes.clone(),
+            form,
         }
     }
 }
