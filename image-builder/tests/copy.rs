@@ -3,11 +3,13 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
 use common::{NOW, Shop, request, small, three};
 use jiff::Timestamp;
+use rustix::io::Errno;
 use tempfile::TempDir;
 use upright_image_builder::repo::check::{Report, Source, check, check_whole};
 use upright_image_builder::repo::copy::{Copied, Copy, Pick, into_file, into_folder};
@@ -488,36 +490,57 @@ fn a_state_that_the_publishers_own_hosts_could_not_take_is_not_made_visible_and_
     }
 }
 
-/// A disk with so much room.
-struct Tight(u64);
+/// A disk with so much room, which fails in the end.
+struct Tight {
+    free: u64,
+    /// The number of steps that go through, and how those fail that follow.
+    fails: (Cell<u64>, Errno),
+}
+
+impl Tight {
+    fn with_room_for(free: u64) -> Self {
+        Self { free, fails: (Cell::new(u64::MAX), Errno::NOSPC) }
+    }
+
+    fn failing_after(steps: u64, errno: Errno) -> Self {
+        Self { free: u64::MAX, fails: (Cell::new(steps), errno) }
+    }
+
+    fn step(&self) -> std::io::Result<()> {
+        let (left, errno) = &self.fails;
+        left.set(left.get().checked_sub(1).ok_or_else(|| std::io::Error::from(*errno))?);
+        Ok(())
+    }
+}
 
 impl Files for Tight {
     fn create_folder(&self, path: &Path) -> std::io::Result<()> {
+        self.step()?;
         OnDisk.create_folder(path)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-        // It became full meanwhile.
-        if self.0 == u64::MAX && path.to_str().unwrap().contains("snapshot") {
-            return Err(std::io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error()));
-        }
+        self.step()?;
         OnDisk.write(path, bytes)
     }
 
     fn sync(&self, path: &Path) -> std::io::Result<()> {
+        self.step()?;
         OnDisk.sync(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.step()?;
         OnDisk.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.step()?;
         OnDisk.remove(path)
     }
 
     fn free(&self, _: &Path) -> Option<u64> {
-        Some(self.0)
+        Some(self.free)
     }
 }
 
@@ -527,7 +550,7 @@ fn what_does_not_fit_is_told_with_the_shortfall_before_anything_is_written() {
     small(&shop);
     shop.publish("1.0", "stable").unwrap();
     let (folder, file) = (place.path().join("m"), place.path().join("m.tar"));
-    let tight = Tight(5000);
+    let tight = Tight::with_room_for(5000);
     let wanted = Wanted { files: &tight, pick: channel("stable"), ..Wanted::default() };
     let errors = [
         wanted.mirror(&shop, &folder).unwrap_err(),
@@ -543,12 +566,64 @@ fn what_does_not_fit_is_told_with_the_shortfall_before_anything_is_written() {
     assert!(!file.exists() && walk(&folder).is_empty());
     // What is there already needs no room.
     Wanted::default().mirror(&shop, &folder).unwrap();
-    Wanted { files: &Tight(0), ..Wanted::default() }.mirror(&shop, &folder).unwrap();
-    fs::remove_dir_all(&folder).unwrap();
-    let full = Tight(u64::MAX);
-    let (_, line) = Wanted { files: &full, ..Wanted::default() }.mirror(&shop, &folder).unwrap_err();
-    assert!(
-        line.contains("No space left on device") && line.ends_with("run the same command again"),
-        "{line}"
-    );
+    Wanted { files: &Tight::with_room_for(0), ..Wanted::default() }.mirror(&shop, &folder).unwrap();
+}
+
+#[test]
+fn what_cannot_be_written_says_what_to_do_whenever_it_comes_and_is_written_by_the_same_command_later() {
+    let (shop, place) = (Shop::new(), TempDir::new().unwrap());
+    small(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    let whole = place.path().join("whole");
+    Wanted::default().mirror(&shop, &whole).unwrap();
+    let failures = [
+        (Errno::NOSPC, "; make room there"),
+        (Errno::ROFS, "; mount it for writing"),
+        (Errno::ACCESS, "; let the user who runs this write there"),
+    ];
+    for (errno, says) in failures {
+        let mut steps = 0;
+        loop {
+            let folder = place.path().join(format!("{}-{steps}", errno.raw_os_error()));
+            let failing = Tight::failing_after(steps, errno);
+            let Err((class, line)) = (Wanted { files: &failing, ..Wanted::default() }).mirror(&shop, &folder)
+            else {
+                break;
+            };
+            assert_eq!(class, Class::Failed);
+            let is_advice = line.contains(says) && line.ends_with("run the same command again");
+            assert!(is_advice && !line.contains('\n'), "after {steps} steps: {line}");
+            Wanted::default().mirror(&shop, &folder).unwrap();
+            assert_eq!(walk(&folder), walk(&whole));
+            steps += 1;
+        }
+        assert!(steps > 20, "{steps}");
+    }
+}
+
+#[test]
+fn whatever_is_damaged_in_a_mirror_the_next_run_mends_it() {
+    let place = TempDir::new().unwrap();
+    let folder = place.path().join("m");
+    let shop = with_team(&folder);
+    let whole: Vec<_> =
+        paths(&folder).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    for (path, bytes) in &whole {
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        for damaged in [Some(flipped.as_slice()), Some(&bytes[..bytes.len() / 2]), Some(&[]), None] {
+            match damaged {
+                Some(damaged) => fs::write(path, damaged).unwrap(),
+                None => fs::remove_file(path).unwrap(),
+            }
+            let copied = Wanted::default().mirror(&shop, &folder);
+            let length = damaged.map(<[u8]>::len);
+            assert!(
+                copied.as_ref().is_ok_and(|copied| copied.notes.is_empty()),
+                "{path:?} {length:?}: {copied:?}"
+            );
+            assert!(fs::read(path).unwrap() == *bytes, "{path:?} {length:?}");
+        }
+    }
+    assert_eq!(paths(&folder).len(), whole.len());
 }

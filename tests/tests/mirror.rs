@@ -174,6 +174,23 @@ fn a_line_that_drops_is_gone_on_with_and_a_server_without_ranges_serves() -> Res
 }
 
 #[test]
+fn a_server_that_goes_away_is_named_once_and_gone_on_with_when_it_is_back() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let (root, folder) =
+        (fixture.workspace().join("root.json"), fixture.workspace().with_file_name("mirror"));
+    let (root, folder_) = (root.display().to_string(), folder.display().to_string());
+    let url = Server::start(&repository(&fixture))?.url();
+    let gone = run("upright-build", ["mirror", &url, &folder_, "--root", &root])?;
+    let line = line_of("upright-build", &gone, 1)?;
+    contains(line, &["cannot read", "Connection refused"])?;
+    assert_eq!(line.matches(&url).count(), 1, "{line}");
+    let mirror = Mirror { fixture: &fixture, folder };
+    mirror.succeeds(&[])?;
+    assert_eq!(current(&mirror.folder)?, current(&repository(&fixture))?);
+    Ok(())
+}
+
+#[test]
 fn a_mirror_that_is_killed_at_any_point_is_whole_and_goes_on() -> Result<()> {
     let fixture = Fixture::new()?;
     let mirror = Mirror::of(&fixture);

@@ -149,7 +149,7 @@ impl Source {
                 if from > 0 {
                     request = request.header(RANGE, format!("bytes={from}-"));
                 }
-                let answer = request.send().map_err(|error| failed(told(&error, *stall)))?;
+                let answer = request.send().map_err(|error| failed(told(&error.without_url(), *stall)))?;
                 let body = |answer| Box::new(Body { answer, stall: *stall });
                 match answer.status() {
                     StatusCode::OK => Ok(Some(Opened { bytes: body(answer), from: 0 })),

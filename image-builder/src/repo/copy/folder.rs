@@ -54,7 +54,7 @@ pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
     let mut copied = Copied::of(folder, Form::Folder, &catalogue);
     (copied.copied, copied.missing) = (brought.copied, missing.into_iter().collect());
     require_takeable(copy, &catalogue, &brought.gone, &copied.missing)?;
-    publish(copy, folder, &catalogue).map_err(|error| room::advise(error, 0))?;
+    publish(copy, folder, &catalogue)?;
     if copy.prune {
         copied.pruned = prune::prune(copy.files, folder, &catalogue, &kept)?;
     }

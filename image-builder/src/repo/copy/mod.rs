@@ -11,7 +11,7 @@
 //! | `prune` | what a copy does not need any more |
 //! | `file` | the copy in a single file |
 //! | `fat` | what a FAT file system cannot hold |
-//! | `room` | whether there is room for it |
+//! | `room` | whether there is room for it, and what to do where it cannot be written |
 //!
 //! Everything is verified on its way, as a host would: a copy vouches for nothing, and neither does who is copied from.
 
@@ -141,7 +141,7 @@ impl Copied {
 
 /// Copies into a folder: a mirror, or a medium. What is there already stays, as far as it is what it should be.
 pub fn into_folder(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
-    folder::copy(copy, folder)
+    folder::copy(copy, folder).map_err(|error| room::advise(error, 0))
 }
 
 /// Copies into a single file, whose bytes depend on what is copied alone.

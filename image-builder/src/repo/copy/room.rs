@@ -1,4 +1,4 @@
-//! Whether what is to be copied finds room, told before it is written: all sizes are signed.
+//! Whether what is to be copied finds room, told before it is written: all sizes are signed. What to do where it cannot be written.
 
 use std::io;
 use std::path::Path;
@@ -22,19 +22,21 @@ pub(super) fn require(files: &dyn Files, place: &Path, needed: u64) -> Result<()
     }
 }
 
-/// What to do about a disk that became full meanwhile, where `rest` bytes are still to come.
+/// What to do about a disk that cannot be written to: one that became full meanwhile, where `rest` bytes are still to come, or one
+/// that this command may not write to.
 pub(super) fn advise(error: Error, rest: u64) -> Error {
-    match &error {
-        Error::File { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
-        {
-            let rest = if rest > 0 {
-                format!(" for the {} that are still to come", human(rest))
-            } else {
-                String::new()
-            };
-            Error::Failed(format!("{error}; make room there{rest} and run the same command again"))
+    let Error::File { action, source, .. } = &error else { return error };
+    let advice = match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if rest > 0 => {
+            format!("make room there for the {} that are still to come", human(rest))
         }
-        _ => error,
-    }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there".to_owned(),
+        io::ErrorKind::ReadOnlyFilesystem => "mount it for writing".to_owned(),
+        // What may not be read may be the source's.
+        io::ErrorKind::PermissionDenied if !matches!(*action, "read" | "open") => {
+            "let the user who runs this write there".to_owned()
+        }
+        _ => return error,
+    };
+    Error::Failed(format!("{error}; {advice} and run the same command again"))
 }
