@@ -1,13 +1,13 @@
 //! What goes wrong before an update changes anything, or around the boot entry of what runs, costs no way back.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use upright_tests::fixture::Fixture;
 use upright_tests::namespace::{REFUSED, in_namespace, refused};
 use upright_tests::programs::{done, upright};
-use upright_tests::refusal::{contains, line_of};
+use upright_tests::refusal::{Until, contains, host_refuses, line_of};
 use upright_tests::server::Fault;
 use upright_tests::simulated::{Sizes, runs};
 
@@ -289,4 +289,51 @@ fn an_update_that_waited_is_looked_at_again_before_it_gives_up_the_way_back() ->
     done(host, &["rollback"])?;
     assert_eq!(runs(host)?, "1.0.0");
     Ok(())
+}
+
+/// Takes the last byte of a file away, and says how that is told.
+fn cut(file: &Path) -> Result<String> {
+    let size = fs::metadata(file)?.len();
+    File::options().write(true).open(file)?.set_len(size - 1)?;
+    Ok(format!("has {} bytes where {size} are signed", size - 1))
+}
+
+#[test]
+fn a_medium_that_was_copied_in_part_costs_no_way_back() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let medium = fixture.workspace().with_file_name("stick");
+    let from = medium.display().to_string();
+    let copy = || {
+        fs::create_dir(&medium)?;
+        fixture.build(&["export", "--channel", "stable", "--from-version", "1.1.0", "--output", &from])
+    };
+    copy()?;
+    let manifest = fixture.manifest("1.2.0")?;
+    let edges = manifest["deltas"].as_array().context("no deltas")?;
+    let edge = edges.iter().find(|edge| edge["from"] == "1.1.0").context("no delta from 1.1.0")?;
+    let blobs =
+        [&edge["delta"], &manifest["root"]["full"], &manifest["root"]["chunks"], &manifest["uki"]["compose"]];
+    let [delta, full, chunks, uki] = blobs.map(|blob| blob["path"].as_str().unwrap_or_default());
+    // Their beginnings are there, and all that comes later but for a byte.
+    let update = ["update", "--from", &from];
+    for gone in [&[delta, full][..], &[uki]] {
+        let told = gone.iter().map(|path| cut(&medium.join(path))).collect::<Result<Vec<_>>>()?;
+        let says = gone.iter().copied().chain(told.iter().map(String::as_str));
+        let says: Vec<&str> = says.chain(["; it was copied in part: copy the export anew"]).collect();
+        for arguments in [&update[..], &[&update[..], &["--dry-run"]].concat()] {
+            let line = host_refuses(host, arguments, 4, &says, Until::Decision)?;
+            ensure!(!line.contains("network"), "{line}");
+        }
+        fs::remove_dir_all(&medium)?;
+        copy()?;
+    }
+    done(host, &["rollback", "--dry-run"])?;
+    // What is whole is another way, and only that is taken.
+    [delta, chunks].iter().try_for_each(|path| cut(&medium.join(path)).map(drop))?;
+    let plan = done(host, &[&update[..], &["--dry-run"]].concat())?.stdout;
+    contains(&plan, &["  by full: fetches", "  not by delta: ", "  not by chunks: ", "are signed"])?;
+    let ran = done(host, &update)?;
+    ensure!(!ran.stderr.contains("by delta:") && !ran.stderr.contains("by chunks:"), "{ran:?}");
+    contains(&upright(host, &["history"])?.stdout, &["1.2.0  applied by full"])
 }

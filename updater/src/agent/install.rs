@@ -17,7 +17,7 @@ use super::opened::Opened;
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer, medium};
 use crate::apply::{
-    Allowance, Job, Room, Unreadable, audit, check_signer, foresee, install, layout, preflight, ways,
+    Allowance, Job, Room, Unreadable, at_hand, audit, check_signer, foresee, install, layout, preflight, ways,
 };
 use crate::boot::Entry;
 use crate::fetch::Patience;
@@ -78,6 +78,7 @@ impl<'h> Agent<'h> {
         }
         self.require_fit(release, slot)?;
         let plan = ways(release, &self.booted.root_hash, self.allowance());
+        let plan = at_hand(&self.fetcher(Patience::default()), release, plan)?;
         Ok(UpdatePlan {
             from,
             to,

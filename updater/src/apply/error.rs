@@ -180,6 +180,15 @@ impl ApplyError {
         }
     }
 
+    /// Whether a copy of the repository is not whole.
+    pub fn is_partial(&self) -> bool {
+        match self {
+            Self::NoWay { ways, .. } => ways.iter().any(|(_, error)| error.is_partial()),
+            Self::Compose { source, .. } | Self::Mend { source, .. } => source.is_partial(),
+            _ => false,
+        }
+    }
+
     /// Whether it is the line or the server, so that another try can go on where this one stopped.
     pub fn is_temporary(&self) -> bool {
         match self {
@@ -268,6 +277,11 @@ impl WayError {
     /// Whether a file on a medium cannot be read.
     fn is_unreadable(&self) -> bool {
         matches!(self, Self::Fetch(FetchError::Remote(error)) if error.is_unreadable())
+    }
+
+    /// Whether a copy of the repository is not whole.
+    fn is_partial(&self) -> bool {
+        matches!(self, Self::Fetch(FetchError::Partial { .. }))
     }
 
     /// Whether this host's disk does not take what is written.

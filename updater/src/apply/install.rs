@@ -12,6 +12,7 @@ use super::chunks::{Holder, Told};
 use super::delta::Images;
 use super::error::{ApplyError, WayError};
 use super::first::First;
+use super::foresee::require_whole;
 use super::hints::{Before, Hint};
 use super::readback::{self, Partitions};
 use super::target::{Noted, Target};
@@ -150,6 +151,10 @@ impl Work<'_, '_> {
     /// Writes the slot by one way and reads it back. What reads back wrong is mended, once, by fetching what is wrong.
     fn attempt(&mut self, way: &Way, fetches: u64) -> Result<Result<(), WayError>, ApplyError> {
         let (version, slot) = (&self.job.release.version, self.job.target.slot);
+        // Half a way costs more than none.
+        if let Err(error) = require_whole(self.job.fetcher, self.job.release, way) {
+            return Ok(Err(error));
+        }
         if self.progress.way != way.name() {
             way.name().clone_into(&mut self.progress.way);
             self.progress.segments = None;

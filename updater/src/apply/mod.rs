@@ -36,7 +36,7 @@ mod ways;
 
 pub use audit::{Audit, MOST as MOST_DAMAGED, Unreadable, audit, files_in};
 pub use error::{ApplyError, WayError};
-pub use foresee::foresee;
+pub use foresee::{at_hand, foresee};
 pub use install::{Job, install};
 pub use preflight::{Room, check_signer, preflight};
 pub use readback::{Partitions, root_hash_of};

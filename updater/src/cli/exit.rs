@@ -3,11 +3,13 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use upright_manifests::tuf::Problem;
+
 use super::output;
 use crate::agent::{AgentError, Busy, TrialError};
 use crate::apply::ApplyError;
 use crate::config::ConfigError;
-use crate::fetch::{FetchError, MediumError};
+use crate::fetch::{FetchError, Medium, MediumError};
 use crate::host::HostError;
 use crate::store::StoreError;
 
@@ -141,7 +143,14 @@ impl From<TrialError> for Failure {
 
 impl From<AgentError> for Failure {
     fn from(error: AgentError) -> Self {
-        let exit = match &error {
+        Self::of(&error, None)
+    }
+}
+
+impl Failure {
+    /// A failure of an agent that takes what it needs from `medium`, or from its server if there is none.
+    pub(super) fn of(error: &AgentError, medium: Option<&Medium>) -> Self {
+        let exit = match error {
             AgentError::Booted(_) | AgentError::Store(_) | AgentError::System { .. } => Exit::Host,
             AgentError::Step(_) => Exit::Refused,
             AgentError::Fetch(error) if error.is_local() => Exit::Host,
@@ -153,21 +162,51 @@ impl From<AgentError> for Failure {
             AgentError::Apply(error) if error.is_temporary() => Exit::Unreachable,
             AgentError::Apply(_) | AgentError::Damaged { .. } | AgentError::Entry { .. } => Exit::NotTrusted,
         };
-        Self::new(exit, format!("{error}{}", advice(&error, exit)))
+        let advice = match medium {
+            Some(_) => advice_on_medium(error, exit),
+            None => advice(error, exit),
+        };
+        Self::new(exit, format!("{error}{advice}"))
     }
 }
+
+/// What to do about a medium of which a part is missing.
+const PARTIAL: &str =
+    "; it was copied in part: copy the export anew, and unmount the medium before it is taken out";
 
 /// What to do about a medium that cannot be read.
 const MEDIUM: &str = "; if the medium was taken out, insert it again and run the same command, else it is damaged: copy the export anew, to \
                       another medium";
+
+/// What to do where everything is taken from a medium, which has neither network nor server behind it.
+fn advice_on_medium(error: &AgentError, exit: Exit) -> &'static str {
+    match error {
+        AgentError::Fetch(FetchError::Remote(error)) if error.is_gone() => "",
+        AgentError::Apply(error) if error.is_gone() => "",
+        AgentError::Apply(error) if error.is_partial() => PARTIAL,
+        AgentError::Fetch(FetchError::Remote(_) | FetchError::Length { .. } | FetchError::Hash { .. }) => {
+            MEDIUM
+        }
+        AgentError::Fetch(FetchError::Tuf(error)) if is_damage(&error.problem) => MEDIUM,
+        AgentError::Apply(
+            ApplyError::NoWay { .. } | ApplyError::Compose { .. } | ApplyError::Mend { .. },
+        ) if exit != Exit::Host => MEDIUM,
+        _ => advice(error, exit),
+    }
+}
+
+/// Whether a document of the metadata is not what was written to the medium.
+fn is_damage(problem: &Problem) -> bool {
+    use Problem::{Hash, Length, Malformed, TooLong};
+    matches!(problem, Malformed(_) | Length { .. } | Hash(_) | TooLong { .. })
+}
 
 /// What to do, where the error itself cannot know it.
 fn advice(error: &AgentError, exit: Exit) -> &'static str {
     match (error, exit) {
         (AgentError::Fetch(FetchError::Remote(error)), _) if error.is_gone() => "",
         (AgentError::Apply(error), _) if error.is_gone() => "",
-        (AgentError::Fetch(FetchError::Remote(error)), _) if error.is_unreadable() => MEDIUM,
-        (AgentError::Apply(error), _) if error.is_unreadable() => MEDIUM,
+        (AgentError::Apply(error), _) if error.is_partial() => "; it was copied in part: copy it anew",
         (AgentError::Fetch(FetchError::Remote(_)), _) | (AgentError::Apply(_), Exit::Unreachable) => {
             "; check the network, the server, and `url` in the configuration, or try again later"
         }

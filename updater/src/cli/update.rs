@@ -48,18 +48,19 @@ impl Update {
         let _lock = context.lock()?;
         let mut agent = context.agent(medium.as_ref())?;
         let overrides = Overrides { now: self.now, retry: self.retry, allow_downgrade: self.allow_downgrade };
-        let offer = agent.check(self.version.as_ref(), overrides)?;
+        let told = |error| Failure::of(&error, medium.as_ref());
+        let offer = agent.check(self.version.as_ref(), overrides).map_err(told)?;
         output::tell_expired(&agent);
         if !offer.is_taken() {
             return decline(context, &offer);
         }
         if self.dry_run {
-            let plan = agent.plan_update(&offer)?;
+            let plan = agent.plan_update(&offer).map_err(told)?;
             output::print(context.json, &plan, || plan.to_string())?;
             return Ok(Exit::Done);
         }
         let mut progress = output::Progress::new(context.json);
-        agent.install(&offer, self.retry, &mut progress)?;
+        agent.install(&offer, self.retry, &mut progress).map_err(told)?;
         drop(progress);
         if self.reboot {
             agent.require_bootable()?;

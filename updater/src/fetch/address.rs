@@ -82,6 +82,10 @@ impl Remote for HttpRemote {
         self.place.open(path, range)
     }
 
+    fn length(&self, path: &str) -> Result<Option<u64>, RemoteError> {
+        self.place.length(path)
+    }
+
     fn address(&self) -> String {
         self.place.address()
     }

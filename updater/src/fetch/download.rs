@@ -74,6 +74,17 @@ impl<'a> Fetcher<'a> {
         Ok(())
     }
 
+    /// Fails where a file is seen to have another length than was signed, without reading it. Of a server it is not known.
+    pub fn require_length(&self, path: &str, expected: u64) -> Result<(), FetchError> {
+        match self.remote.length(path)? {
+            Some(found) if found != expected => {
+                let place = self.remote.address();
+                Err(FetchError::Partial { place, path: path.to_owned(), expected, found })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A whole file, of at most `limit` bytes, with the length and hash that were signed.
     pub fn blob(&self, blob: &Blob, limit: u64) -> Result<Vec<u8>, FetchError> {
         self.checked(blob.path.as_str(), blob.size, limit, blob.sha256)

@@ -53,6 +53,18 @@ pub enum FetchError {
         /// The length found.
         found: u64,
     },
+    /// A file that somebody copied is seen to be of another length than what was signed.
+    #[error("{path} in {place} has {found} bytes where {expected} are signed")]
+    Partial {
+        /// The copy of the repository.
+        place: String,
+        /// The file.
+        path: String,
+        /// The length signed.
+        expected: u64,
+        /// The length found.
+        found: u64,
+    },
     /// A file is not what was signed.
     #[error(
         "{path} has sha256 {found} where {expected} is signed; the server is being updated or changes files"

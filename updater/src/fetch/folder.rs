@@ -26,22 +26,32 @@ impl Folder {
     fn url(&self, path: &str) -> String {
         format!("file://{}", self.folder.join(path).display())
     }
-}
 
-impl Remote for Folder {
-    fn open(&self, path: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError> {
-        if !is_below_root(path) {
-            let reason = "the path leads out of the repository".into();
-            return Err(RemoteError::Protocol { url: self.url(path), reason });
+    /// Where `path` is, if that is in the repository.
+    fn place(&self, path: &str) -> Result<PathBuf, RemoteError> {
+        if is_below_root(path) {
+            return Ok(self.folder.join(path));
         }
-        // The folder itself has to be there: a disk that is not mounted yet is no reason to forget a file.
-        let told = |error: io::Error| match error.kind() {
+        let reason = "the path leads out of the repository".into();
+        Err(RemoteError::Protocol { url: self.url(path), reason })
+    }
+
+    /// What an error of the system says of `path`. The folder itself has to be there: a disk that is not mounted yet is no reason to
+    /// forget a file.
+    fn told(&self, path: &str, error: io::Error) -> RemoteError {
+        match error.kind() {
             io::ErrorKind::NotFound if self.folder.is_dir() => {
                 RemoteError::NotFound { url: self.url(path), status: 0 }
             }
             _ => RemoteError::Unavailable { url: self.url(path), reason: error.to_string() },
-        };
-        let mut file = open_file(&self.folder.join(path)).map_err(told)?;
+        }
+    }
+}
+
+impl Remote for Folder {
+    fn open(&self, path: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError> {
+        let told = |error| self.told(path, error);
+        let mut file = open_file(&self.place(path)?).map_err(told)?;
         let size = file.metadata().map_err(told)?.len();
         if range.start > 0 && range.start >= size {
             let reason = format!("the file has {size} bytes, the release says that it has more");
@@ -49,6 +59,12 @@ impl Remote for Folder {
         }
         file.seek(SeekFrom::Start(range.start)).map_err(told)?;
         Ok(Box::new(file.take(range.end.saturating_sub(range.start))))
+    }
+
+    fn length(&self, path: &str) -> Result<Option<u64>, RemoteError> {
+        let found = self.place(path)?.symlink_metadata().map_err(|error| self.told(path, error))?;
+        // What a link leads to may say of itself what it wants, as files of the kernel's do, and is told when it is read.
+        Ok(found.is_file().then_some(found.len()))
     }
 
     fn address(&self) -> String {

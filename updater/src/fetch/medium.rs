@@ -116,6 +116,21 @@ impl Medium {
         RemoteError::Gone { place: self.address(), reason: reason.to_string() }
     }
 
+    /// An error of the folder in terms of the medium.
+    fn told(&self, error: RemoteError) -> RemoteError {
+        match error {
+            RemoteError::Unavailable { reason, .. } => self.gone(&reason),
+            // Where it is mounted there is still a folder when it is not.
+            RemoteError::NotFound { .. } if !self.has(TIMESTAMP) => self.gone(&"there is no export any more"),
+            error => error,
+        }
+    }
+
+    /// There is no such member.
+    fn none(&self, path: &str) -> RemoteError {
+        RemoteError::NotFound { url: format!("{}:{path}", self.address()), status: 0 }
+    }
+
     /// What the medium says that it is to have, if it is a part of its repository.
     pub fn part(&self) -> Option<Partial> {
         let mut bytes = Vec::new();
@@ -142,18 +157,9 @@ impl Medium {
 impl Remote for Medium {
     fn open(&self, path: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError> {
         let reader: Box<dyn Read + Send> = match &self.kind {
-            Kind::Folder(folder) => folder.open(path, range).map_err(|error| match error {
-                RemoteError::Unavailable { reason, .. } => self.gone(&reason),
-                // Where it is mounted there is still a folder when it is not.
-                RemoteError::NotFound { .. } if !self.has(TIMESTAMP) => {
-                    self.gone(&"there is no export any more")
-                }
-                error => error,
-            })?,
+            Kind::Folder(folder) => folder.open(path, range).map_err(|error| self.told(error))?,
             Kind::File(contents, length) => {
-                let url = || format!("{}:{path}", self.address());
-                let member =
-                    contents.find(path).ok_or_else(|| RemoteError::NotFound { url: url(), status: 0 })?;
+                let member = contents.find(path).ok_or_else(|| self.none(path))?;
                 let start = member.start.saturating_add(range.start).min(member.end);
                 let end = member.start.saturating_add(range.end).clamp(start, member.end);
                 if range.start == 0 && start == end {
@@ -165,6 +171,16 @@ impl Remote for Medium {
             }
         };
         Ok(Box::new(Reading { reader, place: self.address(), path: path.to_owned() }))
+    }
+
+    fn length(&self, path: &str) -> Result<Option<u64>, RemoteError> {
+        match &self.kind {
+            Kind::Folder(folder) => folder.length(path).map_err(|error| self.told(error)),
+            Kind::File(contents, _) => {
+                let member = contents.find(path).ok_or_else(|| self.none(path))?;
+                Ok(Some(member.end - member.start))
+            }
+        }
     }
 
     fn address(&self) -> String {

@@ -83,6 +83,11 @@ pub trait Remote: Sync {
     /// serve ranges it yields the start of the file, and [`RemoteError::NoRanges`] where `range.start` is not zero.
     fn open(&self, path: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>, RemoteError>;
 
+    /// How long the file at `path` is, where that can be told without reading it: of what somebody copied, a part may be missing.
+    fn length(&self, _path: &str) -> Result<Option<u64>, RemoteError> {
+        Ok(None)
+    }
+
     /// Where the repository is, for messages.
     fn address(&self) -> String;
 }
