@@ -415,3 +415,47 @@ fn a_file_that_cannot_be_read_is_the_mediums_fault_and_not_waited_for() -> Resul
     assert!(!ran.stderr.contains("trying again"), "{ran:?}");
     Ok(())
 }
+
+#[test]
+fn what_is_wrong_with_a_medium_is_never_the_networks_fault() -> Result<()> {
+    let fixture = unreachable()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let [_, medium] = export(&fixture, "stick", &["--channel", "stable", "--no-deltas"])?;
+    let host = &fixture.host("host")?;
+    let manifest = fixture.manifest("1.1.0")?;
+    let uki = Path::new(&medium).join(manifest["uki"]["compose"]["path"].as_str().context("no UKI")?);
+    let snapshot = fs::read_dir(Path::new(&medium).join("metadata"))?
+        .map(|file| Ok(file?.path()))
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .find(|path| path.display().to_string().ends_with(".snapshot.json"))
+        .context("no snapshot")?;
+    let says = ["; if the medium was taken out", "copy the export anew, to another medium"];
+    let refused = |file: &Path, status, by: &dyn Fn(&Path) -> Result<()>| -> Result<()> {
+        let kept = fs::read(file)?;
+        by(file)?;
+        // A host without a way back has nothing to lose by what it finds out at the end.
+        let (commands, until) = match file == uki {
+            true => (&["update"][..], Until::Writing),
+            false => (&["check", "update"][..], Until::Decision),
+        };
+        for command in commands {
+            let line = host_refuses(host, &[command, "--from", &medium], status, &says, until)?;
+            anyhow::ensure!(
+                !line.contains("network") && !line.contains("`url`") && !line.contains("address"),
+                "{line}"
+            );
+        }
+        Ok(fs::write(file, kept)?)
+    };
+    refused(&snapshot, 5, &|file| Ok(fs::remove_file(file)?))?;
+    refused(&snapshot, 4, &|file| Ok(File::options().write(true).open(file)?.set_len(100)?))?;
+    refused(&uki, 5, &|file| Ok(fs::remove_file(file)?))?;
+    // The beginning of the UKI's delta is another: it is as long as it was signed.
+    let flip = |file: &Path| {
+        let mut bytes = fs::read(file)?;
+        bytes[20] ^= 1;
+        Ok(fs::write(file, bytes)?)
+    };
+    refused(&uki, 4, &flip)
+}

@@ -12,7 +12,7 @@ use upright_manifests::tuf::{Problem, TufError};
 
 use super::{Agent, AgentError, trust_folder};
 use crate::fetch::{FetchError, Fetcher, Medium, Patience, Session};
-use crate::host::Remote;
+use crate::host::{Remote, RemoteError};
 use crate::machine::Brought;
 
 /// How many releases of a medium are looked at to be named.
@@ -60,13 +60,16 @@ impl<'h> Agent<'h> {
         now.checked_sub(self.grace()).unwrap_or(now)
     }
 
-    /// An error of expiry in terms of the policy for media.
+    /// An error of expiry in terms of the policy for media, and what is missing by where it should be.
     pub(super) fn told(&self, error: FetchError) -> FetchError {
+        let Some(medium) = self.medium else { return error };
         match error {
-            FetchError::Tuf(TufError { document, problem: Problem::Expired { expired, .. } })
-                if self.medium.is_some() =>
-            {
+            FetchError::Tuf(TufError { document, problem: Problem::Expired { expired, .. } }) => {
                 FetchError::TooOld { document, expired, now: self.now(), within: self.grace() }
+            }
+            FetchError::Tuf(TufError { document, problem: Problem::NotFound }) => {
+                let url = format!("{}/metadata/{document}", medium.address());
+                FetchError::Remote(RemoteError::NotFound { url, status: 0 })
             }
             error => error,
         }

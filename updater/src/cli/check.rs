@@ -25,7 +25,8 @@ impl Check {
         let medium = Context::medium(self.from.as_deref())?;
         let _lock = context.lock()?;
         let mut agent = context.agent(medium.as_ref())?;
-        let offer = agent.check(None, Overrides::default())?;
+        let offer = agent.check(None, Overrides::default());
+        let offer = offer.map_err(|error| Failure::of(&error, medium.as_ref()))?;
         let told = serde_json::json!({
             "running": agent.booted().version,
             "channel": offer.channel.channel,

@@ -60,12 +60,14 @@ impl Repair {
                 output::print(context.json, &done, || done.iter().map(describe).collect())?;
                 Ok(Exit::Done)
             }
-            Some(error) if context.json => Err(Failure::from(error).with("slots", serde_json::json!(done))),
+            Some(error) if context.json => {
+                Err(Failure::of(&error, medium.as_ref()).with("slots", serde_json::json!(done)))
+            }
             Some(error) => {
                 if !done.is_empty() {
                     output::print(false, &done, || done.iter().map(describe).collect())?;
                 }
-                Err(error.into())
+                Err(Failure::of(&error, medium.as_ref()))
             }
         }
     }
