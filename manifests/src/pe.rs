@@ -79,6 +79,13 @@ pub enum PeError {
 }
 
 impl Headers {
+    /// Where the last section ends in the file, in bytes.
+    pub fn end(&self) -> u64 {
+        let ends =
+            self.sections.iter().map(|section| u64::from(section.raw_offset) + u64::from(section.raw_size));
+        ends.max().unwrap_or(0)
+    }
+
     /// Reads the headers from the start of an image; at most the first [`MAX_HEADERS`] bytes matter.
     pub fn parse(bytes: &[u8]) -> Result<Self, PeError> {
         let bytes = &bytes[..bytes.len().min(MAX_HEADERS)];

@@ -25,6 +25,12 @@ fn boot_entry(host: &Path, version: &str) -> PathBuf {
     host.join(format!("esp/EFI/Linux/acme_{version}.efi"))
 }
 
+/// The same whatever its boots are counted to.
+fn counted_entry(host: &Path, version: &str) -> Result<PathBuf> {
+    let mut files = fs::read_dir(host.join("esp/EFI/Linux"))?.filter_map(|file| Some(file.ok()?.path()));
+    files.find(|path| path.to_string_lossy().contains(version)).context("no entry")
+}
+
 #[test]
 fn what_cannot_be_written_is_seen_before_the_way_back_is_given_up() -> Result<()> {
     for place in ["esp", "dev"] {
@@ -194,6 +200,92 @@ fn a_way_back_whose_boot_entry_cannot_be_read_is_kept_and_not_gone_to() -> Resul
     lose(&way_back)?;
     assert_eq!((upright(host, &["health"])?.status, runs(host)?.as_str()), (1, "1.2.0"));
     Ok(())
+}
+
+/// Cut off, or with other bytes in it. What was signed of a release that the host was installed with is not known there.
+#[test]
+fn nobody_goes_back_to_a_release_whose_boot_entry_is_damaged() -> Result<()> {
+    for (version, damage) in [("1.0.0", halve as Damaged), ("1.1.0", halve), ("1.1.0", flip)] {
+        let fixture = Fixture::new()?;
+        let host = &host(&fixture)?;
+        if version == "1.1.0" {
+            done(host, &["rollback"])?;
+        }
+        let (way_back, runs_now) = (counted_entry(host, version)?, runs(host)?);
+        damage(&way_back)?;
+        for arguments in [&["rollback", "--dry-run"][..], &["rollback"]] {
+            let ran = upright(host, arguments)?;
+            contains(line_of("upright", &ran, 4)?, &["this host stays with what runs", "upright repair"])?;
+        }
+        assert_eq!(runs(host)?, runs_now);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_release_that_fails_stays_where_the_boot_entry_of_its_way_back_is_damaged() -> Result<()> {
+    for damage in [halve as Damaged, flip] {
+        let fixture = Fixture::new()?;
+        let host = &host(&fixture)?;
+        done(host, &["update", "--reboot"])?;
+        damage(&boot_entry(host, "1.1.0"))?;
+        assert_eq!((upright(host, &["health"])?.status, runs(host)?.as_str()), (1, "1.2.0"));
+    }
+    Ok(())
+}
+
+/// As doctor says: leave it, then mend it.
+#[test]
+fn a_release_whose_boot_entry_is_damaged_is_mended_from_the_other_slot_or_written_anew() -> Result<()> {
+    for command in [&["repair"][..], &["update", "--retry"]] {
+        let fixture = Fixture::new()?;
+        let host = &fixture.host("host")?;
+        fixture.build(&["publish", "1.1.0"])?;
+        done(host, &["update", "--reboot"])?;
+        done(host, &["health"])?;
+        let own = boot_entry(host, "1.1.0");
+        let whole = fs::read(&own)?;
+        flip(&own)?;
+        contains(&upright(host, &["doctor"])?.stdout, &["`upright rollback` leaves it"])?;
+        done(host, &["rollback"])?;
+        done(host, command)?;
+        assert!(fs::read(counted_entry(host, "1.1.0")?)? == whole, "{command:?}");
+        assert_eq!(runs(host)?, "1.0.0");
+    }
+    Ok(())
+}
+
+/// It is no way back, so nothing is lost with it.
+#[test]
+fn a_release_that_failed_keeps_no_host_from_an_update_that_its_damaged_boot_entry_needs() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    done(host, &["update", "--reboot"])?;
+    assert_eq!((upright(host, &["health"])?.status, runs(host)?.as_str()), (1, "1.1.0"));
+    flip(&boot_entry(host, "1.1.0"))?;
+    let workspace = fixture.workspace();
+    let tree = workspace.with_file_name("1.0.0");
+    fixture.build(&["build", tree.to_str().context("a path that is UTF-8")?, "--version", "1.3.0"])?;
+    fixture.build(&["publish", "1.3.0"])?;
+    done(host, &["run", "--once"])?;
+    assert_eq!(runs(host)?, "1.3.0");
+    Ok(())
+}
+
+type Damaged = fn(&Path) -> Result<()>;
+
+/// The end of a file is gone.
+fn halve(file: &Path) -> Result<()> {
+    let bytes = fs::read(file)?;
+    Ok(fs::write(file, &bytes[..bytes.len() / 2])?)
+}
+
+/// A byte of a file is another one.
+fn flip(file: &Path) -> Result<()> {
+    let mut bytes = fs::read(file)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    Ok(fs::write(file, bytes)?)
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The boot entry of a slot at any later time: whether it is what was signed, and composing it again.
 
+use std::io::Read;
+
 use serde::Serialize;
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{OsName, Slot};
+use upright_manifests::pe::{self, Headers};
 use upright_manifests::release::Release;
 
 use super::{Agent, AgentError, Reporter};
@@ -11,7 +14,7 @@ use crate::boot::systemd_boot::DEFAULT_TRIES;
 use crate::boot::{BootLoader, Entry};
 use crate::fetch::Fetcher;
 use crate::host::{BlockDevice, Booted};
-use crate::machine::{Installed, Record, State, Target};
+use crate::machine::{Cause, Installed, Record, State, Target};
 
 /// What a slot's boot entry was found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -53,12 +56,22 @@ pub(super) fn judge(
     slot: Slot,
     target: &Target,
 ) -> Result<EntryState, AgentError> {
-    let failed = || AgentError::system("read the boot loader's entries");
     let entry = Entry { slot, os: os.clone(), version: target.version.clone() };
-    if !boot.is_seen(&entry).map_err(failed())? {
-        return Ok(EntryState::Missing);
+    match boot.is_seen(&entry).map_err(AgentError::system("read the boot loader's entries"))? {
+        true => judge_content(boot, &entry, target),
+        false => Ok(EntryState::Missing),
     }
-    let content = boot.content(&entry).unwrap_or_else(|error| {
+}
+
+/// The same of an entry that a change which was cut off may have left out of the boot loader's sight.
+pub(super) fn judge_content(
+    boot: &dyn BootLoader,
+    entry: &Entry,
+    target: &Target,
+) -> Result<EntryState, AgentError> {
+    let slot = entry.slot;
+    let failed = || AgentError::system("read the boot loader's entries");
+    let content = boot.content(entry).unwrap_or_else(|error| {
         // Neither is it by what starts the machine.
         tracing::warn!(%slot, "{error}, so the boot entry is taken for one that is missing");
         None
@@ -74,12 +87,23 @@ pub(super) fn judge(
             EntryState::Damaged
         });
     }
+    let length = boot.size(entry).map_err(failed())?.unwrap_or(0);
+    if !is_complete(&mut uki, length) {
+        return Ok(EntryState::Damaged);
+    }
     let names_it = |line: &String| {
         Booted::parse(line, slot)
             .is_ok_and(|said| said.root_hash == target.root_hash && said.version == target.version)
     };
     let named = boot.command_lines().map_err(failed())?.iter().any(names_it);
     Ok(if named { EntryState::Named } else { EntryState::Damaged })
+}
+
+/// Whether an EFI program of `length` bytes has all its sections.
+fn is_complete(program: &mut dyn Read, length: u64) -> bool {
+    let mut start = Vec::new();
+    let read = program.take(pe::MAX_HEADERS as u64).read_to_end(&mut start);
+    read.is_ok() && Headers::parse(&start).is_ok_and(|headers| headers.end() <= length)
 }
 
 impl Agent<'_> {
@@ -97,7 +121,10 @@ impl Agent<'_> {
         }
         let known = self.record.slots.get(&slot).or_else(|| self.record.lost.get(&slot));
         let proven = known.filter(|installed| installed.proven);
-        let is_bad = |root_hash: Digest| self.record.bad.iter().any(|bad| bad.root_hash == root_hash);
+        // An operator who left a release may want to go back to it.
+        let is_bad = |root_hash: Digest| {
+            self.record.bad.iter().any(|bad| bad.root_hash == root_hash && bad.reason != Cause::Operator)
+        };
         let is_way_back =
             self.record.state == State::Idle && proven.is_some_and(|installed| !is_bad(installed.root_hash));
         let is_gone = found == EntryState::Missing

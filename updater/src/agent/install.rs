@@ -11,7 +11,7 @@ use upright_manifests::release::Release;
 use upright_manifests::verity::salt;
 use upright_manifests::version::Version;
 
-use super::entry::{EntryState, held, judge};
+use super::entry::{EntryState, held, judge, judge_content};
 use super::kept::Kept;
 use super::opened::Opened;
 use super::perform::Reporter;
@@ -71,8 +71,7 @@ impl<'h> Agent<'h> {
         self.require_state_on_disk(&release.version)?;
         let (from, to, slot) =
             (self.booted.version.clone(), release.version.clone(), self.booted.slot.other());
-        let holds = self.record.slots.get(&slot);
-        if holds.is_some_and(|installed| installed.root_hash == release.root.verity.root_hash) {
+        if self.is_present(release, slot)? {
             let (ways, without) = (Vec::new(), Vec::new());
             return Ok(UpdatePlan { from, to, slot, present: true, ways, without, writes: 0 });
         }
@@ -105,7 +104,7 @@ impl<'h> Agent<'h> {
         }
         self.take(Event::Chosen { target: offer.target(), retry })?;
         // An update that waited, perhaps for long, since it was found to fit is looked at again.
-        let mut fits = false;
+        let (mut fits, mut anew) = (false, false);
         loop {
             let result = match self.record.state.effect() {
                 Effect::Prepare(_) => self.prepare(&offer.release).map(|()| fits = true),
@@ -120,11 +119,26 @@ impl<'h> Agent<'h> {
                 _ => return Ok(()),
             };
             if let Err(error) = result {
+                // What the slot holds is of no use, and is written over: of the release that is wanted, nothing is lost.
+                if let (AgentError::Damaged { slot, .. }, false) = (&error, anew) {
+                    (anew, fits) = (true, false);
+                    self.begin_anew(offer, *slot, &error)?;
+                    continue;
+                }
                 let kept = matches!(&error, AgentError::Apply(error) if error.is_temporary());
                 self.take(Event::Failed { reason: error.to_string(), kept })?;
                 return Err(error);
             }
         }
+    }
+
+    /// The offered release, which `slot` was taken to hold, is fetched.
+    fn begin_anew(&mut self, offer: &Offer, slot: Slot, why: &AgentError) -> Result<(), AgentError> {
+        let reason = why.to_string();
+        tracing::warn!("{reason}: it is written anew");
+        self.take(Event::Failed { reason: reason.clone(), kept: false })?;
+        self.take(Event::Lost { slot, reason })?;
+        self.take(Event::Chosen { target: offer.target(), retry: false })
     }
 
     /// Sees whether the release fits, before anything is erased.
@@ -165,6 +179,8 @@ impl<'h> Agent<'h> {
         let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(()) };
         let found = judge(self.host.boot(), &self.booted.os, slot, &target)?;
         let has_other = || match held(&self.record, &self.booted, slot.other()) {
+            // What failed here is no better.
+            Some(_) if self.found_bad(slot.other()).is_some() => Ok(false),
             Some(other) => Ok(self.trust(&self.entry(&other, slot.other()))?.is_some()),
             None => Ok::<_, AgentError>(false),
         };
@@ -246,8 +262,7 @@ impl<'h> Agent<'h> {
         slot: Slot,
         reporter: &mut dyn Reporter,
     ) -> Result<(), AgentError> {
-        let entry = Entry { slot, os: self.booted.os.clone(), version: version.clone() };
-        if self.trust(&entry)?.is_none() {
+        if !self.has_entry(version, root_hash, slot)? {
             return Err(AgentError::Damaged { slot, version: version.clone() });
         }
         let opened = self.open_slot(slot, Access::Read)?;
@@ -265,6 +280,27 @@ impl<'h> Agent<'h> {
                 Err(damaged())
             }
         }
+    }
+
+    /// Whether a slot has a boot entry of a release that is what was signed, as far as that is known.
+    fn has_entry(&self, version: &Version, root_hash: Digest, slot: Slot) -> Result<bool, AgentError> {
+        let entry = Entry { slot, os: self.booted.os.clone(), version: version.clone() };
+        if self.trust(&entry)?.is_none() {
+            return Ok(false);
+        }
+        let unknown = Target { version: version.clone(), root_hash, manifest: None, uki: None };
+        let held = held(&self.record, &self.booted, slot).filter(|held| held.root_hash == root_hash);
+        Ok(judge_content(self.host.boot(), &entry, &held.unwrap_or(unknown))?.is_good())
+    }
+
+    /// Whether a slot holds a release already, or is about to be switched to it.
+    fn is_present(&self, release: &Release, slot: Slot) -> Result<bool, AgentError> {
+        let root_hash = release.root.verity.root_hash;
+        let Some(held) = self.record.slots.get(&slot).filter(|held| held.root_hash == root_hash) else {
+            return Ok(false);
+        };
+        let is_staged = self.trust(&self.entry(&held.target(), slot))?.is_none();
+        Ok(is_staged || self.has_entry(&held.version, root_hash, slot)?)
     }
 
     /// What an update may use.

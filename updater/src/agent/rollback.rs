@@ -66,7 +66,7 @@ impl Agent<'_> {
     }
 
     /// Why the release in `slot` was left by this agent, and not by an operator.
-    fn found_bad(&self, slot: Slot) -> Option<Cause> {
+    pub(super) fn found_bad(&self, slot: Slot) -> Option<Cause> {
         let holds = self.record.slots.get(&slot)?.root_hash;
         let bad = self.record.bad.iter().find(|bad| bad.root_hash == holds)?;
         (bad.reason != Cause::Operator).then(|| bad.reason.clone())

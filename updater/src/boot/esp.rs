@@ -232,10 +232,9 @@ impl EntryFolder {
     /// sections, as it is when writing it was cut off, and what cannot be read; but for one whose name has no tries left, which is
     /// passed over, seen or not.
     pub(super) fn unseal(&self, file: &str) -> io::Result<()> {
-        let is_whole = self.headers(file).is_some_and(|headers| {
-            let end = headers.sections.iter().map(|s| u64::from(s.raw_offset) + u64::from(s.raw_size)).max();
-            self.medium.length(file).is_ok_and(|length| end.is_some_and(|end| end <= length))
-        });
+        let is_whole = self
+            .headers(file)
+            .is_some_and(|headers| self.medium.length(file).is_ok_and(|length| headers.end() <= length));
         if is_whole {
             return self.put_magic(file, pe::MAGIC);
         }

@@ -103,18 +103,20 @@ fn rolled_back(record: &mut Record, state: State, seen: &Observation, now: Times
         {
             state
         }
-        // Power went before the boot loader was told. That it passes over what runs says that it was, or that this was the last boot of
-        // a trial: it is told once more before the other slot is taken for one that does not start.
+        // Power went before the boot loader was told, or it starts what it was told to leave all the same: it is told again.
         State::RollingBack { from, slot, cause, report, boots, .. }
-            if runs(&from) && !seen.other_gone && (!seen.passed_over || count(record, slot) == Some(1)) =>
+            if runs(&from) && !seen.other_gone && is_told_again(record, slot, seen) =>
         {
             State::RollingBack { from, slot, cause, report, boots, boot_id }
         }
         State::RollingBack { from, slot, cause, .. } if runs(&from) => {
             record.slots.entry(slot).and_modify(|installed| installed.in_vain = 0);
             record.remember(now, &from.version, Outcome::Stuck { cause });
-            if let Some(other) = record.slots.get_mut(&seen.slot.other()) {
-                other.proven = false;
+            let other = seen.slot.other();
+            match record.slots.get_mut(&other) {
+                Some(way_back) if seen.passed_over => way_back.proven = false,
+                // A boot loader that does not leave what it should goes nowhere else: there is no way back with it.
+                _ => lose(record, other),
             }
             State::Idle
         }
@@ -123,6 +125,13 @@ fn rolled_back(record: &mut Record, state: State, seen: &Observation, now: Times
         }
         state => state,
     }
+}
+
+/// Whether the boot loader is told once more to leave the release in `slot`, before the other one is taken for one that does not start. That
+/// it passes over what runs says that it was told, or that this was the last boot of a trial.
+fn is_told_again(record: &mut Record, slot: Slot, seen: &Observation) -> bool {
+    let most = if seen.passed_over { 1 } else { MOST_IN_VAIN - 1 };
+    count(record, slot).is_some_and(|times| times <= most)
 }
 
 /// Counts one more time that what was to happen to the release in `slot` did not; gives how often that was.

@@ -437,6 +437,36 @@ fn a_boot_entry_that_is_not_seen_is_no_trial_that_was_not_ended() {
     }
 }
 
+/// It counts what it starts, or does not, and starts it whatever it is told.
+#[test]
+fn a_boot_loader_that_does_not_leave_what_it_should_is_not_told_for_ever() {
+    for (proven, on_trial) in [(false, true), (true, false)] {
+        let looks = |boot| Event::Started(Observation { on_trial, ..seen(Slot::B, "1.1", boot) });
+        let (mut record, leaves) = match proven {
+            true => (updated(), Event::RollbackAsked(seen(Slot::B, "1.1", 2))),
+            false => {
+                (run(run(fresh(), switch_to("1.1")), [looks(2)]), Event::Checked(report(Verdict::Unhealthy)))
+            }
+        };
+        record = run(record, [leaves]);
+        let mut reboots = 0;
+        for boot in 3..20 {
+            record = run(record, [looks(boot), looks(boot)]);
+            if matches!(record.state, State::Trial { .. }) {
+                record = run(record, [Event::Checked(report(Verdict::Unhealthy))]);
+            }
+            if matches!(record.state, State::Committing { .. }) {
+                record = run(record, [Event::Committed]);
+            }
+            reboots += u32::from(matches!(record.state, State::RollingBack { .. }));
+        }
+        assert_eq!((&record.state, reboots), (&State::Idle, 2), "proven {proven}");
+        assert!(record.history.iter().any(|entry| matches!(entry.outcome, Outcome::Stuck { .. })));
+        // What it would not go to can be had back once the boot loader is mended.
+        assert!(record.lost.contains_key(&Slot::A) && !record.slots.contains_key(&Slot::A));
+    }
+}
+
 #[test]
 fn a_trial_goes_on_though_the_way_back_is_gone() {
     let gone = Observation { on_trial: true, other_gone: true, ..seen(Slot::B, "1.1", 2) };
