@@ -15,7 +15,7 @@ use upright_manifests::digest::Digest;
 use upright_manifests::name::Arch;
 use upright_tests::fixture::Fixture;
 use upright_tests::forger::Forger;
-use upright_tests::programs::upright;
+use upright_tests::programs::{done, upright};
 use upright_tests::server::Fault;
 use upright_tests::simulated::Sizes;
 
@@ -43,9 +43,8 @@ fn refused(host: &Path, status: i32, says: &[&str]) -> Result<()> {
 
 /// Makes the host one that has never asked.
 fn forget(host: &Path) -> Result<()> {
-    let stored = host.join("var/lib/upright/tuf");
-    match stored.exists() {
-        true => Ok(fs::remove_dir_all(stored)?),
+    match host.join("var/lib/upright/tuf").exists() {
+        true => done(host, &["reset-trust", "--force"]).map(drop),
         false => Ok(()),
     }
 }
@@ -274,6 +273,8 @@ fn a_store_that_was_tampered_with_is_not_believed_and_can_be_repaired() -> Resul
     assert_eq!(reset.status, 3, "what is whole is not thrown away: {reset:?}");
     let elsewhere = host.join("elsewhere.json");
     for damage in ["link", "folder", "empty"] {
+        // Whose agent does not remember what it has seen.
+        done(host, &["reset-state", "--force"])?;
         let path = stored.join("timestamp.json");
         fs::rename(&path, &elsewhere)?;
         match damage {
@@ -298,4 +299,83 @@ fn a_store_that_was_tampered_with_is_not_believed_and_can_be_repaired() -> Resul
         fs::remove_dir_all(stored.with_file_name("tuf.older"))?;
     }
     updates(host)
+}
+
+#[test]
+fn metadata_that_was_damaged_on_the_host_is_fetched_anew_and_nothing_older_is_taken() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    let [stored, elsewhere] = ["var/lib/upright/tuf", "elsewhere"].map(|name| host.join(name));
+    // So that there is a root other than the one that came with the image.
+    fixture.build(&["refresh", "--role", "root"])?;
+    let old = Metadata::of(&fixture)?;
+    fixture.build(&["refresh", "--role", "root"])?;
+    let new = Metadata::of(&fixture)?;
+    done(host, &["check"])?;
+    let whole = ["root.json", "timestamp.json", "snapshot.json", "targets.json"];
+    let whole = whole.map(|name| (name, fs::read(stored.join(name)).unwrap()));
+    for (name, good) in &whole {
+        let path = stored.join(name);
+        for damage in ["flipped", "truncated", "empty", "link", "folder"] {
+            fs::rename(&path, &elsewhere)?;
+            match damage {
+                "flipped" => fs::write(
+                    &path,
+                    String::from_utf8(good.clone())?.replacen("\"sig\": \"", "\"sig\": \"0", 1),
+                )?,
+                "truncated" => fs::write(&path, &good[..good.len() / 2])?,
+                "empty" => fs::write(&path, b"")?,
+                "link" => symlink(&elsewhere, &path)?,
+                _ => fs::create_dir_all(path.join("inside"))?,
+            }
+            // Nobody is there to say anything. A server that went back is told as such, and teaches nothing.
+            let mut log = String::new();
+            if *name != "targets.json" {
+                old.restore()?;
+                let round = upright(host, &["run", "--once"])?;
+                assert_eq!(round.status, 4, "{name} {damage}: {round:?}");
+                assert!(round.stderr.contains("rolled back: "), "{round:?}");
+                log = round.stderr;
+                new.restore()?;
+            }
+            assert!(!upright(host, &["doctor"])?.stdout.contains("reset-trust"));
+            log += &done(host, &["run", "--once"])?.stderr;
+            let told = log.lines().any(|line| line.contains(name) && line.starts_with(" WARN"));
+            assert!(told || *name == "targets.json", "{name} {damage}: {log}");
+            assert!(!log.contains("reset-trust"), "{name} {damage}: {log}");
+            assert_eq!(&fs::read(&path)?, good, "{name} {damage}");
+            assert!(path.symlink_metadata()?.is_file(), "{name} {damage}");
+            assert!(!done(host, &["run", "--once"])?.stderr.contains(name), "{name} {damage}");
+            fs::remove_file(&elsewhere)?;
+        }
+    }
+    // What is gone without a trace is not forgotten either.
+    fs::remove_dir_all(&stored)?;
+    old.restore()?;
+    refused(host, 4, &["rolled back: "])?;
+    new.restore()?;
+    fixture.build(&["publish", "1.1.0"])?;
+    updates(host)
+}
+
+#[test]
+fn a_host_whose_trust_was_reset_remembers_no_version_that_it_has_seen() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    let old = Metadata::of(&fixture)?;
+    fixture.build(&["refresh"])?;
+    for is_lost in [false, true] {
+        done(host, &["check"])?;
+        let new = Metadata::of(&fixture)?;
+        old.restore()?;
+        if is_lost {
+            fs::remove_dir_all(host.join("var/lib/upright/tuf"))?;
+        }
+        refused(host, 4, &["rolled back: "])?;
+        assert_eq!(upright(host, &["reset-trust"])?.status, 3, "it is whole");
+        done(host, &["reset-trust", "--force"])?;
+        done(host, &["check"])?;
+        new.restore()?;
+    }
+    Ok(())
 }

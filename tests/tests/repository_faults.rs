@@ -184,6 +184,8 @@ fn trust_that_was_damaged_on_the_host_is_not_guessed_at() -> Result<()> {
     assert_eq!(upright(host, &["check"])?.status, 0);
     let stored = host.join("var/lib/upright/tuf");
     fixture.build(&["publish", "1.1.0"])?;
+    // Nor does the agent remember what it has seen.
+    assert_eq!(upright(host, &["reset-state", "--force"])?.status, 0);
     for name in ["root.json", "timestamp.json", "snapshot.json"] {
         let path = stored.join(name);
         // A root that came with the image is only stored once there is a newer one.

@@ -243,7 +243,7 @@ impl RecordFile {
 }
 
 /// Whether a file that cannot be read may be read by the next who tries, since it is this process or its rights that there is too little of.
-fn is_passing(error: &io::Error) -> bool {
+pub(crate) fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, OutOfMemory, PermissionDenied, ResourceBusy, WouldBlock};
     let too_many = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
     matches!(error.kind(), Interrupted | OutOfMemory | PermissionDenied | ResourceBusy | WouldBlock)

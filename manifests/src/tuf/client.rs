@@ -19,6 +19,7 @@ use super::limits;
 use super::names;
 use super::schema::{Body, Hashes, MetaFile};
 use super::search::Search;
+use super::seen::Seen;
 use super::trusted::{Trusted, accept_targets, expect_listed, expect_unexpired, next_version};
 use crate::digest::Digest;
 
@@ -125,6 +126,12 @@ pub struct Client {
     failure: Option<TufError>,
     found: Option<Target>,
     consulted: BTreeMap<String, RoleStatus>,
+    /// What the host has seen before, as far as it remembers that beside the documents.
+    seen: Option<Seen>,
+    /// What was stored and is of no use any more.
+    dropped: Vec<TufError>,
+    /// A root to keep in the place of a damaged one, unless a newer one is.
+    root_in_place: Option<Vec<u8>>,
 }
 
 /// A file that was asked for, and the length that is signed for it if there is one.
@@ -178,7 +185,32 @@ impl Client {
             failure: None,
             found: None,
             consulted: BTreeMap::new(),
+            seen: None,
+            dropped: Vec::new(),
+            root_in_place: None,
         })
+    }
+
+    /// Like [`Self::new`] with [`Stored::new`], for a host that remembers what it has `seen`: what is damaged of the stored documents is
+    /// fetched anew, since nothing older is taken than what was seen.
+    pub fn remembering(
+        shipped: Option<Vec<u8>>,
+        mut stored: BTreeMap<String, Vec<u8>>,
+        seen: Seen,
+        now: Time,
+    ) -> Result<Self, TufError> {
+        let started = Stored::new(shipped.clone(), stored.clone()).and_then(|stored| Self::new(stored, now));
+        let client = match (started, shipped) {
+            (Err(damaged), Some(shipped)) if stored.remove("root.json").is_some() => {
+                // The chain leads on from the root that was shipped, as far as it was followed before.
+                let mut client = Self::new(Stored::new(Some(shipped.clone()), stored)?, now)?;
+                client.root_in_place = Some(shipped);
+                client.dropped.push(damaged);
+                client
+            }
+            (started, _) => started?,
+        };
+        Ok(Self { seen: Some(seen), ..client })
     }
 
     /// Brings the top-level roles up to date.
@@ -264,9 +296,19 @@ impl Client {
         fn row<T: Body>(document: &Document<T>) -> RoleStatus {
             RoleStatus { role: T::TYPE.into(), version: document.version(), expires: document.expires() }
         }
-        let Trusted { root, timestamp, snapshot, targets } = &self.trusted;
+        let Trusted { root, timestamp, snapshot, targets, .. } = &self.trusted;
         let others = [timestamp.as_ref().map(row), snapshot.as_ref().map(row), targets.as_ref().map(row)];
         [Some(row(root))].into_iter().chain(others).flatten().collect()
+    }
+
+    /// What a host is to remember beside the documents, once the top-level roles are up to date.
+    pub fn seen(&self) -> Option<Seen> {
+        Seen::of(&self.trusted)
+    }
+
+    /// The stored documents that were damaged, and are fetched anew.
+    pub fn dropped(&self) -> &[TufError] {
+        &self.dropped
     }
 
     /// The delegated roles that searches have relied on so far, by name.
@@ -318,6 +360,7 @@ impl Client {
                 self.trusted.follow_root(&bytes)?;
                 // 5.3.8; 5.3.9: the state stays, so that the next root is looked for.
                 self.persist("root", bytes);
+                self.root_in_place = None;
             }
             State::Timestamp => {
                 if self.trusted.update_timestamp(&bytes, self.now)? {
@@ -352,8 +395,15 @@ impl Client {
     }
 
     fn finish_root(&mut self) -> Result<(), TufError> {
+        // Before anything that is stored is judged by the root, which has to be the one that it was kept under, or a later one.
+        if let Some(seen) = &self.seen {
+            self.trusted.remember(seen).map_err(|problem| TufError::new("root.json", problem))?;
+        }
         // 5.3.10
         self.trusted.check_root(self.now).map_err(|problem| TufError::new("root.json", problem))?;
+        if let Some(bytes) = self.root_in_place.take() {
+            self.persist("root", bytes);
+        }
         // 5.3.11: a role whose keys were rotated is recognised by stored documents that name others as their
         // signers. Unlike a comparison of the old root with the new, that also holds when power went
         // after the new root was kept.
@@ -371,15 +421,25 @@ impl Client {
         Ok(())
     }
 
-    /// Takes over a stored document; nothing stored is as good as valid, damaged is an error.
+    /// Takes over a stored document; nothing stored is as good as valid. Damaged is an error, unless the host remembers what it has seen:
+    /// then it is as good as nothing, and what is fetched takes its place.
     fn restore(
         &mut self,
         name: &str,
         restore: fn(&mut Trusted, &[u8]) -> Result<bool, Problem>,
     ) -> Result<bool, TufError> {
         let Some(bytes) = self.files.get(name) else { return Ok(true) };
-        restore(&mut self.trusted, bytes)
-            .map_err(|problem| TufError::new(name, Problem::Stored(Box::new(problem))))
+        let restored = restore(&mut self.trusted, bytes)
+            .map_err(|problem| TufError::new(name, Problem::Stored(Box::new(problem))));
+        match restored {
+            Err(damaged) if self.seen.is_some() => {
+                self.files.remove(name);
+                self.dropped.push(damaged);
+                // What is remembered stands in for it; where the keys were replaced, it counts no more than what other keys have signed.
+                Ok(self.trusted.seen.is_some())
+            }
+            restored => restored,
+        }
     }
 
     fn advance_snapshot(&mut self) -> Result<(), TufError> {

@@ -4,4 +4,5 @@ mod attacks;
 mod delegations;
 mod hostile;
 mod repository;
+mod seen;
 mod store;

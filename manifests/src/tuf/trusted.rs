@@ -11,6 +11,7 @@ use upright_keys::{KeyId, RoleKeys, TufKey};
 use super::document::Document;
 use super::error::Problem;
 use super::schema::{Body, MetaFile, Root, Snapshot, Targets, Timestamp};
+use super::seen::Seen;
 
 /// What is trusted so far in a refresh.
 pub(super) struct Trusted {
@@ -18,6 +19,8 @@ pub(super) struct Trusted {
     pub(super) timestamp: Option<Document<Timestamp>>,
     pub(super) snapshot: Option<Document<Snapshot>>,
     pub(super) targets: Option<Document<Targets>>,
+    /// What may not be older than it was, though the host may have lost the documents that say so.
+    pub(super) seen: Option<Seen>,
 }
 
 /// Who appoints the keys that must have signed a document.
@@ -32,7 +35,7 @@ impl Trusted {
     /// 5.2: the root that was stored or shipped with the host. Its expiry does not matter yet.
     pub(super) fn start(root: &[u8]) -> Result<Self, Problem> {
         let root = Document::sound_root(root)?;
-        Ok(Self { root, timestamp: None, snapshot: None, targets: None })
+        Ok(Self { root, timestamp: None, snapshot: None, targets: None, seen: None })
     }
 
     /// 5.3.4 to 5.3.7: the root that follows the trusted one.
@@ -54,12 +57,27 @@ impl Trusted {
         expect_unexpired(&self.root, now)
     }
 
+    /// Takes over what the host has seen before; the root is the newest that the repository has.
+    pub(super) fn remember(&mut self, seen: &Seen) -> Result<(), Problem> {
+        // 5.3.5, of the chain as a whole
+        expect_not_older("root.json", self.root.version(), seen.root)?;
+        // 5.3.11
+        self.seen = seen.is_signed_as(&self.root.signed).then(|| seen.clone());
+        Ok(())
+    }
+
     /// 5.4.2 to 5.4.4: a timestamp from the repository. False if it is the trusted one's version, and
     /// therefore not looked at any further.
     pub(super) fn update_timestamp(&mut self, bytes: &[u8], now: Time) -> Result<bool, Problem> {
         let new = Document::<Timestamp>::parse(bytes)?;
         // 5.4.2
         verify(&new, &appointed(&self.root.signed, "timestamp")?)?;
+        if let Some(seen) = &self.seen {
+            // 5.4.3.1 and 5.4.3.2, where there is no trusted one
+            expect_not_older("timestamp.json", new.version(), seen.timestamp)?;
+            let snapshot = new.signed.snapshot().map_or(0, |file| file.version);
+            expect_not_older("snapshot.json", snapshot, seen.snapshot)?;
+        }
         if let Some(old) = &self.timestamp {
             // 5.4.3.1: not older than the trusted one; the same version changes nothing, whatever it says.
             expect_not_older("timestamp.json", new.version(), old.version())?;
@@ -93,10 +111,13 @@ impl Trusted {
         // 5.5.4
         expect_version(&new, file.version)?;
         // 5.5.5: everything the trusted snapshot lists is still there, and not older.
-        for (name, old) in self.snapshot.iter().flat_map(|snapshot| &snapshot.signed.meta) {
+        let trusted = self.snapshot.iter().flat_map(|snapshot| &snapshot.signed.meta);
+        let trusted = trusted.map(|(name, file)| (name, file.version));
+        let seen = self.seen.iter().flat_map(|seen| &seen.listed);
+        for (name, old) in trusted.chain(seen.map(|(name, version)| (name, *version))) {
             let listed = new.signed.meta.get(name);
             let listed = listed.ok_or_else(|| Problem::Removed { role: name.chars().take(80).collect() })?;
-            expect_not_older(name, listed.version, old.version)?;
+            expect_not_older(name, listed.version, old)?;
         }
         // 5.5.6
         expect_unexpired(&new, now)?;

@@ -73,7 +73,7 @@ impl Agent<'_> {
 
     /// The offer, and until when the metadata that vouches for it is good.
     fn ask(
-        &self,
+        &mut self,
         wanted: Option<&Version>,
         overrides: Overrides,
     ) -> Result<(Offer, BTreeMap<String, Timestamp>), AgentError> {

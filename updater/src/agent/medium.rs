@@ -10,7 +10,7 @@ use upright_manifests::channel::Channel;
 use upright_manifests::release::Release;
 use upright_manifests::tuf::{Problem, TufError};
 
-use super::{Agent, AgentError, trust_folder};
+use super::Agent;
 use crate::fetch::{FetchError, Fetcher, Medium, Patience, Session};
 use crate::host::{Remote, RemoteError};
 use crate::machine::Brought;
@@ -41,21 +41,13 @@ impl<'h> Agent<'h> {
         Fetcher::new(self.remote(), self.host.clock(), patience).at_most(rate)
     }
 
-    /// Trusted metadata, as fresh as the server's or the medium's.
-    pub(super) fn refresh(&self) -> Result<Session<'h>, AgentError> {
-        let root = &self.config.repository.root;
-        let session =
-            Session::refresh(self.remote(), &trust_folder(&self.folder), root, self.now_of_expiry());
-        Ok(session.map_err(|error| self.told(error))?)
-    }
-
     /// How long ago what is taken may have expired.
     fn grace(&self) -> Duration {
         self.medium.map_or(Duration::ZERO, |_| self.config.update.offline_expiry.grace())
     }
 
     /// The time that expiry is judged by.
-    fn now_of_expiry(&self) -> Timestamp {
+    pub(super) fn now_of_expiry(&self) -> Timestamp {
         let now = self.now();
         now.checked_sub(self.grace()).unwrap_or(now)
     }

@@ -13,6 +13,7 @@ mod repair;
 mod rollback;
 mod service;
 mod trial;
+mod trust;
 mod verify;
 
 use std::path::{Path, PathBuf};

@@ -47,6 +47,7 @@ impl ResetState {
 
 /// Set damaged trusted metadata aside and start from the root.json that came with the image
 ///
+/// A host that remembers which versions it has seen needs no such thing: it fetches anew what is damaged.
 /// What is lost with it: which versions of the metadata this host has seen. Until the next contact, a server could offer
 /// it older metadata than before, as long as that has not expired. Slots, boot entries and the state stay as they are.
 #[derive(Debug, Args)]
@@ -61,13 +62,20 @@ impl ResetTrust {
         let _lock = context.lock()?;
         let folder = trust_folder(&context.folder);
         let root = &context.config.repository.root;
-        let damaged = match check_stored(&folder, root, context.host.clock().now()) {
+        let damaged = match check_stored(&folder, root, None, context.host.clock().now()) {
             Err(error) if error.is_local() => Some(error),
             _ => None,
         };
         if damaged.is_none() && !self.force {
             let line = format!("{} is whole; `--force` sets it aside all the same", folder.display());
             return Err(Failure::new(Exit::Refused, line));
+        }
+        // First, so that whoever was cut off here can do it again.
+        let forgot = Agent::forget_seen(context.host.as_ref(), &context.folder)?;
+        if !folder.exists() && !folder.is_symlink() && forgot {
+            let told = serde_json::json!({ "kept": null });
+            output::print(context.json, &told, || "the versions that were seen are forgotten".to_owned())?;
+            return Ok(Exit::Done);
         }
         if !folder.exists() && !folder.is_symlink() {
             // Nothing was stored: it is the image's own root that cannot be used.

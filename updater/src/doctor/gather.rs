@@ -44,7 +44,9 @@ pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<
     let owed = booted.as_ref().map_or(Ok(Vec::new()), |booted| owed(&Layout::around(folder), booted.slot));
     let now = host.clock().now();
     // At a time when nothing has expired: that is told of the record, and is no damage.
-    let trust = check_stored(&trust_folder(folder), &config.repository.root, Timestamp::UNIX_EPOCH);
+    let remembered = record.as_ref().ok().and_then(|record| record.seen.as_ref());
+    let root = &config.repository.root;
+    let trust = check_stored(&trust_folder(folder), root, remembered, Timestamp::UNIX_EPOCH);
     HostFacts {
         read_only: read_only.unwrap_or_default(),
         booted: booted.map_err(|error| error.to_string()),

@@ -10,12 +10,14 @@ use upright_manifests::channel::{self, Channel};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{Arch, ChannelName, OsName};
 use upright_manifests::release::{self, Release};
-use upright_manifests::tuf::{Answer, Client, Fetch, Outside, Problem, RoleStatus, Stored, limits};
+use upright_manifests::tuf::{
+    Answer, Client, Fetch, Outside, Problem, RoleStatus, Seen, Stored, TufError, limits,
+};
 use upright_manifests::version::Version;
 
 use super::FetchError;
 use crate::host::{Remote, RemoteError};
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, is_passing};
 
 /// The most stored metadata that is read, in bytes a file; no role may be larger.
 const MAX_STORED: u64 = limits::TARGETS;
@@ -26,10 +28,19 @@ pub struct Session<'a> {
     outside: Repository<'a>,
 }
 
-/// Whether the metadata in `folder` is whole: read, of the kind it should be, and leading on from the root.
-pub fn check_stored(folder: &Path, shipped: &Path, now: Timestamp) -> Result<(), FetchError> {
-    let shipped = store::read(shipped, limits::ROOT)?;
-    let mut client = Client::new(Stored::new(shipped, stored(folder)?)?, now)?;
+/// Whether the metadata in `folder` is whole: read, of the kind it should be, and leading on from the root. A host that remembers what it has
+/// `seen` fetches anew what is not.
+pub fn check_stored(
+    folder: &Path,
+    shipped: &Path,
+    seen: Option<&Seen>,
+    now: Timestamp,
+) -> Result<(), FetchError> {
+    let remembers = seen.is_some();
+    let mut client = client(folder, shipped, seen, now)?;
+    if remembers {
+        return Ok(());
+    }
     // Without a newer root, what is stored of the other roles is looked at next.
     client.step()?;
     client.supply(Answer::NotFound)?;
@@ -61,20 +72,35 @@ pub fn known_manifest(
 }
 
 impl<'a> Session<'a> {
-    /// Brings the metadata in `folder` up to date with the server's, starting from the root in `shipped`.
+    /// Brings the metadata in `folder` up to date with the server's, starting from the root in `shipped`. What is damaged of it is fetched
+    /// anew if the host remembers what it has `seen`, which nothing that is taken is older than.
     ///
     /// `now` should be the latest time the host can be sure of, for a clock that is wrong.
     pub fn refresh(
         remote: &'a dyn Remote,
         folder: &Path,
         shipped: &Path,
+        seen: Option<&Seen>,
         now: Timestamp,
     ) -> Result<Self, FetchError> {
-        let shipped = store::read(shipped, limits::ROOT)?;
-        let client = Client::new(Stored::new(shipped, stored(folder)?)?, now)?;
+        let client = client(folder, shipped, seen, now)?;
         let mut session = Self { client, outside: Repository { remote, folder: folder.to_owned() } };
-        session.client.refresh(&mut session.outside)?;
+        let refreshed = session.client.refresh(&mut session.outside);
+        for TufError { document, problem } in session.client.dropped() {
+            let reason = if let Problem::Stored(reason) = problem { reason } else { problem };
+            let path = folder.join(document);
+            tracing::warn!(
+                "{} is damaged ({reason}): it is fetched anew, and nothing older than this host has seen is taken",
+                path.display()
+            );
+        }
+        refreshed?;
         Ok(session)
+    }
+
+    /// What the host is to remember beside the metadata itself.
+    pub fn seen(&self) -> Option<Seen> {
+        self.client.seen()
     }
 
     /// How long the metadata is good for, by role: the top-level roles, and the delegated ones that were relied on so far.
@@ -160,8 +186,41 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The metadata that the host has, by file name. What cannot be read is an error, not a file that is missing.
-fn stored(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+/// The files without which it is not known what the host has seen.
+const DECISIVE: [&str; 3] = ["root.json", "timestamp.json", "snapshot.json"];
+
+/// A client that starts from what the host has.
+fn client(folder: &Path, shipped: &Path, seen: Option<&Seen>, now: Timestamp) -> Result<Client, FetchError> {
+    let shipped = store::read(shipped, limits::ROOT)?;
+    let OwnCopy { mut files, unreadable } = stored(folder)?;
+    for (name, reason) in unreadable {
+        let path = folder.join(&name);
+        if DECISIVE.contains(&name.as_str()) {
+            if seen.is_none() {
+                return Err(StoreError::Trust { path, reason }.into());
+            }
+            // Damaged, which is another thing than not there.
+            files.insert(name, Vec::new());
+        }
+        tracing::warn!("cannot read {}: {reason}", path.display());
+    }
+    match seen {
+        Some(seen) => Ok(Client::remembering(shipped, files, seen.clone(), now)?),
+        None => Ok(Client::new(Stored::new(shipped, files)?, now)?),
+    }
+}
+
+/// The metadata that the host has.
+#[derive(Default)]
+struct OwnCopy {
+    /// By file name.
+    files: BTreeMap<String, Vec<u8>>,
+    /// What is there and cannot be read, and why.
+    unreadable: Vec<(String, String)>,
+}
+
+/// The metadata that the host has. What cannot be read is told apart from a file that is missing.
+fn stored(folder: &Path) -> Result<OwnCopy, StoreError> {
     let damaged = |path: &Path, reason: String| StoreError::Trust { path: path.to_owned(), reason };
     let failed = |error: io::Error| damaged(folder, error.to_string());
     // Where a link leads may be older than what this host has seen.
@@ -170,26 +229,37 @@ fn stored(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
     }
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(OwnCopy::default()),
         Err(error) => return Err(failed(error)),
     };
-    let mut files = BTreeMap::new();
+    let mut own = OwnCopy::default();
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         if !name.ends_with(".json") {
             continue;
         }
-        let read = store::read_own(&entry.path(), MAX_STORED).map_err(|error| match error {
-            StoreError::Read { path, source } => damaged(&path, source.to_string()),
-            StoreError::TooLarge { path, limit } => damaged(&path, format!("larger than {limit} bytes")),
-            error => error,
-        })?;
-        if let Some(bytes) = read {
-            files.insert(name, bytes);
+        match store::read_own(&entry.path(), MAX_STORED) {
+            Ok(Some(bytes)) => drop(own.files.insert(name, bytes)),
+            Ok(None) => {}
+            Err(StoreError::Read { path, source }) if is_passing(&source) => {
+                return Err(damaged(&path, source.to_string()));
+            }
+            Err(StoreError::Read { source, .. }) => own.unreadable.push((name, source.to_string())),
+            Err(StoreError::TooLarge { limit, .. }) => {
+                own.unreadable.push((name, format!("larger than {limit} bytes")));
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(files)
+    Ok(own)
+}
+
+/// Sets aside what is in the place of a file, in the place of what was there before.
+fn make_way(path: &Path) -> Result<(), StoreError> {
+    let kept = path.with_extension("json.damaged");
+    let _ = fs::remove_dir_all(&kept).or_else(|_| fs::remove_file(&kept));
+    store::set_aside(path, &kept)
 }
 
 /// The server and the host's own copy, as the TUF client's outside.
@@ -233,7 +303,12 @@ impl Outside for Repository<'_> {
     }
 
     fn persist(&mut self, name: &str, bytes: &[u8]) -> Result<(), FetchError> {
-        Ok(store::replace(&self.folder.join(name), bytes)?)
+        let path = self.folder.join(name);
+        // A file takes the place of anything but a folder.
+        if path.is_dir() && !path.is_symlink() {
+            make_way(&path)?;
+        }
+        Ok(store::replace(&path, bytes)?)
     }
 
     fn forget(&mut self, name: &str) -> Result<(), FetchError> {

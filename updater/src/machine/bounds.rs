@@ -1,6 +1,8 @@
 //! What keeps the record small whatever health checks print and however often things go wrong: it must fit where it is written, and be
 //! read by every agent that may come after.
 
+use upright_manifests::tuf::Seen;
+
 use super::event::HealthReport;
 use super::history::{HistoryEntry, Outcome};
 use super::record::{Cause, Record, State};
@@ -28,6 +30,7 @@ impl Record {
         if let Some((_, reason)) = &mut self.failure {
             cut_text(reason);
         }
+        self.seen.iter_mut().for_each(Seen::cut);
     }
 
     /// Forgets `excess` bytes of what can best be done without: what checks printed, the oldest first, then what happened, the oldest

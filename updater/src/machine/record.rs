@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::{ChannelName, Slot};
+use upright_manifests::tuf::Seen;
 use upright_manifests::version::Version;
 
 use super::event::HealthReport;
@@ -46,6 +47,9 @@ pub struct Record {
     /// The medium that this metadata came on, if it was not the server that sent it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub medium: Option<Brought>,
+    /// The versions of the metadata that were seen, so that what is damaged of it can be fetched anew without going back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
     /// Proven releases that cannot be booted any more, by slot: `upright repair` brings them back, and an update writes over them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lost: BTreeMap<Slot, Installed>,

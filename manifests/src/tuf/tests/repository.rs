@@ -8,7 +8,7 @@ use upright_keys::{Envelope, KeyPair, RoleKeys, Signer};
 
 use crate::digest::Digest;
 use crate::tuf::schema::*;
-use crate::tuf::{Answer, Client, Delegated, Fetch, Outside, Stored, Target, TufError};
+use crate::tuf::{Answer, Client, Delegated, Fetch, Outside, Seen, Stored, Target, TufError};
 
 pub(super) fn now() -> Time {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -173,6 +173,10 @@ pub(super) struct Host {
     pub(super) requests: Vec<String>,
     pub(super) effects: usize,
     pub(super) power_cut_after: Option<usize>,
+    /// What it remembers beside the documents, if it does.
+    pub(super) seen: Option<Seen>,
+    /// The documents that the last refresh found damaged.
+    pub(super) dropped: Vec<String>,
 }
 
 /// A host on its way to a repository.
@@ -192,7 +196,10 @@ impl Host {
 
     pub(super) fn client(&self, repository: &Repository, now: Time) -> Result<Client, TufError> {
         let shipped = repository.served.get("1.root.json").cloned();
-        Client::new(Stored::new(shipped, self.stored.clone())?, now)
+        match self.seen.clone() {
+            None => Client::new(Stored::new(shipped, self.stored.clone())?, now),
+            Some(seen) => Client::remembering(shipped, self.stored.clone(), seen, now),
+        }
     }
 
     pub(super) fn refresh(&mut self, repository: &Repository) -> Result<(), TufError> {
@@ -201,7 +208,25 @@ impl Host {
 
     pub(super) fn refresh_at(&mut self, repository: &Repository, now: Time) -> Result<(), TufError> {
         let mut client = self.client(repository, now)?;
-        client.refresh(&mut Visit { host: self, served: &repository.served })
+        client.refresh(&mut Visit { host: self, served: &repository.served })?;
+        self.dropped = client.dropped().iter().map(|error| error.document.clone()).collect();
+        // Who remembered goes on to.
+        self.seen = self.seen.take().and_then(|_| client.seen());
+        Ok(())
+    }
+
+    /// A host that has followed the repository up to here, and also remembers beside the documents what it has seen.
+    pub(super) fn remembering(repository: &Repository) -> Self {
+        let mut host = Self::following(repository);
+        host.seen = host
+            .client(repository, now())
+            .and_then(|mut client| {
+                client.refresh(&mut Visit { host: &mut host, served: &repository.served })?;
+                Ok(client.seen())
+            })
+            .unwrap();
+        host.requests.clear();
+        host
     }
 
     pub(super) fn target(&mut self, repository: &Repository, path: &str) -> Result<Target, TufError> {
