@@ -66,6 +66,10 @@ fn a_boot_entry_of_what_runs_that_is_gone_is_brought_back_before_the_other_is_to
     // Both are gone, and the next boot would find nothing.
     fs::remove_file(&own)?;
     fs::remove_file(&other)?;
+    let slot = fs::read(host.join("dev/root-a"))?;
+    let ran = upright(host, &["update"])?;
+    contains(line_of("upright", &ran, 4)?, &["is missing: `upright repair` brings it back"])?;
+    assert!(fs::read(host.join("dev/root-a"))? == slot, "the way back is written over");
     done(host, &["repair"])?;
     assert!([fs::read(&own)?, fs::read(boot_entry(host, "1.0.0"))?] == whole);
     assert_eq!(runs(host)?, "1.1.0");

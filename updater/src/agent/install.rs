@@ -178,17 +178,24 @@ impl<'h> Agent<'h> {
         let slot = self.booted.slot;
         let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(()) };
         let found = judge(self.host.boot(), &self.booted.os, slot, &target)?;
-        let has_other = || match held(&self.record, &self.booted, slot.other()) {
-            // What failed here is no better.
-            Some(_) if self.found_bad(slot.other()).is_some() => Ok(false),
-            Some(other) => Ok(self.trust(&self.entry(&other, slot.other()))?.is_some()),
-            None => Ok::<_, AgentError>(false),
-        };
-        if found.is_good() || !has_other()? {
+        if found.is_good() || !self.may_need_other(found)? {
             return Ok(());
         }
         let missing = found == EntryState::Missing;
         Err(AgentError::Entry { slot, version: target.version, missing, runs: true })
+    }
+
+    /// Whether the other slot's release is worth more than the next one, with the entry of what runs found like that.
+    fn may_need_other(&self, found: EntryState) -> Result<bool, AgentError> {
+        let slot = self.booted.slot.other();
+        let Some(other) = held(&self.record, &self.booted, slot) else { return Ok(false) };
+        if self.found_bad(slot).is_some() {
+            return Ok(false);
+        }
+        let has_entry = self.trust(&self.entry(&other, slot))?.is_some();
+        // Where there is no entry at all, the configuration may name a boot loader that does not start this host.
+        let known = self.record.slots.get(&slot).or_else(|| self.record.lost.get(&slot));
+        Ok(has_entry || found == EntryState::Missing && known.is_some_and(|known| known.proven))
     }
 
     /// Removes the slot's boot entry, then writes the slot.
