@@ -116,7 +116,15 @@ fn rolled_back(record: &mut Record, state: State, seen: &Observation, now: Times
             match record.slots.get_mut(&other) {
                 Some(way_back) if seen.passed_over => way_back.proven = false,
                 // A boot loader that does not leave what it should goes nowhere else: there is no way back with it.
-                _ => lose(record, other),
+                _ => {
+                    lose(record, other);
+                    let reason = format!(
+                        "the boot loader starts {} again, which it was told to leave {MOST_IN_VAIN} times, so slot {other} is no way back; \
+                         `upright doctor` may say why, and `upright repair` brings slot {other} back",
+                        from.version
+                    );
+                    record.failure = Some((now, reason));
+                }
             }
             State::Idle
         }
