@@ -244,6 +244,64 @@ fn a_reset_is_carried_out_by_the_next_boot_and_can_be_taken_back() -> Result<()>
 }
 
 #[test]
+fn a_reset_that_has_no_room_for_what_it_keeps_empties_nothing_and_is_told() -> Result<()> {
+    let (_folder, fixture) = publisher()?;
+    let host = &fixture.host("host")?;
+    done(host, &["status"])?;
+    put(host, "/etc/hosts", "mine")?;
+    put(host, "/etc/machine-id", "0123")?;
+    let script = format!(
+        "{REFUSED}
+        cp -a var/lib/upright kept && mount -t tmpfs -o size=600k none var/lib/upright && rm -f kept/reserve
+        cp -a kept/. var/lib/upright
+        upright --root . reset --yes --keep-identity >/dev/null
+        cat /dev/zero >var/lib/upright/filler 2>/dev/null || true
+        for boot in 1 2; do rm run/cmdline; refused $boot upright --root . status; done
+        refused why upright --root . why
+        refused doctor upright --root . doctor
+        refused full upright --root . reset --yes
+        cp -a var/lib/upright/etc etc-after
+        rm var/lib/upright/filler run/cmdline
+        refused done upright --root . status
+        upright --root . history >history
+        ls -R var/lib/upright >files"
+    );
+    in_namespace(host, &script)?;
+    let says = "reset: the last boot could not carry it out: no room for what it keeps: ";
+    for name in ["1", "2", "why"] {
+        let told = refused(host, name)?;
+        assert!(
+            told.stdout.contains(says) && told.stdout.contains(" bytes are needed in /var, which has 0: "),
+            "{told:?}"
+        );
+    }
+    let ill = refused(host, "doctor")?;
+    assert!(ill.status == 6 && ill.stdout.contains(&format!("WRONG  {says}")), "{ill:?}");
+    assert_eq!(fs::read_to_string(host.join("etc-after/a/upper/hosts"))?, "mine");
+    let full = refused(host, "full")?.stderr;
+    assert_eq!(
+        (full.matches("cannot write").count(), full.matches("free some space").count()),
+        (1, 1),
+        "{full}"
+    );
+    // Room was made.
+    assert!(!refused(host, "done")?.stdout.contains("reset:"));
+    assert!(
+        fs::read_to_string(host.join("history"))?
+            .contains("/etc was reset to the image, and this host's identity kept")
+    );
+    let files = fs::read_to_string(host.join("files"))?;
+    assert!(
+        files.contains("machine-id")
+            && !files.contains("hosts")
+            && !files.contains("reset-ready")
+            && !files.contains("reset\n"),
+        "{files}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_release_whose_copies_cannot_be_made_is_refused_before_anything_is_erased() -> Result<()> {
     let (_folder, fixture) = publisher()?;
     let host = &fixture.host("host")?;

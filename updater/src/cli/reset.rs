@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure};
 use super::{Context, output};
 use crate::agent::AgentError;
 use crate::host::Host;
-use crate::state::{Layout, Request, StateError};
+use crate::state::{Begun, Layout, Request, StateError};
 use crate::store::StoreError;
 
 /// Go back to what the image has, at the next boot: /etc, and /var if asked
@@ -42,16 +42,22 @@ impl Reset {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let _lock = context.lock()?;
         let layout = Layout::around(&context.folder);
-        let failed = |source| StoreError::Write { path: context.folder.join("reset"), source };
+        let failed = |error: io::Error| {
+            // It says already what could not be written.
+            error
+                .downcast::<StoreError>()
+                .unwrap_or_else(|source| StoreError::Write { path: context.folder.join("reset"), source })
+        };
         if self.cancel {
             let pending = Request::pending(&layout);
-            Request::cancel(&layout).map_err(failed)?;
-            let line = match &pending {
-                Ok(None) => "no reset was pending",
-                Ok(Some(_)) | Err(_) => "the reset is taken back",
+            let begun = Request::cancel(&layout).map_err(failed)?;
+            let line = match (&pending, &begun) {
+                (Ok(None), _) => "no reset was pending".to_owned(),
+                (Ok(Some(request)), Some(begun)) => describe_rest(*request, begun),
+                (Ok(Some(_)) | Err(_), _) => "the reset is taken back".to_owned(),
             };
-            let told = serde_json::json!({ "cancelled": pending.ok().flatten() });
-            output::print(context.json, &told, || line.to_owned())?;
+            let told = serde_json::json!({ "cancelled": pending.ok().flatten(), "begun": begun });
+            output::print(context.json, &told, || line)?;
             return Ok(Exit::Done);
         }
         if context.host.machine().state_in_memory() {
@@ -81,6 +87,19 @@ pub(super) fn describe(request: Request) -> String {
     let what = if request.var { "/etc and /var" } else { "/etc" };
     let kept = if request.keep_identity { ", and keeps this host's identity" } else { "" };
     format!("the next boot resets {what} to the image{kept}; `upright reset --cancel` takes that back")
+}
+
+/// What is taken back of a reset that a boot has begun, in one line.
+fn describe_rest(request: Request, begun: &Begun) -> String {
+    let done = match begun.etc.as_slice() {
+        [] => "/etc of a slot may be gone in part".to_owned(),
+        [slot] => {
+            format!("/etc of slot {slot} was reset, and that of slot {} may be gone in part", slot.other())
+        }
+        _ if request.var => "/etc was reset, and /var may be gone in part".to_owned(),
+        _ => "/etc was reset".to_owned(),
+    };
+    format!("the rest of the reset is taken back; a boot has begun it: {done}")
 }
 
 /// Nobody loses a host's state by a slip.

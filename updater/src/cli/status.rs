@@ -47,6 +47,9 @@ struct Report {
     failure: Option<(Timestamp, String)>,
     /// What the next boot resets.
     reset: Option<Request>,
+    /// Why the last boot could not carry it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reset_refused: Option<String>,
     /// Why a reset that was asked for is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     reset_error: Option<String>,
@@ -83,6 +86,7 @@ impl Status {
             Ok(reset) => (reset, None),
             Err(error) => (None, Some(error.to_string())),
         };
+        let reset_refused = reset.and_then(|_| Request::refused(&Layout::around(&context.folder)));
         let report = Report {
             os: booted.os.clone(),
             arch: Arch::HERE,
@@ -103,6 +107,7 @@ impl Status {
             metadata_good_until: record.good_until.unwrap_or_default(),
             failure: record.failure,
             reset,
+            reset_refused,
             reset_error,
         };
         output::print(context.json, &report, || describe(&report))?;
@@ -204,6 +209,12 @@ fn describe(report: &Report) -> String {
     }
     if let Some(request) = report.reset {
         let _ = writeln!(text, "reset: {}", super::reset::describe(request));
+    }
+    if let Some(reason) = &report.reset_refused {
+        let _ = writeln!(
+            text,
+            "reset: the last boot could not carry it out: {reason}; make room in /var, or mend it, before the next"
+        );
     }
     if let Some(error) = &report.reset_error {
         let _ =

@@ -7,6 +7,7 @@ use upright_manifests::version::Version;
 use super::exit::{Exit, Failure};
 use super::{Context, health, output};
 use crate::machine::{Cause, HealthReport, Outcome, Record};
+use crate::state::{Layout, Request};
 
 /// Explain why a release was refused, failed or left; without a version, the last time that happened
 #[derive(Debug, Args)]
@@ -27,6 +28,9 @@ struct Explanation {
     /// The last warnings in the journal of the last boot of a trial that came to no end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     journal: Vec<String>,
+    /// Why the last boot could not carry out the reset that is pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reset: Option<String>,
     /// What is in force now.
     now: Option<String>,
 }
@@ -38,6 +42,8 @@ impl Why {
         if let Some(boot) = boot {
             explanation.journal = context.host.machine().journal(boot);
         }
+        let layout = Layout::around(&context.folder);
+        explanation.reset = Request::pending(&layout).ok().flatten().and_then(|_| Request::refused(&layout));
         output::print(context.json, &explanation, || describe(&explanation))?;
         Ok(Exit::Done)
     }
@@ -120,7 +126,10 @@ fn describe(explanation: &Explanation) -> String {
         journal.push_str("\nthe last warnings in the journal of its last boot:");
     }
     explanation.journal.iter().for_each(|line| journal.extend(["\n  | ", line]));
-    format!("{}{}{journal}{}", explanation.summary, report.unwrap_or_default(), now.unwrap_or_default())
+    let reset = explanation.reset.as_ref();
+    let reset = reset.map(|reason| format!("\nreset: the last boot could not carry it out: {reason}"));
+    let [report, now, reset] = [report, now, reset].map(Option::unwrap_or_default);
+    format!("{}{report}{journal}{now}{reset}", explanation.summary)
 }
 
 #[cfg(test)]

@@ -225,7 +225,15 @@ fn owed(host: &HostFacts) -> Option<Finding> {
 }
 
 fn reset(host: &HostFacts) -> Option<Finding> {
-    let error = host.reset.as_ref().err()?;
+    let error = match &host.reset {
+        Ok(refused) => {
+            let says = format!("the last boot could not carry it out: {}", refused.as_ref()?);
+            let mend =
+                "make room in /var, or mend what it says, and reboot; `upright reset --cancel` takes it back";
+            return Some(wrong("reset", &says, mend));
+        }
+        Err(error) => error,
+    };
     let says = format!("what was asked for cannot be read, so no boot carries it out: {error}");
     Some(wrong("reset", &says, "`upright reset --cancel`, then `upright reset` if it is still wanted"))
 }

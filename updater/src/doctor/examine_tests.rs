@@ -51,7 +51,7 @@ fn healthy() -> HostFacts {
         state_writable: Ok(()),
         state_in_memory: false,
         owed: Ok(Vec::new()),
-        reset: Ok(()),
+        reset: Ok(None),
         grace: Duration::ZERO,
         watchdog: Some(Watchdog::Active(Duration::from_secs(60))),
         now: time("2030-01-02T00:00:00Z"),

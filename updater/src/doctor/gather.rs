@@ -58,7 +58,7 @@ pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<
         state_writable: writable(existing(folder)),
         state_in_memory: host.machine().state_in_memory(),
         owed: owed.map_err(|error| error.to_string()),
-        reset: Request::pending(&Layout::around(folder)).map(drop).map_err(|error| error.to_string()),
+        reset: look_at_reset(&Layout::around(folder)),
         grace: config.update.offline_expiry.grace(),
         watchdog: hardware.map(watchdog),
         now,
@@ -144,6 +144,11 @@ fn look_at_record(folder: &Path) -> Result<RecordFacts, String> {
         good_until: good_until.into_iter().collect(),
         at_rest: matches!(record.state, State::Idle),
     })
+}
+
+fn look_at_reset(layout: &Layout) -> Result<Option<String>, String> {
+    let pending = Request::pending(layout).map_err(|error| error.to_string())?;
+    Ok(pending.and_then(|_| Request::refused(layout)))
 }
 
 /// Free bytes of the file system that `folder` is, or will be, on.

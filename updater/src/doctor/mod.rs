@@ -78,8 +78,8 @@ pub struct HostFacts {
     pub state_in_memory: bool,
     /// The paths below `/etc` that have not followed from the other slot.
     pub owed: Result<Vec<String>, String>,
-    /// What is wrong with the reset that an operator asked for, if one is pending.
-    pub reset: Result<(), String>,
+    /// Why the last boot could not carry out the reset that an operator asked for, if one is pending, or what is wrong with that.
+    pub reset: Result<Option<String>, String>,
     /// How long ago what is on a medium may have expired.
     pub grace: Duration,
     /// The hardware watchdog; `None` where there is no hardware.

@@ -7,7 +7,8 @@
 //! /var/lib/upright/last-slot                 the slot that ran last, and what did not follow into it
 //! /var/lib/upright/fresh                     the slot that was written and has not run
 //! /var/lib/upright/stopped                   why a slot's boot was stopped: slot, times, reason
-//! /var/lib/upright/reset                     what the next boot is to reset
+//! /var/lib/upright/reset                     what the next boot is to reset, and why the last one could not
+//! /var/lib/upright/reset-ready/<slot>/upper  what /etc of a slot is to be after a reset that is under way
 //! /var/lib/upright/reset-done                what a boot has reset, until the agent has read it
 //! ```
 
@@ -93,7 +94,12 @@ impl Layout {
         self.own.join("reset-done")
     }
 
-    /// What a reset that is under way keeps.
+    /// What the slots' `/etc` is to be after a reset that is under way.
+    pub(super) fn reset_ready(&self) -> PathBuf {
+        self.own.join("reset-ready")
+    }
+
+    /// What a reset by an older program keeps.
     pub(super) fn reset_kept(&self) -> PathBuf {
         self.own.join("reset-kept")
     }

@@ -41,7 +41,7 @@ pub use hands::{Hands, Step};
 pub use last::owed;
 pub use layout::Layout;
 pub use prepare::{Mount, Prepared, Stopped, prepare, stopped};
-pub use reset::Request;
+pub use reset::{Begun, Request};
 pub use reset_note::{carry_out_reset, forget_reset_done, reset_done};
 pub use versioned::{Copied, Need, copies, kept, own_copies, room, room_for};
 

@@ -17,7 +17,7 @@ use super::follow::{add_accounts, follow};
 use super::hands::Hands;
 use super::last::{Last, Owed};
 use super::layout::Layout;
-use super::reset::Request;
+use super::reset::{self, Request};
 use super::versioned::{copy_all, copy_of, is_fit, kept};
 use super::{StateError, copy_etc};
 use crate::store::give_up_reserve;
@@ -211,7 +211,7 @@ fn tidy(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> io::Result<()> {
     // A request that cannot be read may need what was kept.
     match Request::pending(layout)? {
         Some(_) => Ok(()),
-        None => hands.remove(&layout.reset_kept()),
+        None => reset::settle(layout, hands),
     }
 }
 

@@ -25,10 +25,10 @@ pub fn carry_out_reset(
     slot: Slot,
 ) -> io::Result<Vec<String>> {
     let pending = Request::pending(layout).ok().flatten();
-    let Some(request) = pending else { return carry_out(layout, hands, image, slot) };
+    let Some(request) = pending else { return carry_out(layout, hands, image, slot, &|| ()) };
     // Before the request goes: power may go in between.
-    let _ = leave(layout, hands, request, &[]);
-    let complaints = carry_out(layout, hands, image, slot).inspect_err(|_| {
+    let begin = || drop(leave(layout, hands, request, &[]));
+    let complaints = carry_out(layout, hands, image, slot, &begin).inspect_err(|_| {
         let _ = hands.remove(&layout.reset_done());
     })?;
     if !complaints.is_empty() {

@@ -172,7 +172,7 @@ fn room_beside(layout: &Layout, to: Slot, copies: &[Copied], others: u64) -> Res
 }
 
 /// How many bytes a copy of `at`, which is `/var/<path>`, takes.
-fn size(at: &Path, path: &str, shared: bool) -> Result<u64, StateError> {
+pub(super) fn size(at: &Path, path: &str, shared: bool) -> Result<u64, StateError> {
     let gone = is_absent;
     let failed = |source| StateError::Io { what: format!("see how large {} is", at.display()), source };
     let device = match fs::symlink_metadata(at) {
@@ -209,7 +209,7 @@ fn size(at: &Path, path: &str, shared: bool) -> Result<u64, StateError> {
 }
 
 /// Whether copies in `folder` share blocks with what they are copies of.
-fn shares_blocks(folder: &Path) -> bool {
+pub(super) fn shares_blocks(folder: &Path) -> bool {
     let unnamed = || {
         let flags = (OFlags::TMPFILE | OFlags::CLOEXEC).bits() as i32;
         OpenOptions::new().read(true).write(true).custom_flags(flags).open(folder)

@@ -18,6 +18,8 @@ pub(super) trait Disk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+    /// Removes what could not be written.
+    fn remove(&self, path: &Path);
 }
 
 /// Replaces `path` with `bytes`. Whenever power goes, the old content or the new is there, whole; when this returns,
@@ -25,9 +27,9 @@ pub(super) trait Disk {
 pub(super) fn replace(disk: &impl Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = aside(path);
     let mut file = disk.create(&aside)?;
-    disk.write(&mut file, bytes)?;
-    disk.sync(&file)?;
-    disk.rename(&aside, path)?;
+    let written = disk.write(&mut file, bytes).and_then(|()| disk.sync(&file));
+    // Half a file is in nobody's way but takes room where there is none.
+    written.and_then(|()| disk.rename(&aside, path)).inspect_err(|_| disk.remove(&aside))?;
     disk.sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
@@ -66,6 +68,10 @@ impl Disk for FileSystem {
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()
+    }
+
+    fn remove(&self, path: &Path) {
+        let _ = fs::remove_file(path);
     }
 }
 

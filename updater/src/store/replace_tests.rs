@@ -103,6 +103,9 @@ impl Disk for CutDisk {
         names.drain(..last);
         Ok(())
     }
+
+    /// There is no power for it.
+    fn remove(&self, _: &Path) {}
 }
 
 #[test]
@@ -133,6 +136,16 @@ fn what_a_power_cut_left_aside_is_in_nobodys_way() {
     fs::write(aside(&path), b"half of a r").unwrap();
     replace(&FileSystem, &path, b"whole").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"whole");
+    assert!(!aside(&path).exists());
+}
+
+#[test]
+fn nothing_stays_of_a_file_that_could_not_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    // A file takes no folder's place, however much room there is.
+    fs::create_dir(&path).unwrap();
+    assert!(replace(&FileSystem, &path, b"whole").is_err());
     assert!(!aside(&path).exists());
 }
 

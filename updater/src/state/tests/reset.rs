@@ -73,6 +73,146 @@ fn power_may_go_at_every_step_of_a_reset() {
     }
 }
 
+/// No room for anything that is made.
+fn full(step: Step<'_>) -> io::Result<()> {
+    match step {
+        Step::Make(_) => Err(io::ErrorKind::StorageFull.into()),
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_is_not_emptied_and_the_request_says_why() {
+    let request = Request { var: true, keep_identity: true };
+    let state = asked(request);
+    let before = || {
+        let mut all = state.all();
+        assert!(all.remove("lib/upright/reset").is_some());
+        all
+    };
+    let whole = before();
+    // With every boot again, and nothing is left of it either.
+    for _ in 0..2 {
+        let error = carry_out_reset(&state.layout, &Hands::that_ask(&full), &image(DECLARES), B).unwrap_err();
+        assert!(error.to_string().contains("nothing was reset"), "{error}");
+        assert!(before() == whole, "{:?}", before());
+        assert_eq!(Request::refused(&state.layout), Some(error.to_string()));
+        assert_eq!(Request::pending(&state.layout).unwrap(), Some(request));
+    }
+    assert_eq!(Request::cancel(&state.layout).unwrap(), None);
+    request.leave(&state.layout).unwrap();
+    assert_eq!(Request::refused(&state.layout), None);
+    try_boot(&state, &Hands::default(), B);
+    assert_eq!((state.get("b:machine-id").as_deref(), state.get("b:hosts")), (Some("me"), None));
+}
+
+#[test]
+fn a_reset_that_keeps_nothing_needs_no_room() {
+    let state = asked(Request { var: true, keep_identity: false });
+    carry_out_reset(&state.layout, &Hands::that_ask(&full), &image(DECLARES), B).unwrap();
+    assert_eq!(Request::pending(&state.layout).unwrap(), None);
+    for gone in ["a:hosts", "b:hosts", "b:machine-id", "lib/other"] {
+        assert_eq!(state.get(gone), None, "{gone}");
+    }
+}
+
+#[test]
+fn room_that_was_kept_for_it_is_given_up_for_what_a_reset_keeps() {
+    let state = asked(Request { var: false, keep_identity: true });
+    state.put("lib/upright/reserve", "room");
+    let reserve = state.path("lib/upright/reserve");
+    let full = |step: Step<'_>| if reserve.exists() { full(step) } else { Ok(()) };
+    carry_out_reset(&state.layout, &Hands::that_ask(&full), &image(DECLARES), B).unwrap();
+    assert_eq!((state.get("a:machine-id").as_deref(), state.get("a:hosts")), (Some("me"), None));
+}
+
+/// On a file system of its own, with so many bytes too few.
+#[test]
+fn a_refused_reset_says_how_much_room_is_missing() {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    let state = asked(Request { var: false, keep_identity: true });
+    let own = state.layout.own();
+    let disk = tempfile::tempdir().unwrap();
+    if mount("none", disk.path(), "tmpfs", MountFlags::empty(), Some(c"size=128k")).is_err() {
+        eprintln!("skipped: this user may mount nothing");
+        return;
+    }
+    let small = Layout::of_var(disk.path());
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(own.parent().unwrap()).arg(disk.path()).status();
+    assert!(copied.unwrap().success());
+    fs::write(small.upper(B).join("ssh/ssh_host_large"), vec![1; 16 << 10]).unwrap();
+    let _ = fs::write(disk.path().join("rest"), vec![0; 1 << 20]);
+    let refused =
+        carry_out_reset(&small, &Hands::default(), &image(DECLARES), B).map_err(|error| error.to_string());
+    let kept = (Request::refused(&small), small.upper(B).join("hosts").exists());
+    unmount(disk.path(), UnmountFlags::DETACH).unwrap();
+    let error = refused.unwrap_err();
+    assert!(
+        error.contains("bytes are needed in /var, which has 0: ") && error.contains(" too few"),
+        "{error}"
+    );
+    assert_eq!(kept, (Some(error), true));
+}
+
+/// A system runs between two boots, and somebody sets it up.
+#[test]
+fn what_was_reset_is_not_reset_again_by_the_boot_that_does_the_rest() {
+    let request = Request { var: false, keep_identity: true };
+    let stubborn = |step: Step<'_>| match step {
+        Step::Rename(_, path) if path.ends_with("etc/b") => Err(io::Error::other("input/output error")),
+        _ => Ok(()),
+    };
+    let cut = || {
+        let state = asked(request);
+        let hands = Hands::that_ask(&stubborn);
+        carry_out_reset(&state.layout, &hands, &image(DECLARES), B).unwrap_err();
+        assert_eq!(Request::refused(&state.layout).as_deref(), Some("input/output error"));
+        state.put("a:new", "set up anew");
+        state
+    };
+    let state = cut();
+    carry_out_reset(&state.layout, &Hands::default(), &image(DECLARES), A).unwrap();
+    assert_eq!(state.get("a:new").as_deref(), Some("set up anew"));
+    assert_eq!((state.get("b:machine-id").as_deref(), state.get("b:hosts")), (Some("me"), None));
+    assert_eq!(Request::pending(&state.layout).unwrap(), None);
+    // Taken back, it says what was done, and no slot goes without what was kept.
+    let state = cut();
+    assert_eq!(Request::cancel(&state.layout).unwrap(), Some(Begun { etc: vec![A] }));
+    assert_eq!(state.get("b:machine-id").as_deref(), Some("me"));
+    assert!(!state.layout.own().join("reset-ready").exists());
+    assert_eq!(Request::cancel(&state.layout).unwrap(), None);
+}
+
+/// By an older program, which emptied /etc before it had copied all.
+#[test]
+fn what_an_older_program_kept_for_a_reset_is_kept() {
+    let state = asked(Request { var: false, keep_identity: true });
+    state.put("lib/upright/reset", "etc keep-identity\n");
+    state.put("lib/upright/reset-kept/ssh/ssh_host_rsa_key", "secret");
+    fs::remove_dir_all(state.layout.upper(B)).unwrap();
+    try_boot(&state, &Hands::default(), B);
+    for slot in ["a", "b"] {
+        assert_eq!(state.get(&format!("{slot}:ssh/ssh_host_rsa_key")).as_deref(), Some("secret"));
+    }
+    assert!(!state.layout.own().join("reset-kept").exists());
+}
+
+#[test]
+fn older_programs_read_the_request_alone_though_a_reason_is_with_it() {
+    let request = Request { var: false, keep_identity: false };
+    let state = asked(request);
+    let talk = |step: Step<'_>| match step {
+        Step::Sync => Err(io::Error::other("var keep-identity etc\nvar ".to_owned() + &"ü".repeat(300))),
+        _ => Ok(()),
+    };
+    carry_out_reset(&state.layout, &Hands::that_ask(&talk), &image(DECLARES), B).unwrap_err();
+    let text = state.get("lib/upright/reset").unwrap();
+    assert_eq!(text.len(), 256);
+    assert!(!text.split_whitespace().any(|word| word == "var" || word == "keep-identity"), "{text}");
+    assert_eq!(Request::pending(&state.layout).unwrap(), Some(request));
+}
+
 #[test]
 fn an_identity_that_is_declared_twice_is_kept_once() {
     let state = asked(Request { var: false, keep_identity: true });
