@@ -45,6 +45,78 @@ fn a_release_on_trial_is_left_for_the_one_that_nobody_remembers() -> Result<()> 
     Ok(())
 }
 
+/// As a restored backup may leave them, or somebody's slip.
+#[test]
+fn what_is_in_the_place_of_the_agents_files_keeps_it_from_nothing() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host_after(&fixture, "1.1.0", &["update", "--reboot"])?;
+    let own = host.join("var/lib/upright");
+    let folder = |name: &str| {
+        let _ = fs::remove_file(own.join(name));
+        fs::create_dir_all(own.join(name).join("inside"))
+    };
+    // A healthy release is not left for it.
+    fs::remove_file(own.join("lock"))?;
+    std::os::unix::fs::symlink("/nowhere/at/all", own.join("lock"))?;
+    done(host, &["health"])?;
+    assert_eq!(told(host)?, ["1.1.0", "proven", "1.0.0", "proven", "idle"]);
+    let names = ["lock", "fresh", "trial", "trial-boots", "stopped"];
+    for name in names {
+        folder(name)?;
+    }
+    let ill = upright(host, &["doctor"])?;
+    let says = "is a folder, a link or a device in the place of a file";
+    assert_eq!((ill.status, ill.stdout.matches(says).count()), (6, names.len()), "{ill:?}");
+    fixture.build(&["publish", "1.2.0"])?;
+    done(host, &["update"])?;
+    // In the meantime, too.
+    folder("fresh")?;
+    fs::write(own.join("lock"), "")?;
+    done(host, &["update", "--reboot"])?;
+    assert_eq!(told(host)?[..2], ["1.2.0", "trial"]);
+    assert_eq!(upright(host, &["doctor"])?.status, 0);
+    for name in names {
+        assert!(own.join(format!("{name}.left-0/inside")).is_dir() || name == "lock", "{name} is lost");
+    }
+    assert!(own.join("lock.left-0").is_symlink() && own.join("lock.left-1/inside").is_dir());
+    Ok(())
+}
+
+#[test]
+fn what_is_in_the_way_for_good_is_told_before_the_way_back_is_gone() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host_after(&fixture, "1.1.0", &["update", "--reboot"])?;
+    done(host, &["health"])?;
+    fixture.build(&["publish", "1.2.0"])?;
+    let script = format!(
+        "{REFUSED}
+        for name in trial fresh; do
+            mkdir -p var/lib/upright/$name && mount --bind var/lib/upright/$name var/lib/upright/$name
+            refused $name upright --root . update
+            umount var/lib/upright/$name && rmdir var/lib/upright/$name
+        done
+        printf '\\377' >var/lib/upright/last-slot
+        refused last-slot upright --root . update
+        refused doctor upright --root . doctor"
+    );
+    in_namespace(host, &script)?;
+    for (name, says) in [
+        ("trial", "cannot use ./var/lib/upright/trial: it is no file; move it away"),
+        ("fresh", "cannot use ./var/lib/upright/fresh: it is no file; move it away"),
+        ("last-slot", "cannot read ./var/lib/upright/last-slot: it is no text; the next boot notes anew"),
+        ("doctor", ""),
+    ] {
+        let ran = refused(host, name)?;
+        assert!(ran.status != 0 && ran.stderr.contains(says), "{name}: {ran:?}");
+    }
+    assert!(refused(host, "doctor")?.stdout.contains("last-slot: it is no text"));
+    assert_eq!(told(host)?, ["1.1.0", "proven", "1.0.0", "proven", "idle"]);
+    // It does.
+    fs::remove_file(host.join("run/cmdline"))?;
+    done(host, &["update"])?;
+    Ok(())
+}
+
 /// Nobody is there to say `upright reset-state`.
 #[test]
 fn a_damaged_record_keeps_no_host_from_a_verdict_or_from_updates() -> Result<()> {

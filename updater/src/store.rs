@@ -3,6 +3,7 @@
 //! The agent's record is kept with its own checksum, trusted metadata with its signatures: a damaged file is an error
 //! that says so, never an empty one.
 
+mod place;
 mod replace;
 mod reserve;
 
@@ -20,6 +21,7 @@ use upright_manifests::digest::Digest;
 use crate::machine::Record;
 use crate::room::free;
 
+pub(crate) use place::{is_odd, make_place, odd_places};
 pub(crate) use reserve::give_up_reserve;
 pub use reserve::keep_reserve;
 

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::host::Clock;
-use crate::store::StoreError;
+use crate::store::{StoreError, is_odd, make_place};
 
 /// How often a lock that is held is asked for again.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -53,9 +54,14 @@ impl Lock {
         let path = folder.join("lock");
         let failed = |source| StoreError::Write { path: path.clone(), source };
         fs::create_dir_all(folder).map_err(failed)?;
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        // A file system that became read-only must not keep anyone from going back, and a lock needs no writing.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        options.custom_flags(OFlags::NOFOLLOW.bits() as i32);
+        let opened = make_place(&path).and_then(|()| options.open(&path));
+        // A file system that became read-only must not keep anyone from going back, nor what is in the lock's place and cannot be moved, and
+        // a lock needs no writing.
         let opened = opened.or_else(|error| match error.kind() {
+            _ if is_odd(&path) => File::open(folder),
             ErrorKind::ReadOnlyFilesystem => File::open(&path).or_else(|_| File::open(folder)),
             _ => Err(error),
         });
@@ -116,6 +122,26 @@ mod tests {
         assert_eq!(patient.monotonic(), ASK_AGAIN * 2);
         let hasty = Waiting { slept: Mutex::default(), others: others() };
         assert!(matches!(Lock::wait(folder.path(), &hasty, ASK_AGAIN), Err(Busy::Held { .. })));
+    }
+
+    #[test]
+    fn what_is_in_the_locks_place_keeps_nobody_from_working() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let odd: [&dyn Fn(); 3] = [
+            &|| fs::create_dir_all(path.join("inside")).unwrap(),
+            &|| std::os::unix::fs::symlink("/nowhere/at/all", &path).unwrap(),
+            &|| std::os::unix::fs::symlink("lock.left-0", &path).unwrap(),
+        ];
+        for put in odd {
+            fs::remove_file(&path).unwrap_or_default();
+            put();
+            let lock = Lock::take(folder.path()).unwrap();
+            assert!(path.symlink_metadata().unwrap().is_file());
+            assert!(matches!(Lock::take(folder.path()), Err(Busy::Held { .. })));
+            drop(lock);
+        }
+        assert!(folder.path().join("lock.left-0/inside").is_dir(), "what was there is lost");
     }
 
     #[test]

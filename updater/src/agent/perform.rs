@@ -107,6 +107,11 @@ impl Agent<'_> {
 
     /// A release that was tried before and never proven begins anew: what it had then is older than what is here.
     pub(super) fn carry_again(&self, target: &Target, slot: Slot) -> Result<(), AgentError> {
+        // So does one whose mark cannot be read, and one that was proven has run.
+        if self.is_fresh(target, slot).is_err() {
+            let refused = |source| ApplyError::State { version: target.version.clone(), source };
+            state::clear_marks(&self.layout()).map_err(refused)?;
+        }
         if self.record.is_proven(slot) || slot == self.booted.slot || self.is_fresh(target, slot)? {
             return Ok(());
         }
@@ -148,6 +153,8 @@ impl Agent<'_> {
         paths: &[String],
     ) -> Result<u64, AgentError> {
         let refused = |source| ApplyError::State { version: version.clone(), source };
+        // All of them are written, or read, after the way back is gone.
+        state::require_places(&self.layout()).map_err(refused)?;
         let owed = state::owed(&self.layout(), slot.other());
         if let Some(path) = owed.map_err(AgentError::system("see what did not follow"))?.into_iter().next() {
             return Err(refused(StateError::Owed { path }).into());
@@ -171,6 +178,12 @@ impl Agent<'_> {
             State::Committing { slot, .. } => self.record.is_proven(slot.other()),
             State::Idle | State::Fetching { .. } | State::Applying { .. } => false,
         };
+        // A release that waits for its first boot needs its mark.
+        if !matches!(self.record.state, State::Applied { .. } | State::Switched { .. })
+            && let Err(error) = state::clear_marks(&self.layout())
+        {
+            tracing::warn!("{error}");
+        }
         if under_way {
             return;
         }
@@ -205,7 +218,12 @@ impl Agent<'_> {
     /// An error if what the next boot takes could not make its copies any more, and would be left for that.
     pub fn require_bootable(&self) -> Result<(), AgentError> {
         match &self.record.state {
-            State::Switched { target, slot, .. } => self.require_room_for_state(target, *slot),
+            State::Switched { target, slot, .. } => {
+                if self.is_fresh(target, *slot).is_err() {
+                    self.carry_again(target, *slot)?;
+                }
+                self.require_room_for_state(target, *slot)
+            }
             _ => Ok(()),
         }
     }

@@ -46,6 +46,7 @@ fn of_host(host: &HostFacts) -> Vec<Finding> {
     found.extend(esp(&host.boot));
     found.push(state(host));
     found.extend(owed(host));
+    found.extend(host.odd.iter().map(|path| odd(path)));
     found.extend(reset(host));
     found.extend(host.watchdog.map(watchdog));
     found.push(clock(host));
@@ -222,6 +223,15 @@ fn owed(host: &HostFacts) -> Option<Finding> {
             Some(wrong("state", &says, MEND))
         }
     }
+}
+
+fn odd(path: &str) -> Finding {
+    let says = format!("{path} is a folder, a link or a device in the place of a file");
+    wrong(
+        "state",
+        &says,
+        "the next `upright check` gives it another name; where it says that it cannot, move it away",
+    )
 }
 
 fn reset(host: &HostFacts) -> Option<Finding> {

@@ -51,6 +51,7 @@ fn healthy() -> HostFacts {
         state_writable: Ok(()),
         state_in_memory: false,
         owed: Ok(Vec::new()),
+        odd: Vec::new(),
         reset: Ok(None),
         grace: Duration::ZERO,
         watchdog: Some(Watchdog::Active(Duration::from_secs(60))),

@@ -17,7 +17,7 @@ use crate::host::{Access, Booted, Host, Part, label};
 use crate::machine::{Record, State};
 use crate::room::{existing, free};
 use crate::state::{Layout, Request, owed};
-use crate::store::RecordFile;
+use crate::store::{RecordFile, odd_places};
 
 /// Looks at a host, whose state is in `folder`. `hardware` is where its kernel's view of devices is, `/sys`, if it is a machine.
 pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<&Path>) -> HostFacts {
@@ -58,6 +58,7 @@ pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<
         state_writable: writable(existing(folder)),
         state_in_memory: host.machine().state_in_memory(),
         owed: owed.map_err(|error| error.to_string()),
+        odd: odd_places(folder).iter().map(|path| path.display().to_string()).collect(),
         reset: look_at_reset(&Layout::around(folder)),
         grace: config.update.offline_expiry.grace(),
         watchdog: hardware.map(watchdog),

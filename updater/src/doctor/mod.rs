@@ -78,6 +78,8 @@ pub struct HostFacts {
     pub state_in_memory: bool,
     /// The paths below `/etc` that have not followed from the other slot.
     pub owed: Result<Vec<String>, String>,
+    /// What stands in the place of a file of the agent's.
+    pub odd: Vec<String>,
     /// Why the last boot could not carry out the reset that an operator asked for, if one is pending, or what is wrong with that.
     pub reset: Result<Option<String>, String>,
     /// How long ago what is on a medium may have expired.

@@ -51,9 +51,13 @@ impl Owed {
 impl Last {
     /// What is noted; none if nothing ever was.
     pub(super) fn read(layout: &Layout) -> io::Result<Option<Self>> {
-        let Some(text) = Layout::text_in(&layout.last_slot(), MAX)? else { return Ok(None) };
+        let path = layout.last_slot();
+        let unread = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
+        };
+        let Some(text) = Layout::text_in(&path, MAX).map_err(unread)? else { return Ok(None) };
         let mut lines = text.lines().filter(|line| !line.is_empty());
-        let damaged = || io::Error::other(format!("{} is damaged", layout.last_slot().display()));
+        let damaged = || io::Error::other(format!("{} is damaged", path.display()));
         let slot = lines.next().and_then(|line| line.trim().parse().ok()).ok_or_else(damaged)?;
         let owed = lines.map(|line| {
             let (seen, path) = line.split_once(' ')?;
@@ -101,7 +105,8 @@ fn look(path: &Path) -> io::Result<String> {
 
 /// The paths below `/etc` that are older in `slot`, which runs, than in the other one; an error if that is not known.
 pub fn owed(layout: &Layout, slot: Slot) -> io::Result<Vec<String>> {
-    match Last::read(layout)? {
+    const MEND: &str = "the next boot notes anew which slot ran last: reboot";
+    match Last::read(layout).map_err(|error| io::Error::other(format!("{error}; {MEND}")))? {
         None => Ok(Vec::new()),
         Some(last) if last.slot == slot => {
             let owed = last.owed.into_iter().filter(|owed| owed.holds(layout, slot));

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use upright_manifests::name::Slot;
 
-use crate::store::read_own;
+use crate::store::{StoreError, read_own};
 
 /// Whether an error says that there is no such file. All others say that it is not known.
 pub(super) fn is_absent(error: &io::Error) -> bool {
@@ -112,8 +112,13 @@ impl Layout {
 
     /// The text of a small file; none if there is no file. One that cannot be read is no file that is not there.
     pub(super) fn text_in(file: &Path, limit: u64) -> io::Result<Option<String>> {
-        let bytes = read_own(file, limit).map_err(io::Error::other)?;
-        bytes.map(|bytes| String::from_utf8(bytes).map_err(io::Error::other)).transpose()
+        let bytes = read_own(file, limit).map_err(|error| match error {
+            // Whoever asks says which file it is.
+            StoreError::Read { source, .. } => source,
+            error => io::Error::other(error),
+        })?;
+        let text = bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::other("it is no text")));
+        text.transpose()
     }
 
     /// What is there, a link that leads nowhere included; none if nothing is. What cannot be looked at may well be there.

@@ -33,6 +33,7 @@ mod tests;
 mod versioned;
 
 use std::io;
+use std::path::Path;
 
 use upright_manifests::name::Slot;
 
@@ -45,6 +46,7 @@ pub use reset::{Begun, Request};
 pub use reset_note::{carry_out_reset, forget_reset_done, reset_done};
 pub use versioned::{Copied, Need, copies, kept, own_copies, room, room_for};
 
+use crate::store::{make_place, odd_places};
 use copy::Copier;
 use hands::beside;
 
@@ -128,6 +130,42 @@ fn copy_etc(
 /// Removes what was noted of a boot that was stopped, once it is remembered elsewhere.
 pub fn forget_stopped(layout: &Layout) -> io::Result<()> {
     Hands::default().remove(&layout.stopped())
+}
+
+/// Sets aside what is no mark of a slot that has not run, nor a note, where no slot is written and waits for its first boot: a slot that
+/// boots with such a mark must not reach its own data. What cannot be moved is an error that names it.
+pub fn clear_marks(layout: &Layout) -> Result<(), StateError> {
+    if Layout::slot_in(&layout.fresh()).is_err_and(|error| error.kind() == io::ErrorKind::Other) {
+        let removed = Hands::default().remove(&layout.fresh());
+        removed
+            .map_err(StateError::io(format!("remove {}, which names no slot", layout.fresh().display())))?;
+    }
+    for path in odd_places(layout.own()) {
+        make_place(&path)
+            .map_err(StateError::io(format!("move {} away, which is no file", path.display())))?;
+    }
+    Ok(())
+}
+
+/// An error that names what is in the way of what is written for a slot.
+pub fn require_places(layout: &Layout) -> Result<(), StateError> {
+    let in_the_way = |path: &Path, what| {
+        Err(StateError::Io {
+            what: format!("use {}", path.display()),
+            source: io::Error::other(format!("it is no {what}; move it away")),
+        })
+    };
+    for name in ["etc", "versioned"] {
+        let path = layout.own().join(name);
+        match Layout::look(&path).map_err(StateError::io(format!("look at {}", path.display())))? {
+            Some(meta) if !meta.is_dir() => return in_the_way(&path, "folder"),
+            _ => {}
+        }
+    }
+    match odd_places(layout.own()).first() {
+        Some(path) => in_the_way(path, "file"),
+        None => Ok(()),
+    }
 }
 
 /// Whether `slot` has been written and has not run.

@@ -39,7 +39,9 @@ pub struct Request {
 impl Request {
     /// The request that is pending. One that cannot be read is neither none nor one to empty `/etc` and keep nothing.
     pub fn pending(layout: &Layout) -> io::Result<Option<Self>> {
-        let Some(text) = Layout::text_in(&layout.reset(), MAX_REQUEST as u64)? else { return Ok(None) };
+        let failed = |error| io::Error::other(format!("cannot read {}: {error}", layout.reset().display()));
+        let text = Layout::text_in(&layout.reset(), MAX_REQUEST as u64).map_err(failed)?;
+        let Some(text) = text else { return Ok(None) };
         let words = text.lines().next().unwrap_or_default();
         match WORDS.map(|word| words.split_whitespace().any(|other| other == word)) {
             [true, var, keep_identity] => Ok(Some(Self { var, keep_identity })),

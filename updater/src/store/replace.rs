@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 pub(super) trait Disk {
     /// An open file.
     type File;
-    /// Makes a new, empty file. What was at `path` goes, and is not followed if it is a link.
+    /// Makes a new, empty file. A file that was at `path` goes; what else was there gets another name, and is not followed.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
     /// Writes; nothing is durable yet.
     fn write(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
     /// Makes a file's content durable.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
-    /// Gives a file another name, which takes the place of what had it.
+    /// Gives a file another name, which takes the place of a file that had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
@@ -47,6 +47,7 @@ impl Disk for FileSystem {
     type File = File;
 
     fn create(&self, path: &Path) -> io::Result<File> {
+        super::make_place(path)?;
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -63,6 +64,7 @@ impl Disk for FileSystem {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        super::make_place(to)?;
         fs::rename(from, to)
     }
 

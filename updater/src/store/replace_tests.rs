@@ -141,12 +141,46 @@ fn what_a_power_cut_left_aside_is_in_nobodys_way() {
 
 #[test]
 fn nothing_stays_of_a_file_that_could_not_be_written() {
+    struct Full;
+    impl Disk for Full {
+        type File = File;
+        fn create(&self, path: &Path) -> io::Result<File> {
+            FileSystem.create(path)
+        }
+        fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+            FileSystem.write(file, &bytes[..2])?;
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn sync(&self, file: &File) -> io::Result<()> {
+            FileSystem.sync(file)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            FileSystem.rename(from, to)
+        }
+        fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+            FileSystem.sync_folder(folder)
+        }
+        fn remove(&self, path: &Path) {
+            FileSystem.remove(path);
+        }
+    }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
-    // A file takes no folder's place, however much room there is.
-    fs::create_dir(&path).unwrap();
-    assert!(replace(&FileSystem, &path, b"whole").is_err());
+    assert!(replace(&Full, &path, b"whole").is_err());
     assert!(!aside(&path).exists());
+}
+
+#[test]
+fn a_folder_in_a_files_place_is_kept_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fresh");
+    for place in [aside(&path), path.clone()] {
+        fs::create_dir_all(place.join("inside")).unwrap();
+    }
+    replace(&FileSystem, &path, b"b").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"b");
+    assert!(folder.path().join("fresh.left-0/inside").is_dir());
+    assert!(folder.path().join("fresh.new.left-0/inside").is_dir());
 }
 
 #[test]

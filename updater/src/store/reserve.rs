@@ -21,6 +21,7 @@ fn reserve(folder: &Path) -> PathBuf {
 /// Makes it if it is not there and the disk has much more room than it takes.
 pub fn keep_reserve(folder: &Path) -> io::Result<()> {
     let path = reserve(folder);
+    super::make_place(&path)?;
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
