@@ -278,6 +278,46 @@ fn a_server_that_goes_back_is_not_followed_and_another_publishers_folder_is_left
 }
 
 #[test]
+fn what_was_in_a_folder_before_the_first_copy_is_not_removed() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let mirror = Mirror::of(&fixture);
+    let photo = mirror.folder.join("payloads/family.jpg");
+    fs::create_dir_all(mirror.folder.join("payloads"))?;
+    fs::write(&photo, "not ours")?;
+    // Half a run is no copy either.
+    fs::create_dir_all(mirror.folder.join("metadata"))?;
+    fs::write(mirror.folder.join("metadata/timestamp.json"), "{}")?;
+    let told = mirror.succeeds(&["--prune"])?;
+    assert_eq!((photo.exists(), &told["pruned"]), (true, &0.into()), "{told}");
+    let note = told["notes"][0].as_str().unwrap_or_default();
+    assert!(
+        note.contains("held no copy before, so --prune removed nothing") && note.contains("family.jpg"),
+        "{told}"
+    );
+    let told = mirror.succeeds(&["--prune"])?;
+    assert_eq!((photo.exists(), &told["pruned"]), (false, &1.into()), "{told}");
+    // The same on a medium, and a folder that was empty is worth no word.
+    let medium = mirror.folder.with_file_name("medium");
+    let export = |medium: &Path| -> Result<serde_json::Value> {
+        let (place, to) = (repository(&fixture), medium.display().to_string() + "/");
+        let place = place.display().to_string();
+        let root = fixture.workspace().join("root.json").display().to_string();
+        let what =
+            ["export", "--channel", "stable", "--repository", &place, "--output", &to, "--root", &root];
+        let ran = run("upright-build", [&what[..], &["--prune", "--json"]].concat())?;
+        ensure!(ran.status == 0, "{ran:?}");
+        ran.json()
+    };
+    assert_eq!(export(&medium)?["notes"], serde_json::json!([]));
+    let other = mirror.folder.with_file_name("photos");
+    fs::create_dir_all(other.join("payloads"))?;
+    fs::write(other.join("payloads/family.jpg"), "not ours")?;
+    assert_eq!(export(&other)?["pruned"], 0);
+    assert!(other.join("payloads/family.jpg").exists());
+    Ok(())
+}
+
+#[test]
 fn only_what_nobody_refers_to_is_removed_and_only_when_asked() -> Result<()> {
     let fixture = Fixture::new()?;
     fixture.build(&["publish", "1.1.0"])?;

@@ -56,10 +56,29 @@ pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
     require_takeable(copy, &catalogue, &brought.gone, &copied.missing)?;
     publish(copy, folder, &catalogue)?;
     if copy.prune {
-        copied.pruned = prune::prune(copy.files, folder, &catalogue, &kept)?;
+        let stale = prune::stale(folder, &catalogue, &kept)?;
+        // What was in a folder before the first copy is somebody's, and names such as `payloads` are not ours alone.
+        match stored.files.contains_key("timestamp.json") {
+            true => {
+                prune::remove(copy.files, folder, &stale)?;
+                copied.pruned = stale.len();
+            }
+            false if stale.is_empty() => {}
+            false => copied.notes.push(stay(folder, &stale)),
+        }
     }
     copy.files.remove(&partial).map_err(Error::file("remove", &partial))?;
     Ok(copied)
+}
+
+/// Says that nothing was removed from a folder that held no copy before.
+fn stay(folder: &Path, stale: &[String]) -> String {
+    format!(
+        "{} held no copy before, so --prune removed nothing: what is in it besides stays: {}; move away what is wanted, the next --prune \
+         removes it",
+        folder.display(),
+        first(stale)
+    )
 }
 
 /// A source says itself, unsigned, that it holds a part: that is no reason to make less of a mirror than it is.

@@ -52,13 +52,17 @@ fn objects(release: &Release) -> impl Iterator<Item = String> {
     own.into_iter().chain(deltas).map(ToString::to_string)
 }
 
-/// Removes what is neither in `catalogue` nor among `kept`; how many files that were.
-pub(super) fn prune(
-    files: &dyn Files,
-    folder: &Path,
-    catalogue: &Catalogue,
-    kept: &BTreeSet<String>,
-) -> Result<usize> {
+/// Removes these files of the copy.
+pub(super) fn remove(files: &dyn Files, folder: &Path, stale: &[String]) -> Result<()> {
+    for path in stale {
+        let path = folder.join(path);
+        files.remove(&path).map_err(Error::file("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// What is neither in `catalogue` nor among `kept`.
+pub(super) fn stale(folder: &Path, catalogue: &Catalogue, kept: &BTreeSet<String>) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for name in FOLDERS {
         list(folder, name, &mut found)?;
@@ -76,12 +80,7 @@ pub(super) fn prune(
         };
         !is_current && !kept.contains(*path)
     };
-    let stale: Vec<&String> = found.iter().filter(stale).collect();
-    for path in &stale {
-        let path = folder.join(path);
-        files.remove(&path).map_err(Error::file("remove", &path))?;
-    }
-    Ok(stale.len())
+    Ok(found.iter().filter(stale).cloned().collect())
 }
 
 /// The files below a folder of the copy, by their paths from its root.
