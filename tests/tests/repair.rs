@@ -415,3 +415,67 @@ fn what_cannot_be_mended_says_what_to_do() -> Result<()> {
     assert!([4, 5].contains(&ran.status), "{ran:?}");
     Ok(())
 }
+
+/// The kernel that a boot entry is made of, in every release.
+const KERNEL: u64 = 2;
+
+#[test]
+fn a_block_that_cannot_be_had_keeps_no_boot_entry_from_being_brought_back() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let (entry, whole) = (boot_entry(host, "1.1.0")?, fs::read(boot_entry(host, "1.1.0")?)?);
+    let (before, at) = (devices(host)?, place(host, "root-b", ADDED)?);
+    fs::remove_file(&entry)?;
+    flip(host, "root-b", at)?;
+    let damaged = devices(host)?;
+    fixture.server.spoil(".zst", Fault::Status(404));
+    let ran = upright(host, &["repair", "--json"])?;
+    let told = ran.json()?;
+    assert_eq!(ran.status, 5, "{ran:?}");
+    contains(told["error"].as_str().unwrap_or_default(), &["slot b cannot be mended", "does not exist"])?;
+    let of_b = &told["slots"][1];
+    assert_eq!((&of_b["outcome"], &of_b["repair"]["entry"]), (&"mended".into(), &true.into()), "{told}");
+    assert!(fs::read(&entry)? == whole, "another entry than before");
+    assert_eq!(devices(host)?, damaged);
+    contains(&upright(host, &["history"])?.stdout, &["0 blocks of its image", ", and its boot entry,"])?;
+    fixture.server.mend();
+    mended(host, &[])?;
+    assert_eq!(devices(host)?, before);
+
+    // That of the way back, of which a block is damaged as well.
+    let (entry, whole) = (boot_entry(host, "1.0.0")?, fs::read(boot_entry(host, "1.0.0")?)?);
+    fs::remove_file(&entry)?;
+    flip(host, "root-a", place(host, "root-a", 100)?)?;
+    fixture.server.spoil(".zst", Fault::Status(404));
+    let ran = upright(host, &["repair"])?;
+    assert_eq!(ran.status, 5, "{ran:?}");
+    assert!(fs::read(&entry)? == whole, "another entry than before");
+    fixture.server.mend();
+    mended(host, &[])?;
+    assert_eq!(devices(host)?, before);
+    Ok(())
+}
+
+#[test]
+fn a_boot_entry_waits_for_the_blocks_that_it_is_made_of() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let (entry, whole) = (boot_entry(host, "1.1.0")?, fs::read(boot_entry(host, "1.1.0")?)?);
+    let before = devices(host)?;
+    fs::remove_file(&entry)?;
+    for partition in ["root-a", "root-b"] {
+        flip(host, partition, place(host, partition, KERNEL)? + 500_000)?;
+    }
+    fixture.server.spoil(".zst", Fault::Status(404));
+    let ran = upright(host, &["repair"])?;
+    assert_eq!(ran.status, 5, "{ran:?}");
+    contains(&ran.stderr, &["a block that it is made of is damaged", "does not exist on the server"])?;
+    assert!(!entry.exists(), "of damaged blocks");
+    fixture.server.mend();
+    let ran = mended(host, &["--slot", "b"]);
+    assert!(ran.is_err(), "slot a is damaged still: {ran:?}");
+    assert!(fs::read(&entry)? == whole, "another entry than before");
+    mended(host, &[])?;
+    assert_eq!(devices(host)?, before);
+    Ok(())
+}

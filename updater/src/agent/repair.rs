@@ -11,7 +11,7 @@ use super::entry::{EntryState, held, judge};
 use super::opened::Opened;
 use super::{Agent, AgentError, Reporter};
 use crate::apply::{ApplyError, Damage, Frames, Patient, layout, look, mend};
-use crate::fetch::{FetchError, Patience, known_manifest};
+use crate::fetch::{FetchError, Fetcher, Patience, known_manifest};
 use crate::host::{Access, Remote};
 use crate::machine::{Outcome, Repair, State, StepError, Target};
 
@@ -65,6 +65,46 @@ struct Finding {
     release: Option<Release>,
 }
 
+impl Finding {
+    /// What has to be fetched.
+    fn frames(&self, slot: Slot, fetcher: &Fetcher<'_>) -> Result<Option<Frames>, ApplyError> {
+        let release = self.release.as_ref().filter(|_| self.damage.here() < self.damage.blocks());
+        let frames = release.map(|release| self.damage.frames(fetcher, &release.root)).transpose();
+        frames.map_err(|source| ApplyError::Mend { slot, source })
+    }
+
+    /// What mending it would take.
+    fn planned(&self, slot: Slot, restored: bool, fetcher: &Fetcher<'_>) -> Result<Repair, ApplyError> {
+        let Damage { tree, .. } = self.damage;
+        let frames = self.frames(slot, fetcher)?.map_or(0, |frames| frames.bytes());
+        let uki = self.release.as_ref().filter(|_| restored).map_or(0, |release| release.uki.compose.size);
+        let (blocks, here, tree) = (self.damage.blocks() as u64, self.damage.here() as u64, tree as u64);
+        Ok(Repair { blocks, here, tree, entry: restored, fetched: frames + uki, ..Repair::nothing(slot) })
+    }
+}
+
+/// A slot to mend, and all that there is to mend it with.
+struct Job<'a> {
+    target: &'a Target,
+    slots: &'a Slots,
+    finding: &'a Finding,
+    fetcher: &'a Fetcher<'a>,
+    /// Whether its boot entry is composed again.
+    restored: bool,
+}
+
+impl Job<'_> {
+    /// Mends image and hash tree.
+    fn mend_blocks(&self, repair: &mut Repair, reporter: &mut dyn Reporter) -> Result<(), ApplyError> {
+        let Finding { params, damage, .. } = self.finding;
+        let frames = self.finding.frames(repair.slot, self.fetcher)?;
+        let frames = frames.as_ref().map(|frames| (self.fetcher, frames));
+        let mended = mend(self.slots.patient(params), damage, frames, reporter)?;
+        (repair.blocks, repair.here, repair.tree) = (mended.blocks, damage.here() as u64, mended.tree);
+        Ok(())
+    }
+}
+
 impl Agent<'_> {
     /// In which order slots are mended: without the boot entry of what runs, that of the other one is not touched.
     pub fn repair_order(&self) -> Result<[Slot; 2], AgentError> {
@@ -74,75 +114,120 @@ impl Agent<'_> {
         Ok(if is_gone { [runs, runs.other()] } else { Slot::ALL })
     }
 
-    /// Finds what is damaged in `slot` and mends it, or with `dry_run` says what that would take; none if nothing is known to be in
-    /// the slot. What is on this host is not fetched, and nothing at all where the hash tree alone is damaged.
+    /// Finds what is damaged in `slot` and mends it, or with `dry_run` says what that would take; nothing if nothing is known to be in
+    /// the slot. What became of it is added to `done`, also where not all could be done. What is on this host is not fetched, and nothing
+    /// at all where the hash tree alone is damaged.
     pub fn repair(
         &mut self,
         slot: Slot,
         dry_run: bool,
+        done: &mut Vec<Repaired>,
         reporter: &mut dyn Reporter,
-    ) -> Result<Option<Repaired>, AgentError> {
-        // The health checks wait for nobody for long, and the other slot is what they may go back to.
-        match &self.record.state {
-            State::Committing { .. } if self.stays() => {}
-            State::Trial { target, .. } | State::Committing { target, .. } => {
-                return Err(StepError::OnTrial(target.version.clone()).into());
-            }
-            State::RollingBack { from, .. } => return Err(StepError::Leaving(from.version.clone()).into()),
-            _ => {}
-        }
-        let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(None) };
-        let version = target.version.clone();
+    ) -> Result<(), AgentError> {
+        self.require_verdict()?;
+        let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(()) };
         let entry = judge(self.host.boot(), &self.booted.os, slot, &target)?;
         let restored = !entry.is_good() && self.may_restore(slot, entry)?;
         let own = Opened::of(self.host, slot, if dry_run { Access::Read } else { Access::Mend })?;
         let slots = Slots { own, other: Opened::of(self.host, slot.other(), Access::Read).ok() };
         let patience = Patience { total: self.config.limits.patience.0, ..Patience::default() };
         let fetcher = self.fetcher(patience);
-        let Finding { params, damage, release } = self.examine(&target, &slots, restored, reporter)?;
-        let runs = slot == self.booted.slot;
+        let finding = self.examine(&target, &slots, restored, reporter)?;
+        let version = target.version.clone();
         // What is wrong with an entry that is left alone is told in the end.
-        let left = (!entry.is_good() && !restored).then(|| {
-            let (version, missing) = (version.clone(), entry == EntryState::Missing);
-            AgentError::Entry { slot, version, missing, runs }
-        });
-        if damage.is_none() && !restored {
-            if left.is_none() && !dry_run {
-                self.reinstate(slot)?;
+        let left = match entry.is_good() || restored {
+            true => Ok(()),
+            false => {
+                let (version, runs) = (version.clone(), slot == self.booted.slot);
+                Err(AgentError::Entry { slot, version, missing: entry == EntryState::Missing, runs })
             }
-            let repair = Repair::nothing(slot);
-            return left.map_or(Ok(Some(Repaired { outcome: Did::Whole, version, repair })), Err);
-        }
-        let frames = match &release {
-            Some(release) if damage.here() < damage.blocks() => {
-                let frames = damage.frames(&fetcher, &release.root);
-                Some(frames.map_err(|source| ApplyError::Mend { slot, source })?)
-            }
-            _ => None,
         };
-        let (blocks, here) = (damage.blocks() as u64, damage.here() as u64);
-        if dry_run {
-            let (tree, frames) = (damage.tree as u64, frames.as_ref().map_or(0, Frames::bytes));
-            let uki = release.as_ref().filter(|_| restored).map_or(0, |release| release.uki.compose.size);
-            let fetched = frames + uki;
-            let repair = Repair { blocks, here, tree, entry: restored, fetched, ..Repair::nothing(slot) };
-            return Ok(Some(Repaired { outcome: Did::Planned, version, repair }));
+        let is_whole = finding.damage.is_none() && !restored;
+        if dry_run && !is_whole {
+            let repair = finding.planned(slot, restored, &fetcher)?;
+            done.push(Repaired { outcome: Did::Planned, version, repair });
+            return Ok(());
         }
-        let frames = frames.as_ref().map(|frames| (&fetcher, frames));
-        let mended = mend(slots.patient(&params), &damage, frames, reporter)?;
-        if let Some(release) = release.as_ref().filter(|_| restored) {
-            self.restore_entry(slot, &target, release, &fetcher, slots.own.root.as_ref(), reporter)?;
-        }
-        if left.is_none() {
+        let mut repair = Repair::nothing(slot);
+        let mended = match is_whole {
+            true => left,
+            false => {
+                let job =
+                    Job { target: &target, slots: &slots, finding: &finding, fetcher: &fetcher, restored };
+                self.mend(&job, &mut repair, reporter).and(left)
+            }
+        };
+        if mended.is_ok() && !dry_run {
             self.reinstate(slot)?;
         }
-        let medium = self.medium.filter(|_| release.is_some()).map(Remote::address);
-        let (blocks, tree, fetched) = (mended.blocks, mended.tree, fetcher.fetched());
-        let repair = Repair { slot, blocks, here, tree, entry: restored, fetched, medium };
-        let (now, outcome) = (self.now(), Outcome::Repaired { repair: repair.clone() });
-        self.amend(|record| record.remember(now, &version, outcome))?;
-        tracing::info!(%slot, %version, "{repair}");
-        left.map_or(Ok(Some(Repaired { outcome: Did::Mended, version, repair })), Err)
+        let is_done = repair != Repair::nothing(slot);
+        if is_done {
+            repair.fetched = fetcher.fetched();
+            repair.medium = self.medium.filter(|_| finding.release.is_some()).map(Remote::address);
+            let (now, outcome) = (self.now(), Outcome::Repaired { repair: repair.clone() });
+            self.amend(|record| record.remember(now, &version, outcome))?;
+            tracing::info!(%slot, %version, "{repair}");
+        }
+        if is_done || mended.is_ok() {
+            let outcome = if is_done { Did::Mended } else { Did::Whole };
+            done.push(Repaired { outcome, version, repair });
+        }
+        mended
+    }
+
+    /// The health checks wait for nobody for long, and the other slot is what they may go back to.
+    fn require_verdict(&self) -> Result<(), StepError> {
+        match &self.record.state {
+            State::Committing { .. } if self.stays() => Ok(()),
+            State::Trial { target, .. } | State::Committing { target, .. } => {
+                Err(StepError::OnTrial(target.version.clone()))
+            }
+            State::RollingBack { from, .. } => Err(StepError::Leaving(from.version.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Mends what can be; what was done before something failed stays, and is in `repair`.
+    fn mend(
+        &mut self,
+        job: &Job<'_>,
+        repair: &mut Repair,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(), AgentError> {
+        // There may be nothing else to boot: the entry of what runs waits for no block that it is not made of.
+        let first = match repair.slot == self.booted.slot {
+            true => self.mend_entry(job, repair, reporter),
+            false => Ok(()),
+        };
+        let blocks = job.mend_blocks(repair, reporter).map_err(AgentError::from);
+        let entry = match first {
+            // What it is made of is as it was.
+            Err(error) if repair.blocks == 0 => Err(error),
+            _ => self.mend_entry(job, repair, reporter),
+        };
+        match (blocks, entry) {
+            (Err(blocks), Err(entry)) => {
+                tracing::error!("{entry}");
+                Err(blocks)
+            }
+            (blocks, entry) => blocks.and(entry),
+        }
+    }
+
+    /// Composes the boot entry, if it has to be and was not yet.
+    fn mend_entry(
+        &mut self,
+        job: &Job<'_>,
+        repair: &mut Repair,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(), AgentError> {
+        let Some(release) = job.finding.release.as_ref().filter(|_| job.restored && !repair.entry) else {
+            return Ok(());
+        };
+        let root = job.slots.own.root.as_ref();
+        self.restore_entry(repair.slot, job.target, release, job.fetcher, root, reporter)?;
+        repair.entry = true;
+        Ok(())
     }
 
     /// Looks at a slot. The signed manifest is asked for where something has to be fetched, which it has if the boot entry is to be

@@ -253,6 +253,16 @@ pub enum WayError {
         /// What the system says.
         source: io::Error,
     },
+    /// A UKI that is made is not the one that was signed.
+    #[error(
+        "what the slot's image makes of it has sha256 {found}, {expected} is signed; a block that it is made of is damaged, or the publisher made a mistake"
+    )]
+    Composed {
+        /// The digest signed.
+        expected: Digest,
+        /// The digest found.
+        found: Digest,
+    },
     /// The slot does not hold what was written, or what was written is not what was signed.
     #[error("the slot reads back with root hash {found}, {expected} is signed")]
     ReadBack {

@@ -53,8 +53,12 @@ pub fn rehearse(fetcher: &Fetcher<'_>, release: &Release, root: &dyn BlockDevice
         let died = || Err(WayError::Other("thread, which died"));
         (composer.join().unwrap_or_else(|_| died()), found)
     });
-    composed.map_err(|source| ApplyError::Compose { version: release.version.clone(), source })?;
-    expect(release, found)
+    let failed = |source| ApplyError::Compose { version: release.version.clone(), source };
+    composed.map_err(failed)?;
+    match found.map_err(WayError::source("read the slot")).map_err(failed)? {
+        found if found == release.uki.sha256 => Ok(()),
+        found => Err(failed(WayError::Composed { found, expected: release.uki.sha256 })),
+    }
 }
 
 fn compose(

@@ -40,8 +40,8 @@ impl Repair {
         {
             let mut progress = output::Progress::new(context.json);
             // What is wrong with one slot does not keep the other from being mended.
-            match agent.repair(slot, self.dry_run, &mut progress) {
-                Ok(repaired) => done.extend(repaired),
+            match agent.repair(slot, self.dry_run, &mut done, &mut progress) {
+                Ok(()) => {}
                 Err(error @ AgentError::Step(_)) => return Err(error.into()),
                 Err(error) => {
                     if let Some(first) = failed.replace(error) {
