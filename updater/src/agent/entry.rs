@@ -3,7 +3,6 @@
 use std::io::Read;
 
 use serde::Serialize;
-use upright_manifests::digest::Digest;
 use upright_manifests::name::{OsName, Slot};
 use upright_manifests::pe::{self, Headers};
 use upright_manifests::release::Release;
@@ -14,7 +13,7 @@ use crate::boot::systemd_boot::DEFAULT_TRIES;
 use crate::boot::{BootLoader, Entry};
 use crate::fetch::Fetcher;
 use crate::host::{BlockDevice, Booted};
-use crate::machine::{Cause, Installed, Record, State, Target};
+use crate::machine::{Installed, Record, State, Target};
 
 /// What a slot's boot entry was found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -121,12 +120,8 @@ impl Agent<'_> {
         }
         let known = self.record.slots.get(&slot).or_else(|| self.record.lost.get(&slot));
         let proven = known.filter(|installed| installed.proven);
-        // An operator who left a release may want to go back to it.
-        let is_bad = |root_hash: Digest| {
-            self.record.bad.iter().any(|bad| bad.root_hash == root_hash && bad.reason != Cause::Operator)
-        };
-        let is_way_back =
-            self.record.state == State::Idle && proven.is_some_and(|installed| !is_bad(installed.root_hash));
+        let is_way_back = self.record.state == State::Idle
+            && proven.is_some_and(|installed| self.record.found_bad(&installed.root_hash).is_none());
         let is_gone = found == EntryState::Missing
             && known.is_none_or(|known| !self.is_unreadable(&self.entry(&known.target(), slot)));
         if !is_way_back || is_gone {

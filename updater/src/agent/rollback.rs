@@ -68,8 +68,7 @@ impl Agent<'_> {
     /// Why the release in `slot` was left by this agent, and not by an operator.
     pub(super) fn found_bad(&self, slot: Slot) -> Option<Cause> {
         let holds = self.record.slots.get(&slot)?.root_hash;
-        let bad = self.record.bad.iter().find(|bad| bad.root_hash == holds)?;
-        (bad.reason != Cause::Operator).then(|| bad.reason.clone())
+        self.record.found_bad(&holds).cloned()
     }
 
     /// An error where [`Self::roll_back`] would not go since what is there is damaged. Reads all of it.

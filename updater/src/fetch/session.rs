@@ -255,13 +255,6 @@ fn stored(folder: &Path) -> Result<OwnCopy, StoreError> {
     Ok(own)
 }
 
-/// Sets aside what is in the place of a file, in the place of what was there before.
-fn make_way(path: &Path) -> Result<(), StoreError> {
-    let kept = path.with_extension("json.damaged");
-    let _ = fs::remove_dir_all(&kept).or_else(|_| fs::remove_file(&kept));
-    store::set_aside(path, &kept)
-}
-
 /// The server and the host's own copy, as the TUF client's outside.
 struct Repository<'a> {
     remote: &'a dyn Remote,
@@ -306,7 +299,7 @@ impl Outside for Repository<'_> {
         let path = self.folder.join(name);
         // A file takes the place of anything but a folder.
         if path.is_dir() && !path.is_symlink() {
-            make_way(&path)?;
+            store::set_aside_damaged(&path)?;
         }
         Ok(store::replace(&path, bytes)?)
     }

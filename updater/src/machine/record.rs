@@ -285,6 +285,12 @@ pub enum State {
 }
 
 impl Record {
+    /// Why a release was left by this host, unless it was by an operator, who may want to go back to it.
+    pub fn found_bad(&self, root_hash: &Digest) -> Option<&Cause> {
+        let bad = self.bad.iter().find(|bad| bad.root_hash == *root_hash)?;
+        (bad.reason != Cause::Operator).then_some(&bad.reason)
+    }
+
     /// Whether a slot holds a release that has proven healthy on this host.
     pub fn is_proven(&self, slot: Slot) -> bool {
         self.slots.get(&slot).is_some_and(|installed| installed.proven)
