@@ -73,7 +73,6 @@ impl Shop {
                 ("usr/lib/modules/6.1.0/initramfs.img", &pattern(300_000)),
                 ("usr/lib/modules/6.1.0/vmlinuz", &kernel(200_000)),
                 ("usr/lib/os-release", b"ID=acme\nNAME=Acme\n"),
-                ("usr/share/upright/root.json", b"{}"),
             ],
         );
         path.display().to_string()
@@ -416,6 +415,64 @@ fn a_tree_without_what_its_hosts_need_gets_a_note() {
     fs::write(folder.join("etc/upright/upright.toml"), b"").unwrap();
     let text = noted("1.1", folder.to_str().unwrap());
     assert!(!text.contains("upright.toml"), "{text}");
+}
+
+/// Hosts that trust somebody else take no update, and say nothing that anybody hears.
+#[test]
+fn a_tree_whose_hosts_would_trust_somebody_else_is_not_built() {
+    let (shop, other) = (Shop::new(), Shop::new());
+    let folder = shop.folder.path().join("x");
+    unpacked(&folder);
+    let root = folder.join("usr/share/upright/root.json");
+    let build =
+        |version: &'static str| ["build", folder.to_str().unwrap(), "--version", version].map(str::to_owned);
+    let refused = |version| {
+        let arguments = build(version);
+        shop.refused(3, &arguments.each_ref().map(String::as_str))
+    };
+    fs::create_dir_all(root.parent().unwrap()).unwrap();
+    let own = fs::read(shop.workspace().join("root.json")).unwrap();
+    let damaged = String::from_utf8(own.clone()).unwrap().replacen("\"expires\": \"2", "\"expires\": \"3", 1);
+    for bad in [b"".as_slice(), b"{}", &own[..own.len() / 2], damaged.as_bytes()] {
+        fs::write(&root, bad).unwrap();
+        let line = refused("1.0");
+        assert!(
+            line.starts_with("usr/share/upright/root.json is no root.json (")
+                && line.ends_with("; copy DIR/w/root.json there"),
+            "{line}"
+        );
+    }
+    fs::copy(other.workspace().join("root.json"), &root).unwrap();
+    let says = "usr/share/upright/root.json is another workspace's root.json, none that this one has signed, so hosts would take none of its \
+                updates; copy DIR/w/root.json there";
+    assert_eq!(refused("1.0"), says);
+    assert!(!shop.workspace().join("builds/1.0").exists());
+    fs::remove_file(&root).unwrap();
+    fs::create_dir(&root).unwrap();
+    assert!(refused("1.0").starts_with("usr/share/upright/root.json is no file"));
+    fs::remove_dir(&root).unwrap();
+    // An older one leads on.
+    let rotated = shop.run(&["refresh", "--role", "root"]);
+    assert_eq!(rotated.status.code(), Some(0), "{}", stderr(&rotated));
+    fs::write(&root, &own).unwrap();
+    let built = |version| shop.json(&build(version).each_ref().map(String::as_str));
+    built("1.0");
+    fs::copy(shop.workspace().join("root.json"), &root).unwrap();
+    assert!(fs::read(&root).unwrap() != own);
+    built("1.1");
+    // It is where the configuration says.
+    let configuration = folder.join("etc/upright/upright.toml");
+    fs::create_dir_all(configuration.parent().unwrap()).unwrap();
+    fs::write(&configuration, "[repository]\nurl = \"https://x\"\nroot = \"/etc/upright/root.json\"\n")
+        .unwrap();
+    fs::write(folder.join("etc/upright/root.json"), "{}").unwrap();
+    assert!(refused("1.2").starts_with("etc/upright/root.json is no root.json ("));
+    fs::write(&configuration, "[repository\nurl = 1\n").unwrap();
+    let line = refused("1.2");
+    assert!(
+        line.starts_with("etc/upright/upright.toml is no TOML (") && line.contains(" in line 1)"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -3,21 +3,16 @@
 use crate::input::Source;
 use crate::tree::Tree;
 
-/// Where hosts look for the root of trust.
-const SHIPPED_ROOT: &[u8] = b"usr/share/upright/root.json";
-
 /// Where hosts look for their configuration.
 const SHIPPED_CONFIGURATION: &[u8] = b"etc/upright/upright.toml";
 
-/// A line about each such thing.
-pub(super) fn notes(source: &Source, tree: &Tree) -> Vec<String> {
+/// A line about each such thing; hosts look for the root of trust at `root`.
+pub(super) fn notes(source: &Source, tree: &Tree, root: &str) -> Vec<String> {
     let mut notes = Vec::new();
-    if tree.inode(SHIPPED_ROOT).is_none() {
-        notes.push(
-            "the tree has no usr/share/upright/root.json, so hosts made from it will trust no update; copy the \
-             workspace's root.json there"
-                .to_owned(),
-        );
+    if tree.inode(root.as_bytes()).is_none() {
+        notes.push(format!(
+            "the tree has no {root}, so hosts made from it will trust no update; copy the workspace's root.json there"
+        ));
     }
     if tree.inode(SHIPPED_CONFIGURATION).is_none() {
         notes.push(

@@ -14,7 +14,7 @@ use upright_manifests::verity;
 use upright_manifests::version::Version;
 
 use super::record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UKI_LINES, UkiFile, UkiPart};
-use super::{advice, failure, layout, state};
+use super::{advice, failure, layout, state, trust};
 use crate::erofs::{self, Layout};
 use crate::input::{self, Source};
 use crate::repo::error::{Error, Result, chain};
@@ -86,7 +86,7 @@ pub fn build(
         let signed = tree.store.sign_commit(&tree.commit, signer);
         signed.map_err(|error| Error::Failed(chain(&error)))?;
     }
-    for note in advice::notes(&order.source, &tree.tree) {
+    for note in advice::notes(&order.source, &tree.tree, &tree.root) {
         progress.note(&note);
     }
     let folder = workspace.builds().join(format!(".{}", order.version));
@@ -148,6 +148,8 @@ struct Stored {
     time: Timestamp,
     commit: Digest,
     versioned: Vec<String>,
+    /// Where hosts look for the root of trust.
+    root: String,
 }
 
 fn import(
@@ -183,7 +185,8 @@ fn import(
     let commit = batch.commit(&imported.tree, &info).map_err(failure::store)?;
     let versioned = state::declared(&imported.tree, store.objects())?.versioned();
     progress.end(&format!("{} paths, commit {}", imported.tree.paths.len(), commit.short()));
-    Ok(Stored { store, tree: imported.tree, time, commit, versioned })
+    let root = trust::root_of(workspace, &imported.tree, store.objects())?;
+    Ok(Stored { store, tree: imported.tree, time, commit, versioned, root })
 }
 
 fn write(

@@ -6,6 +6,7 @@ pub mod layout;
 mod make;
 mod record;
 mod state;
+mod trust;
 
 pub use make::{Base, Made, Order, build};
 pub use record::{Build, FORMAT, IMAGE, Image, LAYOUT, RECORD, UKI, UKI_LINES, UkiFile, UkiPart};
