@@ -196,6 +196,34 @@ fn state_in_memory_and_a_damaged_reset_are_told() -> Result<()> {
     Ok(())
 }
 
+/// Nobody hears of a fleet that takes no update.
+#[test]
+fn a_root_that_is_another_publishers_is_told() -> Result<()> {
+    let (fixture, other) = (Fixture::new()?, Fixture::new()?);
+    let host = &updated(&fixture)?;
+    let root = host.join("usr/share/upright/root.json");
+    let own = fs::read(&root)?;
+    fs::copy(other.workspace().join("root.json"), &root)?;
+    let mend = "`repository.root` must name the root.json of the publisher's workspace";
+    wrong(host, "is not signed by those whom this host's root.json appoints", mend)?;
+    // The attempt throws away what it cannot verify.
+    assert_eq!(upright(host, &["check"])?.status, 4);
+    wrong(host, "nothing is stored of the metadata that was taken at", mend)?;
+    fs::write(&root, &own)?;
+    assert_eq!(upright(host, &["check"])?.status, 0);
+    assert_eq!(upright(host, &["doctor"])?.status, 0);
+    // The host goes on with the one that it has stored, and one that begins anew would not.
+    fixture.build(&["refresh", "--role", "root"])?;
+    assert_eq!(upright(host, &["check"])?.status, 0);
+    assert_eq!(upright(host, &["doctor"])?.status, 0);
+    fs::copy(other.workspace().join("root.json"), &root)?;
+    wrong(
+        host,
+        "the image's root.json is another publisher's than the one that this host has come to trust",
+        mend,
+    )
+}
+
 #[test]
 fn a_clock_that_is_years_ahead_is_no_reason_to_throw_trust_away() -> Result<()> {
     let fixture = Fixture::new()?;

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use upright_manifests::bytes::human;
 use upright_manifests::name::Slot;
 
-use super::{BootFacts, EntryFacts, Facts, Finding, HostFacts, Level, RecordFacts, Watchdog};
+use super::{BootFacts, EntryFacts, Facts, Finding, HostFacts, Level, RecordFacts, Vouched, Watchdog};
 use crate::agent::EntryState;
 use crate::boot::{Concern, Trust};
 use crate::host::Booted;
@@ -300,6 +300,9 @@ fn trust(host: &HostFacts) -> Vec<Finding> {
         return vec![wrong(SUBJECT, error, mend)];
     }
     let record = host.record.clone().unwrap_or_default();
+    if let Some(stranger) = stranger(host.vouched, &record) {
+        return vec![stranger];
+    }
     let expiry = expiry(host, &record);
     match (record.medium, record.last_contact) {
         _ if !expiry.is_empty() => expiry,
@@ -316,6 +319,30 @@ fn trust(host: &HostFacts) -> Vec<Finding> {
             "`upright check`",
         )],
     }
+}
+
+/// Whether this host trusts somebody else than whoever it takes updates from, and so takes none.
+fn stranger(vouched: Vouched, record: &RecordFacts) -> Option<Finding> {
+    const MEND: &str = "`upright check`; if that is refused, `repository.root` must name the root.json of the publisher's workspace, and the next \
+                        image must have it";
+    let taken = record.medium.as_ref().map(|brought| brought.time).or(record.last_contact);
+    let says = match (vouched, taken) {
+        (Vouched::OtherRoot, _) => {
+            "the image's root.json is another publisher's than the one that this host has come to trust"
+                .to_owned()
+        }
+        (Vouched::NotSigned, _) => {
+            "the metadata that was taken last is not signed by those whom this host's root.json appoints"
+                .to_owned()
+        }
+        (Vouched::Nothing, Some(time)) => {
+            format!(
+                "nothing is stored of the metadata that was taken at {time:.0}, or nothing that this host's root.json vouches for"
+            )
+        }
+        (Vouched::Signed, _) | (Vouched::Nothing, None) => return None,
+    };
+    Some(wrong("trust", &says, MEND))
 }
 
 /// What has expired, or is about to.

@@ -51,6 +51,7 @@ fn healthy() -> HostFacts {
         state_writable: Ok(()),
         state_in_memory: false,
         owed: Ok(Vec::new()),
+        vouched: Vouched::Signed,
         odd: Vec::new(),
         reset: Ok(None),
         grace: Duration::ZERO,

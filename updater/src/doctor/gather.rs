@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rustix::fs::access;
 use upright_manifests::name::Slot;
 
+use super::trust::vouched;
 use super::{BootFacts, EntryFacts, Facts, HostFacts, RecordFacts, Watchdog};
 use crate::agent::{Agent, trust_folder};
 use crate::boot::{BootLoader, Entry, Trust, unreadable};
@@ -53,6 +54,7 @@ pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<
         partitions: parts.map(size).collect(),
         boot,
         record: look_at_record(folder),
+        vouched: vouched(&trust_folder(folder), &config.repository.root),
         trust: trust.map_err(|error| error.to_string()),
         state_room: room(folder),
         state_writable: writable(existing(folder)),

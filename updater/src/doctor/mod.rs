@@ -4,6 +4,7 @@
 
 mod examine;
 mod gather;
+mod trust;
 
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub struct HostFacts {
     pub record: Result<RecordFacts, String>,
     /// Whether the trusted metadata, and the root that came with the image, can be used.
     pub trust: Result<(), String>,
+    /// What the root of trust vouches for of what is stored.
+    pub vouched: Vouched,
     /// Free bytes where the agent keeps its state.
     pub state_room: Result<u64, String>,
     /// Whether anything can be written there.
@@ -90,6 +93,19 @@ pub struct HostFacts {
     pub now: Timestamp,
     /// When the image that runs was built.
     pub image_time: Option<Timestamp>,
+}
+
+/// What a root of trust vouches for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vouched {
+    /// Its keys have signed what is stored.
+    Signed,
+    /// Nothing is stored.
+    Nothing,
+    /// Others have signed what is stored.
+    NotSigned,
+    /// The image's root is another publisher's than the one that is stored.
+    OtherRoot,
 }
 
 /// What there is to know of a boot loader.
