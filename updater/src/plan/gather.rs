@@ -294,14 +294,15 @@ fn changes(upper: &Path) -> io::Result<Files> {
     let mut found = Files::new();
     let mut open = vec![Vec::new()];
     while let Some(path) = open.pop() {
-        let entries = match fs::read_dir(upper.join(std::ffi::OsStr::from_bytes(&path))) {
+        let folder = upper.join(std::ffi::OsStr::from_bytes(&path));
+        let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            entries => entries?,
+            entries => entries.map_err(named(&folder))?,
         };
         for entry in entries {
-            let entry = entry?;
+            let entry = entry.map_err(named(&folder))?;
             let at = below(&path, entry.file_name().as_bytes());
-            let Some(local) = local(&entry.path())? else { continue };
+            let Some(local) = local(&entry.path()).map_err(named(&entry.path()))? else { continue };
             if matches!(local, Local::Opaque(_)) || is_merged_folder(&local) {
                 open.push(at.clone());
             }
@@ -312,6 +313,11 @@ fn changes(upper: &Path) -> io::Result<Files> {
         }
     }
     Ok(found)
+}
+
+/// Says which file it is about.
+fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", state::told(path)))
 }
 
 /// What the upper layer has at a path; none if it has just gone.

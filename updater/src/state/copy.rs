@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::hands::Hands;
-use super::layout::{Layout, is_absent};
+use super::layout::{Layout, is_absent, told};
 
 /// How much of a file is copied between two steps, in bytes.
 const PIECE: u64 = 64 << 20;
@@ -132,7 +132,7 @@ fn named(path: &Path, error: io::Error) -> io::Error {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", .path.display())]
+#[error("{}: {source}", told(path))]
 struct Named {
     path: PathBuf,
     source: io::Error,

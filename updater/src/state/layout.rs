@@ -20,6 +20,29 @@ use upright_manifests::name::Slot;
 
 use crate::store::{StoreError, read_own};
 
+/// How much of the beginning and of the end of a path is told, in characters.
+const ENDS: usize = 150;
+
+/// A path as it is told to people, who are helped by both ends of a long one.
+pub(crate) fn told(path: &Path) -> String {
+    let text: Vec<char> = path.display().to_string().chars().collect();
+    let ends = (
+        text.get(..ENDS),
+        text.len().checked_sub(ENDS).filter(|end| *end > ENDS).and_then(|end| text.get(end..)),
+    );
+    match ends {
+        (Some(head), Some(tail)) => {
+            format!(
+                "{}[...]{}, a path of {} characters",
+                head.iter().collect::<String>(),
+                tail.iter().collect::<String>(),
+                text.len()
+            )
+        }
+        _ => text.into_iter().collect(),
+    }
+}
+
 /// Whether an error says that there is no such file. All others say that it is not known.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)

@@ -41,6 +41,7 @@ pub use declared::{Folder, Image, declared};
 pub use hands::{Hands, Step};
 pub use last::owed;
 pub use layout::Layout;
+pub(crate) use layout::told;
 pub use prepare::{Mount, Prepared, Stopped, prepare, stopped};
 pub use reset::{Begun, Request};
 pub use reset_note::{carry_out_reset, forget_reset_done, reset_done};

@@ -14,7 +14,7 @@ use upright_manifests::state::{check_versioned, is_within, outermost};
 use super::StateError;
 use super::copy::Copier;
 use super::hands::{Hands, beside};
-use super::layout::{Layout, is_absent};
+use super::layout::{Layout, is_absent, told};
 use crate::room::free;
 
 /// The longest list of paths, in bytes.
@@ -174,10 +174,10 @@ fn room_beside(layout: &Layout, to: Slot, copies: &[Copied], others: u64) -> Res
 /// How many bytes a copy of `at`, which is `/var/<path>`, takes.
 pub(super) fn size(at: &Path, path: &str, shared: bool) -> Result<u64, StateError> {
     let gone = is_absent;
-    let failed = |source| StateError::Io { what: format!("see how large {} is", at.display()), source };
+    let failed = |path: &Path| StateError::io(format!("see how large {} is", told(path)));
     let device = match fs::symlink_metadata(at) {
         Err(error) if gone(&error) => return Ok(0),
-        meta => meta.map_err(failed)?.dev(),
+        meta => meta.map_err(failed(at))?.dev(),
     };
     let mut open = vec![at.to_owned()];
     let (mut total, mut linked) = (0u64, std::collections::BTreeSet::new());
@@ -185,7 +185,7 @@ pub(super) fn size(at: &Path, path: &str, shared: bool) -> Result<u64, StateErro
         let meta = match fs::symlink_metadata(&next) {
             // Whoever works there removes files.
             Err(error) if gone(&error) => continue,
-            meta => meta.map_err(failed)?,
+            meta => meta.map_err(failed(&next))?,
         };
         if meta.dev() != device {
             let reason = "there is another file system in it";
@@ -195,8 +195,8 @@ pub(super) fn size(at: &Path, path: &str, shared: bool) -> Result<u64, StateErro
             match fs::read_dir(&next) {
                 Err(error) if gone(&error) => {}
                 entries => {
-                    for entry in entries.map_err(failed)? {
-                        open.push(entry.map_err(failed)?.path());
+                    for entry in entries.map_err(failed(&next))? {
+                        open.push(entry.map_err(failed(&next))?.path());
                     }
                 }
             }

@@ -447,3 +447,22 @@ fn a_user_of_the_image_gets_no_group_of_somebody_elses() {
         "{prepared:?}"
     );
 }
+
+/// As a tree that was unpacked in the wrong place may be.
+#[test]
+fn a_path_that_is_too_long_is_named() {
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
+    let state = staged();
+    state.put("a:deep/file", "x");
+    let mut at = fs::File::open(state.path("a:deep")).map(std::os::fd::OwnedFd::from).unwrap();
+    let name = "d".repeat(200);
+    for _ in 0..25 {
+        mkdirat(&at, name.as_str(), Mode::RWXU).unwrap();
+        at = openat(&at, name.as_str(), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
+    }
+    let told = room(&state.layout, B, &[]).unwrap_err().to_string();
+    let top = state.path("a:deep").display().to_string();
+    assert!(told.contains(&top) && told.contains("ddd, a path of 4") && told.len() < 600, "{told}");
+    let told = carry(&state.layout, &Hands::default(), A, B).unwrap_err().to_string();
+    assert!(told.contains(&top) && told.contains("ddd, a path of 4"), "{told}");
+}
