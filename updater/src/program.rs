@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -64,27 +64,38 @@ pub(crate) fn run(words: &[String], time: Duration) -> Result<Ran, String> {
     Ok(Ran { status, stdout: text(stdout), stderr: text(stderr) })
 }
 
+/// The end of what came through a pipe so far.
+struct Tail {
+    kept: Arc<Mutex<Vec<u8>>>,
+    /// Hung up at the pipe's end.
+    ended: mpsc::Receiver<()>,
+}
+
 /// A grandchild that left the group may hold the pipe open for ever; what came so far is enough then.
-fn text(pipe: Option<mpsc::Receiver<Vec<u8>>>) -> String {
-    let bytes = pipe.and_then(|pipe| pipe.recv_timeout(Duration::from_secs(1)).ok()).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+fn text(tail: Option<Tail>) -> String {
+    let Some(Tail { kept, ended }) = tail else { return String::new() };
+    let _ = ended.recv_timeout(Duration::from_secs(1));
+    let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    String::from_utf8_lossy(&kept).into_owned()
 }
 
 /// Reads a pipe in a thread and keeps the end.
-fn tail(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
-    let (send, receive) = mpsc::channel();
+fn tail(mut pipe: impl Read + Send + 'static) -> Tail {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let (send, ended) = mpsc::channel();
+    let ours = Arc::clone(&kept);
     std::thread::spawn(move || {
-        let mut kept = Vec::new();
+        // Dropped at the end.
+        let _send = send;
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+            let mut kept = ours.lock().unwrap_or_else(PoisonError::into_inner);
             kept.extend_from_slice(&buffer[..count]);
             let excess = kept.len().saturating_sub(MAX_OUTPUT);
             kept.drain(..excess);
         }
-        // The receiver is gone if the wait for the output was given up.
-        let _ = send.send(kept);
     });
-    receive
+    Tail { kept, ended }
 }
 
 /// Waits for the child; `None` if it had to be killed. The group is killed either way, so that nothing stays behind.
@@ -110,4 +121,25 @@ fn wait(child: &mut Child, time: Duration) -> std::io::Result<Option<ExitStatus>
     let _ = kill_process_group(pid, Signal::KILL);
     let status = child.wait()?;
     Ok(ended.then_some(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_is_kept_though_somebody_holds_the_pipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join("left").display().to_string();
+        // Once it has left the group that is killed.
+        let script = "echo said; echo told >&2; setsid sh -c 'touch \"$0\"; exec sleep 20' \"$0\" &
+            until [ -e \"$0\" ]; do sleep 0.05; done";
+        let words = ["sh", "-c", script, &left].map(str::to_owned);
+        let begin = Instant::now();
+        let ran = run(&words, Duration::from_secs(10)).unwrap();
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("said\n", "told\n"));
+        assert!(
+            ran.status.is_some_and(|status| status.success()) && begin.elapsed() < Duration::from_secs(10)
+        );
+    }
 }
