@@ -479,3 +479,28 @@ fn a_boot_entry_waits_for_the_blocks_that_it_is_made_of() -> Result<()> {
     assert_eq!(devices(host)?, before);
     Ok(())
 }
+
+#[test]
+fn what_is_on_the_host_is_mended_though_the_rest_cannot_be_had() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let before = devices(host)?;
+    let (here, elsewhere) = (place(host, "root-b", COMMON)?, place(host, "root-b", ADDED)?);
+    flip(host, "root-b", elsewhere)?;
+    let but_for_one = devices(host)?;
+    // Nothing comes, the manifest does and the payload does not.
+    for (path, fault) in [("", Fault::HangUp), (".zst", Fault::Status(404))] {
+        flip(host, "root-b", here)?;
+        fixture.server.spoil(path, fault);
+        let ran = upright(host, &["repair", "--json"])?;
+        let told = ran.json()?;
+        assert_eq!((ran.status, &told["slots"][1]["outcome"]), (5, &"mended".into()), "{path}: {told}");
+        let repair = &told["slots"][1]["repair"];
+        assert_eq!((&repair["blocks"], &repair["here"]), (&1.into(), &1.into()), "{path}: {told}");
+        assert_eq!(devices(host)?, but_for_one, "{path}");
+        fixture.server.mend();
+    }
+    mended(host, &[])?;
+    assert_eq!(devices(host)?, before);
+    Ok(())
+}

@@ -10,7 +10,7 @@ use upright_manifests::version::Version;
 use super::entry::{EntryState, held, judge};
 use super::opened::Opened;
 use super::{Agent, AgentError, Reporter};
-use crate::apply::{ApplyError, Damage, Frames, Patient, layout, look, mend};
+use crate::apply::{ApplyError, Damage, Frames, Mending, Patient, layout, look};
 use crate::fetch::{FetchError, Fetcher, Patience, known_manifest};
 use crate::host::{Access, Remote};
 use crate::machine::{Outcome, Repair, State, StepError, Target};
@@ -94,14 +94,29 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Mends image and hash tree.
-    fn mend_blocks(&self, repair: &mut Repair, reporter: &mut dyn Reporter) -> Result<(), ApplyError> {
+    /// Mends image and hash tree: first with what is on this host, then with what is fetched, unless the manifest is `lacking`.
+    fn mend_blocks(
+        &self,
+        lacking: &mut Option<AgentError>,
+        repair: &mut Repair,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(), AgentError> {
         let Finding { params, damage, .. } = self.finding;
-        let frames = self.finding.frames(repair.slot, self.fetcher)?;
-        let frames = frames.as_ref().map(|frames| (self.fetcher, frames));
-        let mended = mend(self.slots.patient(params), damage, frames, reporter)?;
-        (repair.blocks, repair.here, repair.tree) = (mended.blocks, damage.here() as u64, mended.tree);
-        Ok(())
+        let mut mending = Mending::begin(self.slots.patient(params), damage)?;
+        let done = mending.take_here().map_err(AgentError::from);
+        let here = mending.mended().blocks;
+        let done = done.and_then(|()| {
+            if let Some(error) = lacking.take_if(|_| damage.here() < damage.blocks()) {
+                return Err(error);
+            }
+            if let Some(frames) = self.finding.frames(repair.slot, self.fetcher)? {
+                mending.fetch(self.fetcher, &frames, reporter)?;
+            }
+            Ok(mending.finish(reporter)?)
+        });
+        let (mended, here) = (mending.mended(), if done.is_ok() { damage.here() as u64 } else { here });
+        (repair.blocks, repair.here, repair.tree) = (mended.blocks, here, mended.tree);
+        done
     }
 }
 
@@ -132,7 +147,7 @@ impl Agent<'_> {
         let slots = Slots { own, other: Opened::of(self.host, slot.other(), Access::Read).ok() };
         let patience = Patience { total: self.config.limits.patience.0, ..Patience::default() };
         let fetcher = self.fetcher(patience);
-        let finding = self.examine(&target, &slots, restored, reporter)?;
+        let (finding, lacking) = self.examine(&target, &slots, restored, reporter)?;
         let version = target.version.clone();
         // What is wrong with an entry that is left alone is told in the end.
         let left = match entry.is_good() || restored {
@@ -144,6 +159,7 @@ impl Agent<'_> {
         };
         let is_whole = finding.damage.is_none() && !restored;
         if dry_run && !is_whole {
+            lacking.map_or(Ok(()), Err)?;
             let repair = finding.planned(slot, restored, &fetcher)?;
             done.push(Repaired { outcome: Did::Planned, version, repair });
             return Ok(());
@@ -154,7 +170,7 @@ impl Agent<'_> {
             false => {
                 let job =
                     Job { target: &target, slots: &slots, finding: &finding, fetcher: &fetcher, restored };
-                self.mend(&job, &mut repair, reporter).and(left)
+                self.mend(&job, lacking, &mut repair, reporter).and(left)
             }
         };
         if mended.is_ok() && !dry_run {
@@ -191,6 +207,7 @@ impl Agent<'_> {
     fn mend(
         &mut self,
         job: &Job<'_>,
+        mut lacking: Option<AgentError>,
         repair: &mut Repair,
         reporter: &mut dyn Reporter,
     ) -> Result<(), AgentError> {
@@ -199,11 +216,11 @@ impl Agent<'_> {
             true => self.mend_entry(job, repair, reporter),
             false => Ok(()),
         };
-        let blocks = job.mend_blocks(repair, reporter).map_err(AgentError::from);
+        let blocks = job.mend_blocks(&mut lacking, repair, reporter);
         let entry = match first {
             // What it is made of is as it was.
             Err(error) if repair.blocks == 0 => Err(error),
-            _ => self.mend_entry(job, repair, reporter),
+            _ => lacking.map_or_else(|| self.mend_entry(job, repair, reporter), Err),
         };
         match (blocks, entry) {
             (Err(blocks), Err(entry)) => {
@@ -231,14 +248,15 @@ impl Agent<'_> {
     }
 
     /// Looks at a slot. The signed manifest is asked for where something has to be fetched, which it has if the boot entry is to be
-    /// `restored`, and where the slot does not tell what its tree is like.
+    /// `restored`, and where the slot does not tell what its tree is like; else, why it is lacking keeps nothing from being mended that can
+    /// be without it.
     fn examine(
         &mut self,
         target: &Target,
         slots: &Slots,
         restored: bool,
         reporter: &mut dyn Reporter,
-    ) -> Result<Finding, AgentError> {
+    ) -> Result<(Finding, Option<AgentError>), AgentError> {
         let (root, verity) = (slots.own.root.as_ref(), slots.own.verity.as_ref());
         let guess = layout(root, verity, target.root_hash, salt(&self.booted.os));
         let looked = match &guess {
@@ -251,19 +269,24 @@ impl Agent<'_> {
             Err(ApplyError::Beyond { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        match (guess, damage) {
-            (Some(params), Some(damage)) if damage.here() == damage.blocks() && !restored => {
-                Ok(Finding { params, damage, release: None })
-            }
-            (guess, damage) => {
-                let release = self.installed(target)?;
+        let mut seen = guess.zip(damage);
+        let has_all = |(_, damage): &mut (_, Damage)| damage.here() == damage.blocks() && !restored;
+        if let Some((params, damage)) = seen.take_if(has_all) {
+            return Ok((Finding { params, damage, release: None }, None));
+        }
+        match (self.installed(target), seen) {
+            (Ok(release), seen) => {
                 let params = release.root.verity.clone();
-                let damage = match damage.filter(|_| guess.as_ref() == Some(&params)) {
-                    Some(damage) => damage,
+                let damage = match seen.filter(|(guess, _)| *guess == params) {
+                    Some((_, damage)) => damage,
                     None => slots.look(&params, reporter)?,
                 };
-                Ok(Finding { params, damage, release: Some(release) })
+                Ok((Finding { params, damage, release: Some(release) }, None))
             }
+            (Err(error), Some((params, damage))) => {
+                Ok((Finding { params, damage, release: None }, Some(error)))
+            }
+            (Err(error), None) => Err(error),
         }
     }
 

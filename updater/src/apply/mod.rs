@@ -40,7 +40,7 @@ pub use foresee::{at_hand, foresee};
 pub use install::{Job, install};
 pub use preflight::{Room, check_signer, preflight};
 pub use readback::{Partitions, root_hash_of};
-pub use repair::{Damage, Frames, Mended, Patient, layout, look, mend, superblock_of};
+pub use repair::{Damage, Frames, Mended, Mending, Patient, layout, look, superblock_of};
 pub use tree::check_tree;
 pub use uki::{compare_staged, digest_of, rehearse, stage};
 pub use ways::{Allowance, Way, WayPlan, ways};

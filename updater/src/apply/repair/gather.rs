@@ -6,9 +6,9 @@ use upright_manifests::verity::{BLOCK, BlockHasher};
 
 use super::damage::{Damage, Frames};
 use super::leaves::block;
-use super::{Blocks, Patient};
-use crate::apply::error::WayError;
-use crate::fetch::Fetcher;
+use super::{Blocks, Mending, Patient};
+use crate::apply::error::{ApplyError, WayError};
+use crate::fetch::{Fetcher, Parts};
 use crate::host::BlockDevice;
 
 /// The blocks that are somewhere on this host.
@@ -26,42 +26,55 @@ pub(super) fn from_here(patient: Patient<'_>, damage: &Damage) -> Result<Blocks,
     Ok(found)
 }
 
-/// Adds those that are in `frames`, which come in the image's order, so that each finds what it refers back to mended.
+/// Hands over those that are in `frames`, which come in the image's order, so that each finds what it refers back to mended.
 pub(super) fn from_frames(
-    patient: Patient<'_>,
-    damage: &Damage,
+    mending: &mut Mending<'_>,
     fetcher: &Fetcher<'_>,
     frames: &Frames,
-    found: &mut Blocks,
     observe: &mut dyn FnMut(u64),
-) -> Result<(), WayError> {
-    let hasher = BlockHasher::new(&patient.params.salt);
+) -> Result<(), ApplyError> {
     let parts: Vec<_> = frames.frames.iter().map(Frame::range).collect();
     fetcher.with_parts(&frames.path, &parts, |parts| {
-        let mut unpacker = Unpacker::new()?;
+        let mut unpacker = Unpacker::new().map_err(|error| mending.told(error.into()))?;
         let mut done = 0;
         for frame in &frames.frames {
-            let prefix = prefix(patient.slot.root, frame, found)?;
-            let packed = parts.next()?;
-            let bytes = match unpacker.unpack(frame, &packed, &prefix) {
-                Err(FrameError::Hash { .. }) => unpacker.unpack(frame, &parts.again()?, &prefix)?,
-                outcome => outcome?,
-            };
-            for (block, number) in bytes.as_chunks::<BLOCK>().0.iter().zip(frame.start..) {
-                let Some(want) = damage.wanted.get(&number).filter(|want| want.here.is_none()) else {
-                    continue;
-                };
-                // A frame is what was signed; that it makes the image depends on what it refers back to.
-                if want.leaf.is_some_and(|leaf| hasher.hash(block).as_bytes() != &leaf) {
-                    return Err(WayError::Other("image"));
-                }
-                found.insert(number, Box::new(*block));
-            }
+            let found =
+                from_frame(mending, &mut unpacker, frame, parts).map_err(|error| mending.told(error))?;
+            mending.take(found)?;
             done += u64::from(frame.packed);
             observe(done);
         }
         Ok(())
     })
+}
+
+/// The blocks that are wanted of the next frame.
+fn from_frame(
+    mending: &Mending<'_>,
+    unpacker: &mut Unpacker,
+    frame: &Frame,
+    parts: &Parts<'_>,
+) -> Result<Blocks, WayError> {
+    let Patient { slot, params, .. } = mending.patient;
+    let hasher = BlockHasher::new(&params.salt);
+    let prefix = prefix(slot.root, frame, &mending.found)?;
+    let packed = parts.next()?;
+    let bytes = match unpacker.unpack(frame, &packed, &prefix) {
+        Err(FrameError::Hash { .. }) => unpacker.unpack(frame, &parts.again()?, &prefix)?,
+        outcome => outcome?,
+    };
+    let mut found = Blocks::new();
+    for (block, number) in bytes.as_chunks::<BLOCK>().0.iter().zip(frame.start..) {
+        let Some(want) = mending.damage.wanted.get(&number).filter(|want| want.here.is_none()) else {
+            continue;
+        };
+        // A frame is what was signed; that it makes the image depends on what it refers back to.
+        if want.leaf.is_some_and(|leaf| hasher.hash(block).as_bytes() != &leaf) {
+            return Err(WayError::Other("image"));
+        }
+        found.insert(number, Box::new(*block));
+    }
+    Ok(found)
 }
 
 /// What a frame refers back to, with what was found in place of what is damaged.

@@ -52,6 +52,27 @@ pub(super) fn judge(
     })
 }
 
+/// Whether a block of leaves is proven by the blocks above it, as they are stored, up to the root hash.
+pub(super) fn leads_to_root(
+    verity: &dyn BlockDevice,
+    params: &VerityParams,
+    geometry: &Geometry,
+    number: u64,
+    leaves: &[u8; BLOCK],
+) -> io::Result<bool> {
+    let hasher = BlockHasher::new(&params.salt);
+    let mut index = number.saturating_sub(first_leaf(geometry));
+    let mut hash = hasher.hash(leaves);
+    for level in geometry.levels().iter().skip(1) {
+        let above = block(verity, level.start + index / PER_BLOCK)?;
+        if leaf(&above, index % PER_BLOCK) != *hash.as_bytes() {
+            return Ok(false);
+        }
+        (hash, index) = (hasher.hash(&above), index / PER_BLOCK);
+    }
+    Ok(hash == params.root_hash)
+}
+
 /// The root hash of the leaves that are stored, with those in `instead` in their places.
 pub(super) fn root_of(
     verity: &dyn BlockDevice,

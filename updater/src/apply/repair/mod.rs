@@ -8,7 +8,7 @@
 //! | `leaves` | what each block should hash to: proven by the root hash before anything is written |
 //! | `damage` | which blocks are wanted, and where they can be had: the plan |
 //! | `gather` | getting them, out of the other slot or of frames of the full payload |
-//! | `write` | writing blocks and tree, each proven before and read back after |
+//! | `write` | writing blocks and tree, each as soon as it is proven, and read back after |
 //!
 //! No block is written that does not hash to a leaf of a tree whose root is the one that was signed. A slot that runs is
 //! mended like any other: what it reads can only become what it should be ([why](../../../../docs/design/0013-mending-a-slot.md)).
@@ -28,7 +28,7 @@ use upright_manifests::verity::{BLOCK, VerityParams};
 pub use damage::{Damage, Frames, look};
 pub(super) use forgiving::Forgiving;
 pub use layout::{layout, superblock_of};
-pub use write::{Mended, mend};
+pub use write::{Mended, Mending};
 
 use super::readback::Partitions;
 

@@ -141,6 +141,72 @@ fn a_payload_of_another_image_is_never_written_even_if_it_is_signed() {
 }
 
 #[test]
+fn what_is_on_the_host_is_written_whatever_the_server_does() {
+    for trouble in [Trouble::Damage(5), Trouble::Missing, Trouble::Wrong] {
+        let world = installed();
+        damage(&world, &[20, 60], &[]);
+        world.remote.always("full", trouble);
+        assert!(world.repair(true).0.is_err(), "{trouble:?}");
+        assert_eq!(wrong_blocks(&world), [60], "{trouble:?}");
+    }
+}
+
+/// With a whole tree, and where what is above the leaves is damaged as well.
+#[test]
+fn a_repair_that_is_cut_off_goes_on_where_it_was() {
+    for tree in [&[][..], &[1]] {
+        let world = damaged_in_many_frames(tree);
+        let (mut left, mut rounds) = (wrong_blocks(&world).len(), 0);
+        loop {
+            let (mended, _) = repair_with_little(&world);
+            rounds += 1;
+            let Err(error) = mended else { break };
+            let now = wrong_blocks(&world).len();
+            assert!(now < left, "round {rounds} with {tree:?}: {error}");
+            left = now;
+        }
+        assert!(rounds > 2, "{rounds} rounds with {tree:?}");
+        world.assert_installed();
+    }
+}
+
+/// A block of leaves is damaged: blocks 128 to 255 prove themselves only together. With the one above it, all do.
+#[test]
+fn what_nothing_proves_before_all_is_had_waits_and_keeps_nothing_else_waiting() {
+    for (tree, is_proven) in [(&[3][..], true), (&[1, 2], false)] {
+        let world = damaged_in_many_frames(tree);
+        let of_the_first = |world: &World| wrong_blocks(world).iter().filter(|block| **block < 128).count();
+        let before = of_the_first(&world);
+        for _ in 0..6 {
+            assert!(repair_with_little(&world).0.is_err());
+        }
+        assert_eq!(of_the_first(&world), if is_proven { 0 } else { before }, "{tree:?}");
+        world.remote.recover();
+        world.repair(true).0.unwrap();
+        world.assert_installed();
+    }
+}
+
+fn damaged_in_many_frames(tree: &[u64]) -> World {
+    let world = installed();
+    damage(&world, &(50..90).chain((130..250).step_by(7)).collect::<Vec<_>>(), tree);
+    world
+}
+
+/// The payload's head comes, and not much more.
+fn repair_with_little(world: &World) -> (Result<Mended, ApplyError>, u64) {
+    world.remote.cut("full", world.release.root.full.head_size + 40_000);
+    world.repair(true)
+}
+
+/// The blocks of the image that are not what they should be.
+fn wrong_blocks(world: &World) -> Vec<u64> {
+    let (now, whole) = (world.root.bytes(), &world.image);
+    let pairs = now.chunks(BLOCK as usize).zip(whole.chunks(BLOCK as usize)).enumerate();
+    pairs.filter(|(_, (now, whole))| now != whole).map(|(number, _)| number as u64).collect()
+}
+
+#[test]
 fn another_image_is_not_taken_for_a_damaged_one() {
     let world = World::new();
     let before = world.disk.written();

@@ -408,14 +408,18 @@ impl World {
         let patient = Patient { slot, other: may_look.then_some(other), params };
         let mend = || {
             let damage = look(patient, &mut |_| ())?;
+            let mut mending = Mending::begin(patient, &damage)?;
+            mending.take_here()?;
             let frames = match damage.here() < damage.blocks() {
                 true => Some(damage.frames(&fetcher, &self.release.root)),
                 false => None,
             };
             let frames = frames.transpose();
             let frames = frames.map_err(|source| ApplyError::Mend { slot: Slot::B, source })?;
-            let frames = frames.as_ref().map(|frames| (&fetcher, frames));
-            super::super::mend(patient, &damage, frames, &mut Steps(&self.steps))
+            let reporter = &mut Steps(&self.steps);
+            frames.map_or(Ok(()), |frames| mending.fetch(&fetcher, &frames, reporter))?;
+            mending.finish(reporter)?;
+            Ok(mending.mended())
         };
         (mend(), fetcher.fetched())
     }
