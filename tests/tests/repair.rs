@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use upright_manifests::payload::Head;
 use upright_tests::fixture::{Fixture, noise};
+use upright_tests::namespace::{REFUSED, in_namespace, refused};
 use upright_tests::programs::{Ran, upright};
 use upright_tests::refusal::{contains, files, line_of};
 use upright_tests::server::Fault;
@@ -502,5 +503,39 @@ fn what_is_on_the_host_is_mended_though_the_rest_cannot_be_had() -> Result<()> {
     }
     mended(host, &[])?;
     assert_eq!(devices(host)?, before);
+    Ok(())
+}
+
+#[test]
+fn a_damaged_boot_entry_stays_where_the_esp_has_no_room_for_another() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let first = boot_entry(host, "1.0.0")?;
+    let text = fs::read(&first)?.windows(9).position(|window| window == b"roothash=");
+    flip_in(&first, text.context("no command line")? + 2)?;
+    let script = format!(
+        "{REFUSED}
+        mkdir small && mount -t tmpfs -o size=8m none small
+        cp -r esp/. small && mount --bind small esp
+        truncate -s 300000 esp/EFI/Linux/acme_1.0.0.efi
+        cat /dev/zero >esp/fill 2>/dev/null || true; truncate -s -200k esp/fill
+        sha256sum esp/EFI/Linux/* >before
+        refused full upright --root . repair --slot a
+        sha256sum esp/EFI/Linux/* >after
+        rm esp/EFI/Linux/acme_1.1.0.efi
+        cat /dev/zero >esp/more 2>/dev/null || true; truncate -s -200k esp/more
+        refused gone upright --root . repair --slot b
+        rm esp/fill esp/more
+        refused roomy upright --root . repair"
+    );
+    in_namespace(host, &script)?;
+    for name in ["full", "gone"] {
+        let ran = refused(host, name)?;
+        let says = ["in the ESP, which has", "bytes too few; it was left as it is: remove from the ESP"];
+        contains(line_of("upright", &ran, 3)?, &says)?;
+    }
+    assert_eq!(fs::read_to_string(host.join("before"))?, fs::read_to_string(host.join("after"))?);
+    let roomy = refused(host, "roomy")?;
+    assert_eq!((roomy.status, roomy.stdout.matches("and its boot entry,").count()), (0, 2), "{roomy:?}");
     Ok(())
 }

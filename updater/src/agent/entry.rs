@@ -8,7 +8,7 @@ use upright_manifests::pe::{self, Headers};
 use upright_manifests::release::Release;
 
 use super::{Agent, AgentError, Reporter};
-use crate::apply::{ApplyError, compare_staged, digest_of, rehearse, stage};
+use crate::apply::{ApplyError, compare_staged, digest_of, rehearse, require_room_for_entry, stage};
 use crate::boot::systemd_boot::DEFAULT_TRIES;
 use crate::boot::{BootLoader, Entry};
 use crate::fetch::Fetcher;
@@ -156,10 +156,12 @@ impl Agent<'_> {
         reporter: &mut dyn Reporter,
     ) -> Result<(), AgentError> {
         let (boot, running, entry) = (self.host.boot(), self.running_entry(), self.entry(target, slot));
-        reporter.step("composing the UKI");
-        rehearse(fetcher, release, root)?;
         let failed = || AgentError::system(format!("write the boot entry of slot {slot}"));
         let runs = slot == self.booted.slot;
+        let room = if runs { boot.room_beside(&entry) } else { boot.room(&running) };
+        require_room_for_entry(release, room.map_err(failed())?)?;
+        reporter.step("composing the UKI");
+        rehearse(fetcher, release, root)?;
         if !runs {
             boot.remove_others(&running).map_err(failed())?;
         }

@@ -33,6 +33,21 @@ pub enum ApplyError {
         /// What is missing, in bytes.
         missing: u64,
     },
+    /// There is no room to compose its boot entry again; what is there was left as it is.
+    #[error(
+        "the boot entry of {version} needs {needed} bytes in the ESP, which has {available}: {missing} bytes too few; it was left as it is: \
+         remove from the ESP what is not needed to boot, then `upright repair`"
+    )]
+    NoRoomForEntry {
+        /// The release.
+        version: Version,
+        /// What it needs, in bytes.
+        needed: u64,
+        /// What there is, in bytes.
+        available: u64,
+        /// What is missing, in bytes.
+        missing: u64,
+    },
     /// What it declares as versioned cannot be kept for each slot; what runs was not touched.
     #[error(
         "{version} is not switched to: {source}; `upright plan` shows what is versioned; this host stays with what runs"

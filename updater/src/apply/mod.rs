@@ -38,7 +38,7 @@ pub use audit::{Audit, MOST as MOST_DAMAGED, Unreadable, audit, files_in};
 pub use error::{ApplyError, WayError};
 pub use foresee::{at_hand, foresee};
 pub use install::{Job, install};
-pub use preflight::{Room, check_signer, preflight};
+pub use preflight::{Room, check_signer, preflight, require_room_for_entry};
 pub use readback::{Partitions, root_hash_of};
 pub use repair::{Damage, Frames, Mended, Mending, Patient, layout, look, superblock_of};
 pub use tree::check_tree;

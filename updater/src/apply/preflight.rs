@@ -34,6 +34,15 @@ pub fn check_signer(release: &Release, accepted: &BTreeSet<Digest>, any: bool) -
     Err(ApplyError::Unsigned { version: release.version.clone(), reason })
 }
 
+/// An error if the UKI of `release` does not fit on an ESP with so much room.
+pub fn require_room_for_entry(release: &Release, available: u64) -> Result<(), ApplyError> {
+    let (version, needed) = (release.version.clone(), release.uki.size);
+    match needed.checked_sub(available) {
+        None | Some(0) => Ok(()),
+        Some(missing) => Err(ApplyError::NoRoomForEntry { version, needed, available, missing }),
+    }
+}
+
 /// An error that names the first place where `release` does not fit.
 pub fn preflight(release: &Release, room: Room, slot: &str) -> Result<(), ApplyError> {
     let needs = [

@@ -101,6 +101,9 @@ pub trait BootLoader {
     /// How many bytes of UKI fit once [`Self::remove_others`] has run.
     fn room(&self, keep: &Entry) -> io::Result<u64>;
 
+    /// How many bytes of UKI fit beside all that boot loaders see; what is left of `entry` out of their sight goes first.
+    fn room_beside(&self, entry: &Entry) -> io::Result<u64>;
+
     /// Stores the UKI of `entry` where the boot loader does not see it yet.
     fn stage(&self, entry: &Entry, uki: &mut dyn Read) -> io::Result<()>;
 

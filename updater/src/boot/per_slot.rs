@@ -163,6 +163,12 @@ impl<R: Register> BootLoader for PerSlot<R> {
         Ok(room_after(free, cluster, removable.as_slice()).saturating_sub(cluster))
     }
 
+    fn room_beside(&self, entry: &Entry) -> io::Result<u64> {
+        let (free, cluster) = self.ukis.free()?;
+        let unseen = self.file(entry.slot)?.filter(|file| !file.visible);
+        Ok(room_after(free, cluster, unseen.as_slice()).saturating_sub(cluster))
+    }
+
     fn size(&self, entry: &Entry) -> io::Result<Option<u64>> {
         Ok(self.uki(entry)?.map(|file| file.size))
     }

@@ -278,6 +278,13 @@ impl BootLoader for SystemdBoot {
         Ok(room_after(free, cluster, &removable))
     }
 
+    fn room_beside(&self, entry: &Entry) -> io::Result<u64> {
+        let (free, cluster) = self.folder.free()?;
+        let mut unseen = self.files_of(&name_of(entry))?;
+        unseen.retain(|file| !file.visible);
+        Ok(room_after(free, cluster, &unseen))
+    }
+
     fn size(&self, entry: &Entry) -> io::Result<Option<u64>> {
         Ok(self.files_of(&name_of(entry))?.first().map(|file| file.size))
     }

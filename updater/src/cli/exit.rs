@@ -156,7 +156,9 @@ impl Failure {
             AgentError::Fetch(error) if error.is_local() => Exit::Host,
             AgentError::Fetch(error) if error.is_temporary() => Exit::Unreachable,
             AgentError::Fetch(_) => Exit::NotTrusted,
-            AgentError::Apply(ApplyError::NoRoom { .. } | ApplyError::Unsigned { .. }) => Exit::Refused,
+            AgentError::Apply(
+                ApplyError::NoRoom { .. } | ApplyError::NoRoomForEntry { .. } | ApplyError::Unsigned { .. },
+            ) => Exit::Refused,
             AgentError::Apply(error) if error.is_local() => Exit::Host,
             AgentError::Apply(ApplyError::State { .. }) => Exit::Refused,
             AgentError::Apply(error) if error.is_temporary() => Exit::Unreachable,

@@ -508,6 +508,9 @@ impl BootLoader for FakeBoot {
     fn room(&self, _: &Entry) -> io::Result<u64> {
         Ok(1 << 30)
     }
+    fn room_beside(&self, _: &Entry) -> io::Result<u64> {
+        Ok(1 << 30)
+    }
     fn size(&self, _: &Entry) -> io::Result<Option<u64>> {
         Ok(None)
     }
