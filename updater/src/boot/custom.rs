@@ -9,8 +9,9 @@
 //! get-current             prints the name of the slot that the boot loader has started
 //! ```
 //!
-//! Exit status 0 says that it is done, and durable. The program may be asked the same again after a crash. These are the verbs that
-//! another updater's custom back ends have, so a program written for that one does, if it does not mind one argument more.
+//! Exit status 0 says that it is done, and durable; what was set is asked for again, and has to be what is printed. The program may
+//! be asked the same again after a crash. These are the verbs that another updater's custom back ends have, so a program written for
+//! that one does, if it does not mind one argument more.
 //!
 //! The boot loader starts `EFI/upright/<slot>.efi`, or what the program makes of it in `set-primary`.
 
@@ -64,8 +65,18 @@ impl Custom {
         parse_state(&said).ok_or_else(|| self.wrong(&verb, &said, "good, bad, or trial LEFT DONE"))
     }
 
-    fn set_state(&self, slot: Slot, state: &str) -> io::Result<()> {
-        self.tell(&["set-state", self.names.of(slot), state])
+    /// Records what is known of a slot, and sees whether it is: a release that was left would be started again, or a proven one counted.
+    fn set_state(&self, slot: Slot, state: Trust) -> io::Result<()> {
+        let (name, word) = (self.names.of(slot), if state == Trust::Bad { "bad" } else { "good" });
+        self.tell(&["set-state", name, word])?;
+        match self.state(slot)? {
+            now if now == state => Ok(()),
+            now => Err(io::Error::other(format!(
+                "{} says that set-state {name} {word} is done, and get-state {name} still prints {}",
+                self.command.join(" "),
+                printed(now)
+            ))),
+        }
     }
 
     /// Makes a slot the first, and sees whether it is: a release that never boots would be taken for a bad one.
@@ -131,21 +142,21 @@ impl Register for Custom {
         let (first, other) = (choice.first, choice.first.other());
         let is_trial = |trust| matches!(trust, Trust::Trial { .. });
         if choice.trust(other) == Trust::Good && now.trust(other) != Trust::Good {
-            self.set_state(other, "good")?;
+            self.set_state(other, Trust::Good)?;
         }
         if is_trial(choice.trust(first)) {
             return self.set_primary(first, tries(choice.trust(first)));
         }
         if choice.trust(first) == Trust::Good && now.trust(first) != Trust::Good {
-            self.set_state(first, "good")?;
+            self.set_state(first, Trust::Good)?;
         }
         if choice.trust(other) == Trust::Bad {
             // With the other one passed over, which of them is first plays no part.
-            return if now.trust(other) == Trust::Bad { Ok(()) } else { self.set_state(other, "bad") };
+            return if now.trust(other) == Trust::Bad { Ok(()) } else { self.set_state(other, Trust::Bad) };
         }
         if now.first != first {
             self.set_primary(first, 1)?;
-            self.set_state(first, "good")?;
+            self.set_state(first, Trust::Good)?;
         }
         Ok(())
     }
@@ -165,7 +176,7 @@ impl Register for Custom {
             return Ok(());
         }
         if self.state(slot)? != Trust::Bad {
-            self.set_state(slot, "good")?;
+            self.set_state(slot, Trust::Good)?;
         }
         if let Some(note) = &self.note {
             // Without the note it is said once more.
@@ -173,6 +184,15 @@ impl Register for Custom {
             let _ = fs::write(note, name);
         }
         Ok(())
+    }
+}
+
+/// What `get-state` prints.
+fn printed(trust: Trust) -> String {
+    match trust {
+        Trust::Good => "good".to_owned(),
+        Trust::Bad => "bad".to_owned(),
+        Trust::Trial { left, done } => format!("trial {left} {done}"),
     }
 }
 
@@ -250,6 +270,28 @@ mod tests {
         custom.set_primary(Slot::A, 1).unwrap();
         let error = custom.set_primary(Slot::B, 3).unwrap_err().to_string();
         assert!(error.contains("set-primary B is done, and get-primary still prints A"), "{error}");
+    }
+
+    #[test]
+    fn a_verdict_that_was_not_noted_is_no_verdict() {
+        let time = Duration::from_secs(60);
+        let said = |script: &str, state| custom(script, time).set_state(Slot::B, state);
+        said("case $1 in get-state) echo bad;; esac", Trust::Bad).unwrap();
+        for (script, state, expected) in [
+            (
+                "case $1 in get-state) echo good;; esac",
+                Trust::Bad,
+                "set-state B bad is done, and get-state B still prints good",
+            ),
+            (
+                "case $1 in get-state) echo trial 2 1;; esac",
+                Trust::Good,
+                "set-state B good is done, and get-state B still prints trial 2 1",
+            ),
+        ] {
+            let error = said(script, state).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]
