@@ -9,7 +9,7 @@ use upright_tests::namespace::{REFUSED, in_namespace, refused};
 use upright_tests::programs::{done, upright};
 use upright_tests::refusal::{Until, contains, host_refuses, line_of};
 use upright_tests::server::Fault;
-use upright_tests::simulated::{Sizes, runs};
+use upright_tests::simulated::{Sizes, boot, runs};
 
 /// A host that runs 1.1.0, proven, and can go back to 1.0.0; 1.2.0 is offered.
 fn host(fixture: &Fixture) -> Result<PathBuf> {
@@ -377,13 +377,34 @@ fn an_update_that_waited_is_looked_at_again_before_it_gives_up_the_way_back() ->
     line_of("upright", &upright(host, &["update"])?, 5)?;
     fixture.server.mend();
     let (own, other) = (boot_entry(host, "1.1.0"), fs::read(boot_entry(host, "1.0.0"))?);
-    let mut damaged = fs::read(&own)?;
-    damaged[700_000] ^= 1;
-    fs::write(&own, damaged)?;
+    fs::remove_file(&own)?;
     contains(line_of("upright", &upright(host, &["update"])?, 4)?, &["the boot entry of 1.1.0"])?;
     assert!(fs::read(boot_entry(host, "1.0.0"))? == other);
     done(host, &["rollback"])?;
     assert_eq!(runs(host)?, "1.0.0");
+    Ok(())
+}
+
+#[test]
+fn an_update_mends_a_damaged_boot_entry_of_what_runs_before_the_other_goes() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let (own, other) = (boot_entry(host, "1.1.0"), boot_entry(host, "1.0.0"));
+    let entries = || -> Result<_> { Ok([fs::read(&own)?, fs::read(&other)?]) };
+    let whole = entries()?;
+    let mut damaged = whole.clone();
+    damaged[0][700_000] ^= 1;
+    fs::write(&own, &damaged[0])?;
+    // What it is mended with cannot be had.
+    fixture.server.spoil(".uki", Fault::Status(404));
+    assert_ne!(upright(host, &["update"])?.status, 0);
+    assert!(entries()? == damaged);
+    fixture.server.mend();
+    let ran = upright(host, &["update"])?;
+    contains(&ran.stderr, &["the boot entry of 1.1.0, which runs, is damaged: it is mended first"])?;
+    assert_eq!((ran.status, fs::read(&own)? == whole[0]), (0, true), "{ran:?}");
+    contains(&upright(host, &["history"])?.stdout, &["and its boot entry, were written anew"])?;
+    assert_eq!(boot(host)?, "1.2.0");
     Ok(())
 }
 

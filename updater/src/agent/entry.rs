@@ -111,12 +111,13 @@ impl Agent<'_> {
         matches!(self.record.state, State::Committing { slot, .. } if !self.record.is_proven(slot.other()))
     }
 
-    /// Whether the entry of `slot`, found in that state, may be composed again: nothing else is under way, and it is that of what runs
-    /// and is gone, or the release is the way back, proven and not left. An entry that is there, damaged or not to be read as it is, stays while that of what runs is no
-    /// better: a host with none between two writes would be lost.
+    /// Whether the entry of `slot`, found in that state, may be composed again: it is that of what runs and damaged, or nothing else is under
+    /// way, and it is that of what runs or of the way back, proven and not left. One of the way back that is there, damaged or not to be read as it is, stays while
+    /// that of what runs is no better: a host with none between two writes would be lost.
     pub(super) fn may_restore(&self, slot: Slot, found: EntryState) -> Result<bool, AgentError> {
         if slot == self.booted.slot {
-            return Ok(found == EntryState::Missing && (self.record.state == State::Idle || self.stays()));
+            // To mend it where it is changes nothing about what the next boot takes.
+            return Ok(found == EntryState::Damaged || self.record.state == State::Idle || self.stays());
         }
         let known = self.record.slots.get(&slot).or_else(|| self.record.lost.get(&slot));
         let proven = known.filter(|installed| installed.proven);
@@ -143,9 +144,9 @@ impl Agent<'_> {
         })
     }
 
-    /// Composes the entry of `slot` out of its image. That of what runs, which is gone, is what the next boot takes then, as one that is
-    /// proven. Any other is put in force as the way back: what is there goes only once the new one is known to be had; what runs stays
-    /// what the next boot takes.
+    /// Composes the entry of `slot` out of its image. That of what runs is mended where it is, or if it is gone is what the next boot takes
+    /// then, as one that is proven. Any other is put in force as the way back: what is there goes only once the new one is known to be had;
+    /// what runs stays what the next boot takes.
     pub(super) fn restore_entry(
         &mut self,
         slot: Slot,
@@ -165,12 +166,17 @@ impl Agent<'_> {
         if !runs {
             boot.remove_others(&running).map_err(failed())?;
         }
-        stage(fetcher, release, root, boot, &entry)?;
-        compare_staged(boot, &entry, release)?;
-        if runs {
-            boot.switch(&entry, DEFAULT_TRIES).and_then(|()| boot.mark_good(&entry))
+        if runs && boot.is_taken(&entry).map_err(failed())? {
+            stage(fetcher, release, root, |uki| boot.stage_copy(uki))?;
+            compare_staged(release, boot.staged_copy())?;
+            boot.mend(&entry)
         } else {
-            boot.restore(&entry, &running)
+            stage(fetcher, release, root, |uki| boot.stage(&entry, uki))?;
+            compare_staged(release, boot.staged(&entry))?;
+            match runs {
+                true => boot.switch(&entry, DEFAULT_TRIES).and_then(|()| boot.mark_good(&entry)),
+                false => boot.restore(&entry, &running),
+            }
         }
         .map_err(failed())?;
         let mut uki = boot.content(&entry).map_err(failed())?;

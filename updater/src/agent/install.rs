@@ -104,7 +104,7 @@ impl<'h> Agent<'h> {
         }
         self.take(Event::Chosen { target: offer.target(), retry })?;
         // An update that waited, perhaps for long, since it was found to fit is looked at again.
-        let (mut fits, mut anew) = (false, false);
+        let (mut fits, mut anew, mut mended) = (false, false, false);
         loop {
             let result = match self.record.state.effect() {
                 Effect::Prepare(_) => self.prepare(&offer.release).map(|()| fits = true),
@@ -117,6 +117,15 @@ impl<'h> Agent<'h> {
                     .and_then(|()| self.carry_again(&target, slot))
                     .and_then(|()| self.switch(&target, slot)),
                 _ => return Ok(()),
+            };
+            let result = match result {
+                // Nobody may be there to do so. One that is gone may be another boot loader's than the one that is configured.
+                Err(AgentError::Entry { version, missing: false, .. }) if !mended => {
+                    tracing::warn!("the boot entry of {version}, which runs, is damaged: it is mended first");
+                    mended = true;
+                    self.repair(self.booted.slot, false, &mut Vec::new(), reporter)
+                }
+                result => result,
             };
             if let Err(error) = result {
                 // What the slot holds is of no use, and is written over: of the release that is wanted, nothing is lost.

@@ -93,9 +93,9 @@ pub enum AgentError {
         if *.missing { "missing" } else { "damaged" },
         match (*.runs, *.missing) {
             (true, true) => "`upright repair` brings it back, `upright rollback` goes to the other slot",
-            (true, false) => "`upright rollback` goes to the other slot, from where `upright repair` mends it; without another release, the \
-                              next update replaces it",
-            (false, _) => "only that of a proven way back is composed again, while nothing else is under way; the next update writes it anew",
+            (true, false) => "`upright repair` mends it, `upright rollback` goes to the other slot",
+            (false, _) => "`upright repair` composes that of a proven way back again, once that of what runs is whole and while nothing else is under way; \
+                      the next update writes it anew",
         }
     )]
     Entry {

@@ -121,12 +121,9 @@ impl Job<'_> {
 }
 
 impl Agent<'_> {
-    /// In which order slots are mended: without the boot entry of what runs, that of the other one is not touched.
-    pub fn repair_order(&self) -> Result<[Slot; 2], AgentError> {
-        let runs = self.booted.slot;
-        let is_seen = self.host.boot().is_seen(&self.running_entry());
-        let is_gone = !is_seen.map_err(AgentError::system("read the boot loader's entries"))?;
-        Ok(if is_gone { [runs, runs.other()] } else { Slot::ALL })
+    /// In which order slots are mended: what runs first, since without its boot entry that of the other one is not touched.
+    pub fn repair_order(&self) -> [Slot; 2] {
+        [self.booted.slot, self.booted.slot.other()]
     }
 
     /// Finds what is damaged in `slot` and mends it, or with `dry_run` says what that would take; nothing if nothing is known to be in

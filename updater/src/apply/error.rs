@@ -36,7 +36,7 @@ pub enum ApplyError {
     /// There is no room to compose its boot entry again; what is there was left as it is.
     #[error(
         "the boot entry of {version} needs {needed} bytes in the ESP, which has {available}: {missing} bytes too few; it was left as it is: \
-         remove from the ESP what is not needed to boot, then `upright repair`"
+         remove from the ESP what is not needed to boot, then `upright repair`; if it is that of what runs, `upright rollback` leaves it"
     )]
     NoRoomForEntry {
         /// The release.

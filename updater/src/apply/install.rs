@@ -294,8 +294,8 @@ impl Work<'_, '_> {
         progress.durable = job.release.root.size;
         keep(&progress)?;
         reporter.step("composing the UKI");
-        uki::stage(job.fetcher, job.release, job.target.root, job.boot, job.entry)?;
-        uki::compare_staged(job.boot, job.entry, job.release)?;
+        uki::stage(job.fetcher, job.release, job.target.root, |uki| job.boot.stage(job.entry, uki))?;
+        uki::compare_staged(job.release, job.boot.staged(job.entry))?;
         let fetched = before + job.fetcher.fetched();
         Ok(WayTaken { way: progress.way, fetched, written: progress.written, milliseconds: 0, medium: None })
     }

@@ -8,23 +8,21 @@ use upright_manifests::release::Release;
 
 use super::delta::{Images, apply};
 use super::error::{ApplyError, WayError};
-use crate::boot::{BootLoader, Entry};
 use crate::fetch::Fetcher;
 use crate::host::BlockDevice;
 
-/// Stages the UKI of `release`, whose root image is on `root`.
+/// Composes the UKI of `release`, whose root image is on `root`, and stores it with `store`.
 pub fn stage(
     fetcher: &Fetcher<'_>,
     release: &Release,
     root: &dyn BlockDevice,
-    boot: &dyn BootLoader,
-    entry: &Entry,
+    store: impl FnOnce(&mut dyn Read) -> io::Result<()>,
 ) -> Result<(), ApplyError> {
-    let stage = |source| ApplyError::Device { what: format!("write the UKI of {}", entry.version), source };
+    let stage = |source| ApplyError::Device { what: format!("write the UKI of {}", release.version), source };
     let (mut reader, writer) = io::pipe().map_err(stage)?;
     let (composed, staged) = std::thread::scope(|scope| {
         let composer = scope.spawn(|| compose(fetcher, release, root, writer));
-        let staged = boot.stage(entry, &mut reader);
+        let staged = store(&mut reader);
         // Without a reader the composer ends.
         drop(reader);
         let died = || Err(WayError::Other("thread, which died"));
@@ -91,11 +89,8 @@ fn compose(
 }
 
 /// Reads the staged UKI back from the ESP and compares it with what was signed.
-pub fn compare_staged(boot: &dyn BootLoader, entry: &Entry, release: &Release) -> Result<(), ApplyError> {
-    expect(release, boot.staged(entry).and_then(|mut staged| digest_of(&mut staged)))
-}
-
-fn expect(release: &Release, found: io::Result<Digest>) -> Result<(), ApplyError> {
+pub fn compare_staged(release: &Release, staged: io::Result<Box<dyn Read>>) -> Result<(), ApplyError> {
+    let found = staged.and_then(|mut staged| digest_of(&mut staged));
     let failed = |source| ApplyError::Device { what: "read the UKI back from the ESP".to_owned(), source };
     let (version, expected, found) = (release.version.clone(), release.uki.sha256, found.map_err(failed)?);
     if found == expected { Ok(()) } else { Err(ApplyError::Uki { version, expected, found }) }

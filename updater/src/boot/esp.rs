@@ -17,6 +17,8 @@
 //!   used once and given back: a place that was deleted ends nothing.
 //! * Two names of one file, as a torn rename leaves them, are for `fsck.fat -a` to part, which leaves one of them empty. An
 //!   empty file is no entry, stands in nobody's way and is deleted in passing.
+//! * What is damaged and in force is mended where it is, from a copy that was read back: each sector is as it was or as it should be, so no
+//!   cut leaves less to boot than there was. The copy has a name that no boot loader looks for.
 //! * `syncfs` sends no flush on vfat; `fsync` on a file and on a folder does.
 
 use std::io::{self, Read};
@@ -40,6 +42,13 @@ const SECTOR: usize = 512;
 
 /// How many places in the folder are made ready for names: more than all that an update gives to both entries.
 const PLACES: usize = 48;
+
+/// The name of a whole entry that a damaged one is mended from, in a single place of the folder.
+const COPY: &str = "COPY.UPR";
+
+/// What is compared, and written where it differs, in bytes: what the kernel reads at once, so that a sector that cannot be read is written without
+/// being read.
+const PAGE: usize = 4096;
 
 /// How often the folder is listed while names in it change: more often than one change of an entry renames.
 const MAX_LOOKS: u32 = 16;
@@ -161,6 +170,7 @@ impl EntryFolder {
     /// content of the clusters it was given.
     pub(super) fn create_sealed(&self, file: &str, content: &mut dyn Read) -> io::Result<()> {
         self.medium.make().map_err(|error| self.in_folder("cannot create", &error))?;
+        self.remove_copy()?;
         self.make_places()?;
         self.fuse.step()?;
         self.medium.create(file).map_err(|error| self.in_file("cannot create", file, &error))?;
@@ -214,6 +224,56 @@ impl EntryFolder {
         self.fuse.step()?;
         self.medium.sync_file(file)?;
         self.sync()
+    }
+
+    /// Writes what an entry is to be mended from.
+    pub(super) fn create_copy(&self, content: &mut dyn Read) -> io::Result<()> {
+        self.create_sealed(COPY, content)
+    }
+
+    /// Opens it for reading from the medium.
+    pub(super) fn open_copy(&self) -> io::Result<impl Read + 'static> {
+        self.open_unsealed(COPY)
+    }
+
+    /// Removes it. It is sealed, and so are its clusters when they are used again.
+    pub(super) fn remove_copy(&self) -> io::Result<()> {
+        let names = self.medium.names().map_err(|error| self.in_folder("cannot list", &error))?;
+        match names.iter().any(|name| name == COPY) {
+            true => {
+                self.fuse.step()?;
+                self.medium.remove(COPY).map_err(|error| self.in_file("cannot remove", COPY, &error))?;
+                self.sync()
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Makes an entry that is in force the same as the copy, in place, page by page where they differ.
+    pub(super) fn mend(&self, file: &str) -> io::Result<()> {
+        let mut copy = self.open_copy()?;
+        let mut mend = || {
+            let (mut wanted, mut found, mut length) = (Vec::new(), vec![0; PAGE], 0);
+            loop {
+                wanted.clear();
+                let page = copy.by_ref().take(PAGE as u64).read_to_end(&mut wanted)?;
+                if page == 0 {
+                    break;
+                }
+                let read = self.medium.read_at(file, &mut found[..page], length);
+                if !read.is_ok_and(|read| found[..read] == wanted[..]) {
+                    self.fuse.step()?;
+                    self.medium.write_at(file, &wanted, length)?;
+                }
+                length += page as u64;
+            }
+            if self.medium.length(file)? != length {
+                self.fuse.step()?;
+                self.medium.set_length(file, length)?;
+            }
+            self.medium.sync_file(file)
+        };
+        mend().map_err(|error| self.in_file("cannot write", file, &error))
     }
 
     /// Opens an entry for reading from the medium, with its seal taken off what is read.
@@ -294,9 +354,12 @@ impl EntryFolder {
         self.sync()
     }
 
-    /// Free bytes on the file system, and the size of a cluster.
+    /// Free bytes on the file system, those of a copy that was left included, and the size of a cluster.
     pub(super) fn free(&self) -> io::Result<(u64, u64)> {
-        self.medium.free().map_err(|error| self.in_folder("cannot ask the free space of", &error))
+        let (free, cluster) =
+            self.medium.free().map_err(|error| self.in_folder("cannot ask the free space of", &error))?;
+        let copy = self.medium.length(COPY).unwrap_or(0).div_ceil(cluster).saturating_mul(cluster);
+        Ok((free.saturating_add(copy), cluster))
     }
 
     /// The kernel command line inside of an entry, sealed or not; `None` if it is not a whole UKI.

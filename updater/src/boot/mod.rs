@@ -104,7 +104,7 @@ pub trait BootLoader {
     /// How many bytes of UKI fit beside all that boot loaders see; what is left of `entry` out of their sight goes first.
     fn room_beside(&self, entry: &Entry) -> io::Result<u64>;
 
-    /// Stores the UKI of `entry` where the boot loader does not see it yet.
+    /// Stores the UKI of `entry` in its place, out of the boot loader's sight. Its place must not be taken.
     fn stage(&self, entry: &Entry, uki: &mut dyn Read) -> io::Result<()>;
 
     /// Reads the staged UKI back from the medium, past the page cache.
@@ -112,6 +112,19 @@ pub trait BootLoader {
 
     /// Reads the UKI of an entry that was switched to at some time from the medium, past the page cache; `None` if there is none.
     fn content(&self, entry: &Entry) -> io::Result<Option<Box<dyn Read>>>;
+
+    /// Whether boot loaders see something in the place of `entry`, whatever it is: [`Self::stage`] refuses then.
+    fn is_taken(&self, entry: &Entry) -> io::Result<bool>;
+
+    /// Stores the UKI of an entry whose place is taken by a damaged one, where no boot loader looks.
+    fn stage_copy(&self, uki: &mut dyn Read) -> io::Result<()>;
+
+    /// Reads it back from the medium, past the page cache.
+    fn staged_copy(&self) -> io::Result<Box<dyn Read>>;
+
+    /// Makes what takes the place of `entry` what [`Self::stage_copy`] stored, in place and sector by sector where they differ, so that
+    /// at no instant there is less to boot than there was, and removes the copy.
+    fn mend(&self, entry: &Entry) -> io::Result<()>;
 
     /// Puts the staged UKI of `entry` in force as the way back: proven, and passed over as long as `keep` is there, which is what the
     /// next boot takes before and after.

@@ -194,6 +194,24 @@ impl<R: Register> BootLoader for PerSlot<R> {
         Ok(Box::new(self.ukis.open_unsealed(&staged.file)?))
     }
 
+    fn is_taken(&self, entry: &Entry) -> io::Result<bool> {
+        self.has_entry(entry.slot)
+    }
+
+    fn stage_copy(&self, uki: &mut dyn Read) -> io::Result<()> {
+        self.ukis.create_copy(uki)
+    }
+
+    fn staged_copy(&self) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(self.ukis.open_copy()?))
+    }
+
+    fn mend(&self, entry: &Entry) -> io::Result<()> {
+        let taken = self.file(entry.slot)?.filter(|file| file.visible);
+        taken.map_or(Ok(()), |file| self.ukis.mend(&file.file))?;
+        self.ukis.remove_copy()
+    }
+
     fn content(&self, entry: &Entry) -> io::Result<Option<Box<dyn Read>>> {
         match self.uki(entry)?.filter(is_or_may_be_seen) {
             Some(file) => Ok(Some(Box::new(self.ukis.open_unsealed(&file.file)?))),

@@ -309,6 +309,24 @@ impl BootLoader for SystemdBoot {
         Ok(Box::new(self.folder.open_unsealed(&staged.file)?))
     }
 
+    fn is_taken(&self, entry: &Entry) -> io::Result<bool> {
+        self.is_seen(entry)
+    }
+
+    fn stage_copy(&self, uki: &mut dyn Read) -> io::Result<()> {
+        self.folder.create_copy(uki)
+    }
+
+    fn staged_copy(&self) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(self.folder.open_copy()?))
+    }
+
+    fn mend(&self, entry: &Entry) -> io::Result<()> {
+        let files = self.files_of(&name_of(entry))?;
+        files.iter().filter(|file| file.visible).try_for_each(|file| self.folder.mend(&file.file))?;
+        self.folder.remove_copy()
+    }
+
     fn content(&self, entry: &Entry) -> io::Result<Option<Box<dyn Read>>> {
         let files = self.files_of(&name_of(entry))?;
         match files.iter().find(|file| was_in_force(file)) {

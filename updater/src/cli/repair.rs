@@ -36,7 +36,7 @@ impl Repair {
         let mut agent = context.agent(medium.as_ref())?;
         let (mut done, mut failed) = (Vec::new(), None);
         for slot in
-            agent.repair_order()?.into_iter().filter(|slot| self.slot.is_none_or(|asked| asked == *slot))
+            agent.repair_order().into_iter().filter(|slot| self.slot.is_none_or(|asked| asked == *slot))
         {
             let mut progress = output::Progress::new(context.json);
             // What is wrong with one slot does not keep the other from being mended.

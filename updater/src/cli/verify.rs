@@ -136,7 +136,7 @@ fn advice(audit: &SlotAudit) -> String {
         }
         // dm-verity has no say in what the boot loader reads.
         (true, true, _) => {
-            "the next boot may not come up with that boot entry; `upright rollback` leaves it, and `upright repair` mends it then"
+            "the next boot may not come up with that boot entry; `upright repair` mends it, `upright rollback` leaves it"
         }
         (true, false, _) => {
             "the kernel refuses to read what is damaged; `upright repair` mends the slot, `upright rollback` leaves it"

@@ -148,7 +148,7 @@ fn broken(entry: &EntryFacts) -> Option<Finding> {
     let (means, mend) = match (runs, mendable) {
         (true, _) => (
             "the next boot may not come up with it",
-            "`upright rollback` leaves it, and `upright repair` mends it then; look at the disk's health",
+            "`upright repair` mends it, `upright rollback` leaves it; look at the disk's health",
         ),
         (false, true) => ("there is no way back", "`upright repair` composes it again"),
         (false, false) => ("it does not start", "the next update writes it anew"),

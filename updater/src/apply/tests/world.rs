@@ -527,6 +527,18 @@ impl BootLoader for FakeBoot {
         let staged = self.staged.lock().unwrap().clone();
         Ok(Box::new(io::Cursor::new(staged.ok_or(io::ErrorKind::NotFound)?)))
     }
+    fn is_taken(&self, _: &Entry) -> io::Result<bool> {
+        Ok(false)
+    }
+    fn stage_copy(&self, _: &mut dyn Read) -> io::Result<()> {
+        Ok(())
+    }
+    fn staged_copy(&self) -> io::Result<Box<dyn Read>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+    fn mend(&self, _: &Entry) -> io::Result<()> {
+        Ok(())
+    }
     fn content(&self, _: &Entry) -> io::Result<Option<Box<dyn Read>>> {
         Ok(None)
     }

@@ -7,6 +7,7 @@
 mod benches;
 mod damaged;
 mod loaders;
+mod mended;
 mod random;
 
 use std::cell::Cell;
@@ -174,6 +175,14 @@ macro_rules! conforms {
         #[test]
         fn a_release_without_an_entry_is_followed_by_the_next_one() {
             super::a_release_without_an_entry_is_followed_by_the_next_one(benches::$name);
+        }
+        #[test]
+        fn a_damaged_entry_is_mended_in_place_whenever_power_goes() {
+            super::mended::check(benches::$name);
+        }
+        #[test]
+        fn what_a_mend_that_was_cut_off_leaves_is_in_nobodys_way() {
+            super::mended::check_what_is_left(benches::$name);
         }
         #[test]
         fn any_sequence_of_changes_boots_and_power_cuts_leaves_something_to_boot() {
