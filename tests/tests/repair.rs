@@ -304,7 +304,8 @@ fn a_way_back_without_a_boot_entry_is_no_way_back_until_it_is_mended() -> Result
     let ran = upright(host, &["rollback"])?;
     let says = ["slot a holds 1.0.0, which cannot be booted as it is; `upright repair` brings it back"];
     contains(line_of("upright", &ran, 3)?, &says)?;
-    contains(&upright(host, &["status"])?.stdout, &["`upright repair` brings it back"])?;
+    let says = ["  slot a  1.0.0         lost\n", "`upright repair` brings it back"];
+    contains(&upright(host, &["status"])?.stdout, &says)?;
     // Cut off or refused at first, it is mended later.
     fixture.server.spoil("", Fault::HangUp);
     assert_ne!(upright(host, &["repair"])?.status, 0);

@@ -62,7 +62,7 @@ struct SlotReport {
     booted: bool,
     version: Option<Version>,
     root_hash: Option<Digest>,
-    /// `proven`, `trial`, `bad`, `unproven` or `empty`.
+    /// `proven`, `trial`, `bad`, `unproven`, `lost` (it cannot be booted as it is) or `empty`.
     verdict: &'static str,
     /// Why it is bad.
     cause: Option<Cause>,
@@ -122,8 +122,9 @@ fn slot_report(
     trust: &dyn Fn(Slot, &Version) -> Option<Trust>,
 ) -> SlotReport {
     let runs = slot == booted.slot;
-    let known =
-        record.slots.get(&slot).map(|installed| (&installed.version, installed.root_hash, installed.proven));
+    let installed = record.slots.get(&slot);
+    let lost = record.lost.get(&slot).filter(|_| installed.is_none() && !runs);
+    let known = installed.or(lost).map(|known| (&known.version, known.root_hash, known.proven));
     let known = known.or_else(|| runs.then_some((&booted.version, booted.root_hash, true)));
     let Some((version, root_hash, proven)) = known else {
         return SlotReport {
@@ -143,6 +144,7 @@ fn slot_report(
     let bad = record.bad.iter().find(|bad| bad.root_hash == root_hash);
     let verdict = match (bad, tries_left, proven) {
         (Some(_), ..) => "bad",
+        _ if lost.is_some() => "lost",
         // Whatever it has proven before, the boot loader counts its boots.
         (None, Some(_), _) => "trial",
         (None, None, true) => "proven",
