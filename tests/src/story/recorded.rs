@@ -107,7 +107,7 @@ impl Recording {
 
     /// The host starts for the first time, makes its state and gets its user's files. Nothing of that is recorded.
     fn settle_in(&self) -> Result<()> {
-        let mut guest = self.start(&self.base(), "first-boot", None)?;
+        let mut guest = self.start(&self.base(), "first-boot", None, true)?;
         guest.come_up(RELEASES[0])?;
         for (path, content) in KEPT {
             guest.vm.read(&format!("echo '{content}' > {path}"))?;
@@ -121,7 +121,7 @@ impl Recording {
     fn record(&self) -> Result<()> {
         let disk = self.place.work.join("disk.img");
         copy_sparse(&self.base(), &disk)?;
-        let mut guest = self.start(&disk, "recorded", Some(self.log()))?;
+        let mut guest = self.start(&disk, "recorded", Some(self.log()), true)?;
         guest.come_up(RELEASES[0])?;
         self.publisher.publish(RELEASES[1])?;
         self.teller.say("1.1.0 is published; the agent is left to itself");
@@ -134,7 +134,8 @@ impl Recording {
         guest.vm.read("sync").map(drop)
     }
 
-    fn start(&self, disk: &Path, name: &str, recording: Option<PathBuf>) -> Result<Guest> {
+    /// Resets are warm where one process records all boots, or where the machine is to go off.
+    fn start(&self, disk: &Path, name: &str, recording: Option<PathBuf>, warm_resets: bool) -> Result<Guest> {
         let machine = Machine {
             disk: disk.to_owned(),
             folder: self.place.work.join(name),
@@ -142,7 +143,7 @@ impl Recording {
             secure_boot: false,
             accelerator: self.accelerator,
             recording,
-            warm_resets: true,
+            warm_resets,
             medium: None,
             hardware: Hardware::default(),
         };
@@ -152,7 +153,7 @@ impl Recording {
     /// Switches a machine on with `disk` as a power cut left it. It must come up, its agent must end what was cut off, and its
     /// user's files must be there.
     pub fn revive(&self, disk: &Path) -> Result<Recovered> {
-        let mut guest = self.start(disk, "revived", None)?;
+        let mut guest = self.start(disk, "revived", None, false)?;
         let until = Instant::now() + RECOVERY_TIME;
         guest.vm.wait_for_boots(1, BOOT_TIME)?;
         guest.vm.log_in()?;
