@@ -5,11 +5,11 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use upright_tests::fixture::{Fixture, OS};
 use upright_tests::programs::{Ran, build, folder, run, upright};
-use upright_tests::refusal::{Until, contains, files, host_refuses, publisher_refuses};
+use upright_tests::refusal::{Until, contains, files, host_refuses, line_of, publisher_refuses};
 use upright_tests::server::Fault;
 use upright_tests::simulated::Sizes;
 
@@ -345,6 +345,25 @@ fn a_bare_name_is_a_file_of_the_current_folder() -> Result<()> {
             .iter()
             .all(|name| here.join(name).exists())
     );
+    Ok(())
+}
+
+#[test]
+fn a_medium_for_another_channel_is_told_as_such() -> Result<()> {
+    let fixture = unreachable()?;
+    let settings = fixture.workspace().join("upright.toml");
+    fs::write(&settings, fs::read_to_string(&settings)?.replace("[\"stable\"]", "[\"stable\", \"beta\"]"))?;
+    fixture.build(&["publish", "1.1.0", "--channel", "beta"])?;
+    let host = &fixture.host("host")?;
+    for medium in export(&fixture, "stick", &["--channel", "beta"])? {
+        let says = format!("{medium} holds channel beta, and this host follows channel stable: bring what");
+        for arguments in [["check", "--from", &medium], ["update", "--from", &medium]] {
+            let ran = upright(host, &arguments)?;
+            let line = line_of("upright", &ran, 5)?;
+            contains(line, &[&says])?;
+            ensure!(!line.contains("it is damaged"), "{line}");
+        }
+    }
     Ok(())
 }
 

@@ -534,6 +534,10 @@ fn a_damaged_boot_entry_stays_where_the_esp_has_no_room_for_another() -> Result<
         sha256sum esp/EFI/Linux/* >after
         printf x | dd of=esp/EFI/Linux/acme_1.1.0.efi bs=1 seek=3000 conv=notrunc
         refused runs upright --root . repair --slot b
+        rm esp/fill && truncate -s 300000 esp/EFI/Linux/acme_1.1.0.efi
+        cat /dev/zero >esp/fill 2>/dev/null || true; truncate -s -2700k esp/fill
+        refused grows upright --root . repair --slot b
+        stat -c %s esp/EFI/Linux/acme_1.1.0.efi >grown
         rm esp/EFI/Linux/acme_1.1.0.efi
         cat /dev/zero >esp/more 2>/dev/null || true; truncate -s -200k esp/more
         refused gone upright --root . repair --slot b
@@ -541,12 +545,13 @@ fn a_damaged_boot_entry_stays_where_the_esp_has_no_room_for_another() -> Result<
         refused roomy upright --root . repair"
     );
     in_namespace(host, &script)?;
-    for name in ["full", "runs", "gone"] {
+    for name in ["full", "runs", "grows", "gone"] {
         let ran = refused(host, name)?;
         let says = ["in the ESP, which has", "bytes too few; it was left as it is: remove from the ESP"];
         contains(line_of("upright", &ran, 3)?, &says)?;
     }
     assert_eq!(fs::read_to_string(host.join("before"))?, fs::read_to_string(host.join("after"))?);
+    assert_eq!(fs::read_to_string(host.join("grown"))?, "300000\n", "what is there was made longer first");
     let roomy = refused(host, "roomy")?;
     assert_eq!((roomy.status, roomy.stdout.matches("and its boot entry,").count()), (0, 2), "{roomy:?}");
     Ok(())

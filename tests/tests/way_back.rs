@@ -396,15 +396,62 @@ fn an_update_mends_a_damaged_boot_entry_of_what_runs_before_the_other_goes() -> 
     damaged[0][700_000] ^= 1;
     fs::write(&own, &damaged[0])?;
     // What it is mended with cannot be had.
-    fixture.server.spoil(".uki", Fault::Status(404));
-    assert_ne!(upright(host, &["update"])?.status, 0);
-    assert!(entries()? == damaged);
-    fixture.server.mend();
+    for lacking in ["1.1.0.json", ".uki"] {
+        fixture.server.spoil(lacking, Fault::Status(404));
+        let ran = upright(host, &["update"])?;
+        let says = [
+            "the boot entry of 1.1.0, which runs from slot b, is damaged and cannot be mended: ",
+            "`upright rollback` goes",
+        ];
+        contains(line_of("upright", &ran, 5)?, &says)?;
+        assert!(entries()? == damaged);
+        fixture.server.mend();
+    }
     let ran = upright(host, &["update"])?;
     contains(&ran.stderr, &["the boot entry of 1.1.0, which runs, is damaged: it is mended first"])?;
     assert_eq!((ran.status, fs::read(&own)? == whole[0]), (0, true), "{ran:?}");
     contains(&upright(host, &["history"])?.stdout, &["and its boot entry, were written anew"])?;
     assert_eq!(boot(host)?, "1.2.0");
+    Ok(())
+}
+
+#[test]
+fn a_damaged_boot_entry_is_mended_though_it_is_no_way_back_to_anything_else() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    fixture.build(&["publish", "1.1.0"])?;
+    let own = boot_entry(host, "1.0.0");
+    let whole = fs::read(&own)?;
+    File::options().write(true).open(&own)?.set_len(300_000)?;
+    done(host, &["update"])?;
+    assert!(fs::read(&own)? == whole);
+    // What cannot be mended is no reason to stay with it.
+    let host = &fixture.host("other")?;
+    File::options().write(true).open(boot_entry(host, "1.0.0"))?.set_len(300_000)?;
+    fixture.server.spoil("1.0.0.json", Fault::Status(404));
+    let ran = done(host, &["update"])?;
+    contains(&ran.stderr, &["the boot entry of 1.0.0, which runs, is damaged", "it cannot be mended: "])?;
+    Ok(())
+}
+
+#[test]
+fn a_medium_without_what_runs_does_not_mend_its_boot_entry_and_says_what_does() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let medium = fixture.workspace().with_file_name("m.tar").display().to_string();
+    fixture.build(&["export", "1.2.0", "--from-version", "1.1.0", "-o", &medium])?;
+    File::options().write(true).open(boot_entry(host, "1.1.0"))?.set_len(300_000)?;
+    for arguments in [["update", "--from", &medium], ["repair", "--from", &medium]] {
+        let ran = upright(host, &arguments)?;
+        let says = format!(
+            "{medium} has nothing of 1.1.0, which this host has: bring what `upright-build export 1.1.0` writes"
+        );
+        let line = line_of("upright", &ran, 5)?;
+        contains(line, &[&says])?;
+        ensure!(!line.contains("copy the export anew"), "{line}");
+    }
+    fixture.build(&["export", "1.1.0", "-o", &medium])?;
+    done(host, &["repair", "--from", &medium])?;
     Ok(())
 }
 

@@ -79,7 +79,7 @@ impl Agent<'_> {
     ) -> Result<(Offer, BTreeMap<String, Timestamp>), AgentError> {
         let mut session = self.refresh()?;
         let os = self.os().clone();
-        let channel = session.channel(&os, Arch::HERE, self.channel())?;
+        let channel = self.followed(&mut session)?;
         let version = wanted.unwrap_or(&channel.version);
         let offered = &channel.version;
         let (release, manifest) = session.release(&channel, version).map_err(|error| match error {

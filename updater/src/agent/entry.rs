@@ -15,6 +15,9 @@ use crate::fetch::Fetcher;
 use crate::host::{BlockDevice, Booted};
 use crate::machine::{Installed, Record, State, Target};
 
+/// The largest cluster that FAT is made with, in bytes.
+const MOST_CLUSTER: u64 = 64 << 10;
+
 /// What a slot's boot entry was found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -76,6 +79,9 @@ pub(super) fn judge_content(
         None
     });
     let Some(mut uki) = content else { return Ok(EntryState::Missing) };
+    if !boot.is_ready(entry).map_err(failed())? {
+        return Ok(EntryState::Damaged);
+    }
     if let Some(signed) = target.uki {
         // What cannot be read is composed again as well.
         let found =
@@ -159,14 +165,17 @@ impl Agent<'_> {
         let (boot, running, entry) = (self.host.boot(), self.running_entry(), self.entry(target, slot));
         let failed = || AgentError::system(format!("write the boot entry of slot {slot}"));
         let runs = slot == self.booted.slot;
+        let taken = if runs { boot.taken(&entry).map_err(failed())? } else { None };
         let room = if runs { boot.room_beside(&entry) } else { boot.room(&running) };
-        require_room_for_entry(release, room.map_err(failed())?)?;
+        // What is mended grows to its length beside the copy.
+        let growth = taken.map_or(0, |length| release.uki.size.saturating_sub(length));
+        require_room_for_entry(release, growth.next_multiple_of(MOST_CLUSTER), room.map_err(failed())?)?;
         reporter.step("composing the UKI");
         rehearse(fetcher, release, root)?;
         if !runs {
             boot.remove_others(&running).map_err(failed())?;
         }
-        if runs && boot.is_taken(&entry).map_err(failed())? {
+        if taken.is_some() {
             stage(fetcher, release, root, |uki| boot.stage_copy(uki))?;
             compare_staged(release, boot.staged_copy())?;
             boot.mend(&entry)

@@ -75,6 +75,7 @@ impl<'h> Agent<'h> {
             let (ways, without) = (Vec::new(), Vec::new());
             return Ok(UpdatePlan { from, to, slot, present: true, ways, without, writes: 0 });
         }
+        self.require_own_entry()?;
         self.require_fit(release, slot)?;
         let plan = ways(release, &self.booted.root_hash, self.allowance());
         let plan = at_hand(&self.fetcher(Patience::default()), release, plan)?;
@@ -104,28 +105,25 @@ impl<'h> Agent<'h> {
         }
         self.take(Event::Chosen { target: offer.target(), retry })?;
         // An update that waited, perhaps for long, since it was found to fit is looked at again.
-        let (mut fits, mut anew, mut mended) = (false, false, false);
+        let (mut fits, mut anew) = (false, false);
         loop {
             let result = match self.record.state.effect() {
-                Effect::Prepare(_) => self.prepare(&offer.release).map(|()| fits = true),
-                Effect::Install(_, slot) if !fits && self.record.slots.contains_key(&slot) => {
-                    self.require_fit(&offer.release, slot).map(|()| fits = true)
-                }
+                Effect::Prepare(_) => self
+                    .see_to_own_entry(reporter)
+                    .and_then(|()| self.prepare(&offer.release))
+                    .map(|()| fits = true),
+                Effect::Install(_, slot) if !fits && self.record.slots.contains_key(&slot) => self
+                    .see_to_own_entry(reporter)
+                    .and_then(|()| self.require_fit(&offer.release, slot))
+                    .map(|()| fits = true),
                 Effect::Install(_, slot) => self.write(&offer.release, slot, reporter),
                 Effect::Switch(target, slot) => self
-                    .require_written(&target, slot, reporter)
+                    .mend_if_damaged(reporter)
+                    .map(|_| ())
+                    .and_then(|()| self.require_written(&target, slot, reporter))
                     .and_then(|()| self.carry_again(&target, slot))
                     .and_then(|()| self.switch(&target, slot)),
                 _ => return Ok(()),
-            };
-            let result = match result {
-                // Nobody may be there to do so. One that is gone may be another boot loader's than the one that is configured.
-                Err(AgentError::Entry { version, missing: false, .. }) if !mended => {
-                    tracing::warn!("the boot entry of {version}, which runs, is damaged: it is mended first");
-                    mended = true;
-                    self.repair(self.booted.slot, false, &mut Vec::new(), reporter)
-                }
-                result => result,
             };
             if let Err(error) = result {
                 // What the slot holds is of no use, and is written over: of the release that is wanted, nothing is lost.
@@ -158,7 +156,6 @@ impl<'h> Agent<'h> {
     }
 
     fn require_fit(&self, release: &Release, slot: Slot) -> Result<(), AgentError> {
-        self.require_own_entry()?;
         // As they will be used: what fails now costs no way back.
         let opened = self.open_slot(slot, Access::Write)?;
         self.open_slot(slot.other(), Access::Read)?;
@@ -181,17 +178,48 @@ impl<'h> Agent<'h> {
         Ok(())
     }
 
-    /// The other slot's entry goes before its slot is written. With that of what runs gone or damaged, it may be all that boots; with no
-    /// other one, the update is the next that does.
-    fn require_own_entry(&self) -> Result<(), AgentError> {
-        let slot = self.booted.slot;
-        let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(()) };
-        let found = judge(self.host.boot(), &self.booted.os, slot, &target)?;
-        if found.is_good() || !self.may_need_other(found)? {
-            return Ok(());
+    /// The other slot's entry goes before its slot is written, and the boot entry of what runs is the way back then. Nobody may be there to
+    /// mend it: one that is damaged is mended now. One that is gone is left to an operator: the configuration may name another boot loader
+    /// than the one that starts this host.
+    fn see_to_own_entry(&mut self, reporter: &mut dyn Reporter) -> Result<(), AgentError> {
+        match self.mend_if_damaged(reporter)? {
+            Some((version, error)) if self.may_need_other(EntryState::Damaged)? => {
+                Err(AgentError::Unmended { slot: self.booted.slot, version, source: Box::new(error) })
+            }
+            Some(_) => Ok(()),
+            None => self.require_own_entry(),
         }
-        let missing = found == EntryState::Missing;
-        Err(AgentError::Entry { slot, version: target.version, missing, runs: true })
+    }
+
+    /// Mends the boot entry of what runs if it is damaged; if that cannot be done, the release and why.
+    fn mend_if_damaged(
+        &mut self,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Option<(Version, AgentError)>, AgentError> {
+        let Some((target, EntryState::Damaged)) = self.own_entry()? else { return Ok(None) };
+        tracing::warn!("the boot entry of {}, which runs, is damaged: it is mended first", target.version);
+        let Err(error) = self.mend_own_entry(&target, reporter) else { return Ok(None) };
+        tracing::warn!("it cannot be mended: {error}");
+        Ok(Some((target.version, error)))
+    }
+
+    /// With the boot entry of what runs gone, the other slot's may be all that boots; with no other one, the update is the next that does.
+    fn require_own_entry(&self) -> Result<(), AgentError> {
+        match self.own_entry()? {
+            Some((target, EntryState::Missing)) if self.may_need_other(EntryState::Missing)? => {
+                let slot = self.booted.slot;
+                Err(AgentError::Entry { slot, version: target.version, missing: true, runs: true })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The boot entry of what runs, unless it is good.
+    fn own_entry(&self) -> Result<Option<(Target, EntryState)>, AgentError> {
+        let slot = self.booted.slot;
+        let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(None) };
+        let found = judge(self.host.boot(), &self.booted.os, slot, &target)?;
+        Ok(Some((target, found)).filter(|_| !found.is_good()))
     }
 
     /// Whether the other slot's release is worth more than the next one, with the entry of what runs found like that.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use upright_manifests::channel::Channel;
+use upright_manifests::name::Arch;
 use upright_manifests::release::Release;
 use upright_manifests::tuf::{Problem, TufError};
 
@@ -80,6 +81,21 @@ impl<'h> Agent<'h> {
             release.deltas.retain(|edge| medium.has(edge.delta.path.as_str()));
         }
         release
+    }
+
+    /// The channel that this host follows, which whoever exported may not have taken along.
+    pub(super) fn followed(&self, session: &mut Session<'_>) -> Result<Channel, FetchError> {
+        session.channel(self.os(), Arch::HERE, self.channel()).map_err(|error| {
+            let has = self.medium.and_then(Medium::part).map(|part| [part.channels, part.pointers].concat());
+            match (self.medium, has.filter(|has| !has.is_empty() && !has.contains(self.channel()))) {
+                (Some(medium), Some(has))
+                    if matches!(error, FetchError::Remote(RemoteError::NotFound { .. })) =>
+                {
+                    FetchError::OtherChannel { place: medium.address(), channel: self.channel().clone(), has }
+                }
+                _ => error,
+            }
+        })
     }
 
     /// Fails where a release that is taken is not on the medium, as whoever exported may have taken others along. `release` is what

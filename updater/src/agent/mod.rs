@@ -108,6 +108,19 @@ pub enum AgentError {
         /// Whether it is the slot that runs.
         runs: bool,
     },
+    /// The boot entry of what runs is damaged and could not be mended, so that of the other slot stays.
+    #[error(
+        "the boot entry of {version}, which runs from slot {slot}, is damaged and cannot be mended: {source}; nothing was erased, and \
+         `upright rollback` goes to the other slot, from where an update goes on"
+    )]
+    Unmended {
+        /// The slot.
+        slot: Slot,
+        /// The release.
+        version: Version,
+        /// Why it could not be mended.
+        source: Box<AgentError>,
+    },
     /// The boot loader's state cannot be read or written.
     #[error("cannot {what}: {source}")]
     System {

@@ -12,7 +12,7 @@ use super::opened::Opened;
 use super::{Agent, AgentError, Reporter};
 use crate::apply::{ApplyError, Damage, Frames, Mending, Patient, layout, look};
 use crate::fetch::{FetchError, Fetcher, Patience, known_manifest};
-use crate::host::{Access, Remote};
+use crate::host::{Access, Remote, RemoteError};
 use crate::machine::{Outcome, Repair, State, StepError, Target};
 
 /// How a slot was found, and what became of it.
@@ -177,15 +177,37 @@ impl Agent<'_> {
         if is_done {
             repair.fetched = fetcher.fetched();
             repair.medium = self.medium.filter(|_| finding.release.is_some()).map(Remote::address);
-            let (now, outcome) = (self.now(), Outcome::Repaired { repair: repair.clone() });
-            self.amend(|record| record.remember(now, &version, outcome))?;
-            tracing::info!(%slot, %version, "{repair}");
+            self.remember_repair(&version, &repair)?;
         }
         if is_done || mended.is_ok() {
             let outcome = if is_done { Did::Mended } else { Did::Whole };
             done.push(Repaired { outcome, version, repair });
         }
         mended
+    }
+
+    /// Mends the boot entry of what runs alone, whatever the rest of its slot is like.
+    pub(super) fn mend_own_entry(
+        &mut self,
+        target: &Target,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(), AgentError> {
+        let slot = self.booted.slot;
+        let release = self.installed(target)?;
+        let own = Opened::of(self.host, slot, Access::Read)?;
+        let patience = Patience { total: self.config.limits.patience.0, ..Patience::default() };
+        let fetcher = self.fetcher(patience);
+        self.restore_entry(slot, target, &release, &fetcher, own.root.as_ref(), reporter)?;
+        let medium = self.medium.map(Remote::address);
+        let repair = Repair { entry: true, fetched: fetcher.fetched(), medium, ..Repair::nothing(slot) };
+        self.remember_repair(&target.version, &repair)
+    }
+
+    fn remember_repair(&mut self, version: &Version, repair: &Repair) -> Result<(), AgentError> {
+        let (now, outcome) = (self.now(), Outcome::Repaired { repair: repair.clone() });
+        self.amend(|record| record.remember(now, version, outcome))?;
+        tracing::info!(slot = %repair.slot, %version, "{repair}");
+        Ok(())
     }
 
     /// The health checks wait for nobody for long, and the other slot is what they may go back to.
@@ -296,14 +318,17 @@ impl Agent<'_> {
             return Ok(release);
         }
         let mut session = self.refresh()?;
-        let os = self.os().clone();
         let told = |error: FetchError| match error {
             FetchError::Tuf(error) if error.problem == Problem::UnknownTarget => {
                 FetchError::NotPublished { version: target.version.clone() }
             }
+            FetchError::Remote(RemoteError::NotFound { .. }) if self.medium.is_some() => {
+                let place = self.medium.map(Remote::address).unwrap_or_default();
+                FetchError::NotBrought { place, version: target.version.clone() }
+            }
             error => self.told(error),
         };
-        let channel = session.channel(&os, Arch::HERE, self.channel()).map_err(|error| self.told(error))?;
+        let channel = self.followed(&mut session).map_err(|error| self.told(error))?;
         let (release, _) = session.release(&channel, &target.version).map_err(told)?;
         let until = session.status().into_iter().map(|role| role.expires).min();
         let brought = self.brought(until);

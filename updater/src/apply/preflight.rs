@@ -34,9 +34,9 @@ pub fn check_signer(release: &Release, accepted: &BTreeSet<Digest>, any: bool) -
     Err(ApplyError::Unsigned { version: release.version.clone(), reason })
 }
 
-/// An error if the UKI of `release` does not fit on an ESP with so much room.
-pub fn require_room_for_entry(release: &Release, available: u64) -> Result<(), ApplyError> {
-    let (version, needed) = (release.version.clone(), release.uki.size);
+/// An error if the UKI of `release`, and `more` bytes beside it, do not fit on an ESP with so much room.
+pub fn require_room_for_entry(release: &Release, more: u64, available: u64) -> Result<(), ApplyError> {
+    let (version, needed) = (release.version.clone(), release.uki.size.saturating_add(more));
     match needed.checked_sub(available) {
         None | Some(0) => Ok(()),
         Some(missing) => Err(ApplyError::NoRoomForEntry { version, needed, available, missing }),

@@ -113,8 +113,8 @@ pub trait BootLoader {
     /// Reads the UKI of an entry that was switched to at some time from the medium, past the page cache; `None` if there is none.
     fn content(&self, entry: &Entry) -> io::Result<Option<Box<dyn Read>>>;
 
-    /// Whether boot loaders see something in the place of `entry`, whatever it is: [`Self::stage`] refuses then.
-    fn is_taken(&self, entry: &Entry) -> io::Result<bool>;
+    /// The length in bytes of what boot loaders see in the place of `entry`, whatever it is: [`Self::stage`] refuses then.
+    fn taken(&self, entry: &Entry) -> io::Result<Option<u64>>;
 
     /// Stores the UKI of an entry whose place is taken by a damaged one, where no boot loader looks.
     fn stage_copy(&self, uki: &mut dyn Read) -> io::Result<()>;
@@ -125,6 +125,11 @@ pub trait BootLoader {
     /// Makes what takes the place of `entry` what [`Self::stage_copy`] stored, in place and sector by sector where they differ, so that
     /// at no instant there is less to boot than there was, and removes the copy.
     fn mend(&self, entry: &Entry) -> io::Result<()>;
+
+    /// Whether what the boot loader needs beside the UKI of an entry is what the UKI says; it may need nothing.
+    fn is_ready(&self, _entry: &Entry) -> io::Result<bool> {
+        Ok(true)
+    }
 
     /// Puts the staged UKI of `entry` in force as the way back: proven, and passed over as long as `keep` is there, which is what the
     /// next boot takes before and after.

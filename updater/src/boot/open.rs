@@ -58,7 +58,8 @@ pub fn open(config: &config::Boot, root: &Path, esp: &Path) -> Result<Box<dyn Bo
             let block =
                 config.environment.clone().or_else(|| grub_block(root, esp)).ok_or(OpenError::NoBlock)?;
             let ours = is_ours(&block, "grubenv", esp, &names);
-            let grub = Grub::new(&block, names, fuse.clone()).ours(ours);
+            let bios = !root.join("sys/firmware/efi").exists();
+            let grub = Grub::new(&block, names, fuse.clone()).ours(ours).bios(bios);
             Box::new(PerSlot::new(esp, grub, fuse))
         }
         Loader::UBoot => {

@@ -44,6 +44,11 @@ pub(super) trait Register {
         Ok(())
     }
 
+    /// Whether that is there and as it should be.
+    fn is_ready(&self, _slot: Slot, _ukis: &EntryFolder, _file: &str) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// A slot's UKI is about to be removed, and is sealed already: removes what was written beside it.
     fn withdraw(&self, _slot: Slot, _ukis: &EntryFolder) -> io::Result<()> {
         Ok(())
@@ -194,8 +199,8 @@ impl<R: Register> BootLoader for PerSlot<R> {
         Ok(Box::new(self.ukis.open_unsealed(&staged.file)?))
     }
 
-    fn is_taken(&self, entry: &Entry) -> io::Result<bool> {
-        self.has_entry(entry.slot)
+    fn taken(&self, entry: &Entry) -> io::Result<Option<u64>> {
+        Ok(self.file(entry.slot)?.filter(|file| file.visible).map(|file| file.size))
     }
 
     fn stage_copy(&self, uki: &mut dyn Read) -> io::Result<()> {
@@ -207,9 +212,15 @@ impl<R: Register> BootLoader for PerSlot<R> {
     }
 
     fn mend(&self, entry: &Entry) -> io::Result<()> {
-        let taken = self.file(entry.slot)?.filter(|file| file.visible);
-        taken.map_or(Ok(()), |file| self.ukis.mend(&file.file))?;
+        if let Some(file) = self.file(entry.slot)?.filter(|file| file.visible) {
+            self.ukis.mend(&file.file)?;
+            self.register.prepare(entry.slot, &self.ukis, &file.file)?;
+        }
         self.ukis.remove_copy()
+    }
+
+    fn is_ready(&self, entry: &Entry) -> io::Result<bool> {
+        self.uki(entry)?.map_or(Ok(true), |file| self.register.is_ready(entry.slot, &self.ukis, &file.file))
     }
 
     fn content(&self, entry: &Entry) -> io::Result<Option<Box<dyn Read>>> {

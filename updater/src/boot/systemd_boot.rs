@@ -63,6 +63,13 @@ impl SystemdBoot {
         Ok(files)
     }
 
+    /// Of the files of a release that was switched to, the one that is booted.
+    fn in_force(&self, entry: &Entry) -> io::Result<Option<EntryFile>> {
+        let files = self.files_of(&name_of(entry))?.into_iter().filter(was_in_force);
+        let is_exhausted = |file: &EntryFile| file.name.as_ref().is_some_and(EntryName::is_exhausted);
+        Ok(files.min_by_key(|file| (!file.visible, is_exhausted(file))))
+    }
+
     /// The entries of all other releases of ours, those that a change was cut off at included.
     fn rivals(&self, release: &EntryName) -> io::Result<Vec<Rival>> {
         let mut files = self.folder.list()?;
@@ -286,7 +293,7 @@ impl BootLoader for SystemdBoot {
     }
 
     fn size(&self, entry: &Entry) -> io::Result<Option<u64>> {
-        Ok(self.files_of(&name_of(entry))?.first().map(|file| file.size))
+        Ok(self.in_force(entry)?.or(self.files_of(&name_of(entry))?.pop()).map(|file| file.size))
     }
 
     fn stage(&self, entry: &Entry, uki: &mut dyn Read) -> io::Result<()> {
@@ -309,8 +316,8 @@ impl BootLoader for SystemdBoot {
         Ok(Box::new(self.folder.open_unsealed(&staged.file)?))
     }
 
-    fn is_taken(&self, entry: &Entry) -> io::Result<bool> {
-        self.is_seen(entry)
+    fn taken(&self, entry: &Entry) -> io::Result<Option<u64>> {
+        Ok(self.in_force(entry)?.filter(|file| file.visible).map(|file| file.size))
     }
 
     fn stage_copy(&self, uki: &mut dyn Read) -> io::Result<()> {
@@ -328,8 +335,7 @@ impl BootLoader for SystemdBoot {
     }
 
     fn content(&self, entry: &Entry) -> io::Result<Option<Box<dyn Read>>> {
-        let files = self.files_of(&name_of(entry))?;
-        match files.iter().find(|file| was_in_force(file)) {
+        match self.in_force(entry)? {
             Some(file) => Ok(Some(Box::new(self.folder.open_unsealed(&file.file)?))),
             None => Ok(None),
         }

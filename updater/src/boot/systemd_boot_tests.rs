@@ -405,6 +405,25 @@ fn both_names_of_a_torn_rename_count_as_one_entry() {
     cut_everywhere(&torn, bad, &["acme 1.1.0", "acme 1.0.0"], &demoted);
 }
 
+#[test]
+fn of_several_files_of_a_release_the_one_that_is_booted_is_the_one_that_is_judged() {
+    let esp = Esp::with(&["acme_1.1.0+0-1.efi", "acme_1.1.0.efi"]);
+    let judged = || {
+        let mut bytes = Vec::new();
+        esp.boot.content(&entry("1.1.0")).unwrap().unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    let damaged = [uki("acme", "1.1.0"), vec![1]].concat();
+    esp.put("acme_1.1.0+0-1.efi", &damaged);
+    assert!(judged() == uki("acme", "1.1.0"));
+    esp.put("acme_1.1.0.efi", &damaged);
+    assert!(judged() == damaged);
+    // One that is out of sight is not booted.
+    let sealed = [vec![0; 2], uki("acme", "1.1.0")[2..].to_vec(), vec![2]].concat();
+    esp.put("acme_1.1.0.efi", &sealed);
+    assert!(judged() == damaged);
+}
+
 /// A short name says nothing, and so has no counter: if it were overlooked, it would boot whatever was decided.
 #[test]
 fn the_short_name_that_a_torn_rename_leaves_is_an_entry_of_its_release() {

@@ -153,6 +153,7 @@ impl Failure {
         let exit = match error {
             AgentError::Booted(_) | AgentError::Store(_) | AgentError::System { .. } => Exit::Host,
             AgentError::Step(_) => Exit::Refused,
+            AgentError::Unmended { source, .. } => Self::of(source, medium).exit,
             AgentError::Fetch(error) if error.is_local() => Exit::Host,
             AgentError::Fetch(error) if error.is_temporary() => Exit::Unreachable,
             AgentError::Fetch(_) => Exit::NotTrusted,

@@ -114,7 +114,7 @@ pub enum FetchError {
     /// What a slot holds is not offered any more.
     #[error(
         "the repository does not offer {version} any more, so nothing of it can be had: `upright repair --from PATH` takes an export \
-         that has it, and an update to what is offered writes the slot anew"
+         that has it; a slot that does not run is written anew by the next update"
     )]
     NotPublished {
         /// The release.
@@ -138,6 +138,30 @@ pub enum FetchError {
         /// The newer releases than what runs that it has, newest first.
         others: Vec<Version>,
     },
+    /// A medium has nothing of what a slot holds.
+    #[error(
+        "{place} has nothing of {version}, which this host has: bring what `upright-build export {version}` writes"
+    )]
+    NotBrought {
+        /// The medium.
+        place: String,
+        /// The release.
+        version: Version,
+    },
+    /// A medium was made for hosts of another channel.
+    #[error(
+        "{place} holds {}, and this host follows channel {channel}: bring what `upright-build export --channel {channel}` writes, or name \
+         another one as `channel` in [update] of this host's configuration",
+        channels(has)
+    )]
+    OtherChannel {
+        /// The medium.
+        place: String,
+        /// What the host follows.
+        channel: ChannelName,
+        /// What the medium has.
+        has: Vec<ChannelName>,
+    },
     /// A channel points at another manifest of its release than the one that is listed.
     #[error(
         "{path} is not the manifest that channel {channel} names, so the publisher made a mistake; nothing is taken"
@@ -156,7 +180,11 @@ impl FetchError {
         match self {
             Self::Remote(error) => !matches!(error, RemoteError::Protocol { .. }),
             Self::Tuf(error) => error.kind() == Kind::NotFound,
-            Self::NoRelease { .. } | Self::NotPublished { .. } | Self::NotOnMedium { .. } => true,
+            Self::NoRelease { .. }
+            | Self::NotPublished { .. }
+            | Self::NotOnMedium { .. }
+            | Self::NotBrought { .. }
+            | Self::OtherChannel { .. } => true,
             _ => false,
         }
     }
@@ -169,6 +197,12 @@ impl FetchError {
             _ => false,
         }
     }
+}
+
+/// Channels in words.
+fn channels(names: &[ChannelName]) -> String {
+    let names: Vec<&str> = names.iter().map(ChannelName::as_str).collect();
+    format!("channel{} {}", if names.len() > 1 { "s" } else { "" }, names.join(", "))
 }
 
 /// What to do where a medium has other releases.

@@ -527,8 +527,8 @@ impl BootLoader for FakeBoot {
         let staged = self.staged.lock().unwrap().clone();
         Ok(Box::new(io::Cursor::new(staged.ok_or(io::ErrorKind::NotFound)?)))
     }
-    fn is_taken(&self, _: &Entry) -> io::Result<bool> {
-        Ok(false)
+    fn taken(&self, _: &Entry) -> io::Result<Option<u64>> {
+        Ok(None)
     }
     fn stage_copy(&self, _: &mut dyn Read) -> io::Result<()> {
         Ok(())

@@ -72,12 +72,21 @@ fn grub_of(start: fn(&Path) -> String, variables: &[(&str, &str)]) -> Bench {
 
 /// The block that comes with our script.
 pub(super) fn grub() -> Bench {
+    grub_of_ours(false)
+}
+
+/// The same, started by BIOS firmware.
+pub(super) fn grub_on_bios() -> Bench {
+    grub_of_ours(true)
+}
+
+fn grub_of_ours(bios: bool) -> Bench {
     let shipped = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/grub/grubenv")).unwrap();
     bench(loaders::grub, |root, fuse| {
         let block = root.join(GRUB_BLOCK);
         fs::write(&block, shipped).unwrap();
         fs::write(root.join(FOLDER).join("a.cfg"), "as the installation left it").unwrap();
-        Grub::new(&block, SlotNames::default(), fuse).ours(true)
+        Grub::new(&block, SlotNames::default(), fuse).ours(true).bios(bios)
     })
 }
 

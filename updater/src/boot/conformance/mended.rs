@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 
+use super::benches::{grub, grub_on_bios};
 use super::{Bench, Make, Slot, new, old, uki};
 
 /// The sector that a power cut leaves whole, in bytes.
@@ -59,7 +60,7 @@ pub(super) fn check(make: Make) {
             let mut damaged = uki("1.1.0");
             damage(&mut damaged);
             fs::write(&file, &damaged).unwrap();
-            assert!(bench.boot.is_taken(&new()).unwrap());
+            assert!(bench.boot.taken(&new()).unwrap() == Some(damaged.len() as u64));
             bench.fuse.set(Some(steps));
             let done = bench.mend().is_ok();
             bench.fuse.set(None);
@@ -96,4 +97,24 @@ pub(super) fn check_what_is_left(make: Make) {
     bench.prepare(&new(), &super::entry(Slot::A, "1.2.0")).unwrap();
     assert!(bench.boot.staged_copy().is_err());
     assert_eq!(bench.come_up(Slot::B), "1.1.0");
+}
+
+#[test]
+fn what_a_boot_loader_needs_beside_a_uki_is_part_of_its_entry() {
+    let bench = Bench::proven(grub_on_bios);
+    let lines = bench.file(&new()).with_extension("cfg");
+    let whole = fs::read(&lines).unwrap();
+    let damages: [fn(&std::path::Path) -> std::io::Result<()>; 2] =
+        [|lines| fs::write(lines, "linux (uki)1+1 'roothash=00'\n"), |lines| fs::remove_file(lines)];
+    for damage in damages {
+        assert!(bench.boot.is_ready(&new()).unwrap());
+        damage(&lines).unwrap();
+        assert!(!bench.boot.is_ready(&new()).unwrap());
+        bench.mend().unwrap();
+        assert!(fs::read(&lines).unwrap() == whole);
+    }
+    // Where the firmware starts the UKI itself, nothing is.
+    let bench = Bench::proven(grub);
+    fs::remove_file(bench.file(&new()).with_extension("cfg")).unwrap();
+    assert!(bench.boot.is_ready(&new()).unwrap());
 }

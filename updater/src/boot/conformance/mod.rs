@@ -195,6 +195,7 @@ conforms!(
     systemd_boot,
     simulated,
     grub,
+    grub_on_bios,
     grub_with_another_updaters_script,
     uboot_on_esp,
     uboot_file,

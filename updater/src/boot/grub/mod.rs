@@ -43,6 +43,7 @@ pub(super) struct Grub {
     names: SlotNames,
     fuse: Fuse,
     ours: bool,
+    bios: bool,
 }
 
 /// What the script goes by.
@@ -56,12 +57,17 @@ struct Block {
 impl Grub {
     /// The block in the file at `block`.
     pub(super) fn new(block: &Path, names: SlotNames, fuse: Fuse) -> Self {
-        Self { block: block.to_owned(), names, fuse, ours: false }
+        Self { block: block.to_owned(), names, fuse, ours: false, bios: false }
     }
 
     /// The same block, which is that of the script in `dist/grub` alone if it is `ours`.
     pub(super) fn ours(self, ours: bool) -> Self {
         Self { ours, ..self }
+    }
+
+    /// The same block, of a GRUB that BIOS firmware has started if `bios` says so: it needs the lines beside a UKI.
+    pub(super) fn bios(self, bios: bool) -> Self {
+        Self { bios, ..self }
     }
 
     fn read(&self) -> io::Result<Block> {
@@ -187,6 +193,11 @@ impl Register for Grub {
 
     fn prepare(&self, slot: Slot, ukis: &EntryFolder, file: &str) -> io::Result<()> {
         ranges::write(slot, ukis, file, &self.fuse)
+    }
+
+    fn is_ready(&self, slot: Slot, ukis: &EntryFolder, file: &str) -> io::Result<bool> {
+        // Another script may do without them.
+        Ok(!(self.ours && self.bios) || ranges::are_written(slot, ukis, file))
     }
 
     fn withdraw(&self, slot: Slot, ukis: &EntryFolder) -> io::Result<()> {

@@ -10,15 +10,21 @@ use upright_manifests::name::Slot;
 use crate::boot::esp::{EntryFolder, in_path};
 use crate::boot::fuse::Fuse;
 
-/// Writes the lines for the UKI in `file`. One that has no kernel in it gets none.
+/// The lines for the UKI in `file`. One that has no kernel in it gets none.
+fn lines(ukis: &EntryFolder, file: &str) -> Option<String> {
+    grub_uki::lines(&ukis.headers(file)?, &ukis.command_line(file).unwrap_or_default())
+}
+
+/// Whether they are there.
+pub(super) fn are_written(slot: Slot, ukis: &EntryFolder, file: &str) -> bool {
+    lines(ukis, file)
+        .is_none_or(|lines| fs::read_to_string(place(slot, ukis)).is_ok_and(|there| there == lines))
+}
+
+/// Writes the lines for the UKI in `file`.
 pub(super) fn write(slot: Slot, ukis: &EntryFolder, file: &str, fuse: &Fuse) -> io::Result<()> {
-    let command_line = ukis.command_line(file).unwrap_or_default();
-    let Some(headers) = ukis.headers(file) else { return Ok(()) };
-    let Some(lines) = grub_uki::lines(&headers, &command_line) else { return Ok(()) };
     let path = place(slot, ukis);
-    if fs::read_to_string(&path).is_ok_and(|there| there == lines) {
-        return Ok(());
-    }
+    let Some(lines) = lines(ukis, file).filter(|_| !are_written(slot, ukis, file)) else { return Ok(()) };
     let write = || {
         fuse.step()?;
         let mut out = File::create(&path)?;
