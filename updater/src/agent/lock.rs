@@ -25,11 +25,12 @@ pub struct Lock {
 pub enum Busy {
     /// Another process holds it.
     #[error(
-        "another upright is at work (process {pid}); wait for it, or see `upright status` for what it does"
+        "another upright is at work{}; wait for it, or see `upright status` for what it does",
+        pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
     )]
     Held {
-        /// The other process, as far as it said.
-        pid: String,
+        /// The other process, if it said so yet: it has the lock for a moment before it writes that.
+        pid: Option<u32>,
     },
     /// The lock's file cannot be used.
     #[error(transparent)]
@@ -71,7 +72,7 @@ impl Lock {
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut pid = String::new();
                 let _ = (&file).take(32).read_to_string(&mut pid);
-                return Err(Busy::Held { pid: pid.trim().to_owned() });
+                return Err(Busy::Held { pid: pid.trim().parse().ok() });
             }
             Err(error) => return Err(failed(error.into()).into()),
         }
@@ -145,11 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn who_has_the_lock_and_has_not_said_so_yet_is_not_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let _lock = Lock::take(folder.path()).unwrap();
+        fs::write(folder.path().join("lock"), "").unwrap();
+        let busy = Lock::take(folder.path()).unwrap_err().to_string();
+        assert!(busy.starts_with("another upright is at work; wait"), "{busy}");
+    }
+
+    #[test]
     fn two_agents_do_not_work_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let lock = Lock::take(folder.path()).unwrap();
         let busy = Lock::take(folder.path()).unwrap_err().to_string();
-        assert!(busy.contains(&format!("process {}", std::process::id())), "{busy}");
+        assert!(busy.contains(&format!("at work (process {});", std::process::id())), "{busy}");
         drop(lock);
         assert!(Lock::take(folder.path()).is_ok());
     }
