@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
@@ -24,7 +24,7 @@ impl Folder {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("file://{}", self.folder.join(path).display())
+        format!("file://{}", shown(&self.folder.join(path)))
     }
 
     /// Where `path` is, if that is in the repository.
@@ -68,12 +68,17 @@ impl Remote for Folder {
     }
 
     fn address(&self) -> String {
-        format!("file://{}", self.folder.display())
+        format!("file://{}", shown(&self.folder))
     }
 }
 
+/// A path that anybody may have given, on one line.
+pub(super) fn shown(path: &Path) -> String {
+    path.to_string_lossy().escape_debug().to_string()
+}
+
 /// Opens a regular file; anything else could block or never end.
-pub(super) fn open_file(path: &std::path::Path) -> io::Result<File> {
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
     let other = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
     // Opening alone may do something, to a watchdog for one.
     if !path.metadata()?.is_file() {

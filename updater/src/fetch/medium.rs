@@ -13,7 +13,7 @@ use upright_manifests::archive::{self, ArchiveError, Contents};
 use upright_manifests::partial::{self, Partial};
 
 use super::address::is_below_root;
-use super::folder::{Folder, open_file};
+use super::folder::{Folder, open_file, shown};
 use crate::host::{Remote, RemoteError};
 
 /// Every repository has it.
@@ -37,7 +37,7 @@ enum Kind {
 #[derive(Debug, thiserror::Error)]
 pub enum MediumError {
     /// It is not there, or cannot be read.
-    #[error("cannot read {path}: {source}; {}", mount_or_copy(source))]
+    #[error("cannot read {}: {source}; {}", shown(path), mount_or_copy(source))]
     Read {
         /// The path.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum MediumError {
         source: io::Error,
     },
     /// It is not an export, or damaged.
-    #[error("{path} cannot be used: {source}")]
+    #[error("{} cannot be used: {source}", shown(path))]
     Archive {
         /// The path.
         path: PathBuf,
@@ -53,7 +53,10 @@ pub enum MediumError {
         source: ArchiveError,
     },
     /// There is no repository in it.
-    #[error("{path} holds no export, since there is no {TIMESTAMP}; name what `upright-build export` wrote")]
+    #[error(
+        "{} holds no export, since there is no {TIMESTAMP}; name what `upright-build export` wrote",
+        shown(path)
+    )]
     Empty {
         /// The path.
         path: PathBuf,
@@ -184,7 +187,7 @@ impl Remote for Medium {
     }
 
     fn address(&self) -> String {
-        self.path.display().to_string()
+        shown(&self.path)
     }
 }
 

@@ -115,3 +115,27 @@ fn what_cannot_be_read_on_a_medium_is_not_read_again() {
         "{error}"
     );
 }
+
+#[test]
+fn whatever_a_path_has_in_it_is_told_on_one_line() {
+    let at = tempfile::tempdir().unwrap();
+    for path in both(&at) {
+        let odd = at.path().join("a\nb\u{1b}[31m");
+        fs::rename(&path, &odd).unwrap();
+        let medium = Medium::open(&odd).unwrap();
+        let mut told = vec![medium.address(), read(&medium, "payloads/y", 0..1).unwrap_err().to_string()];
+        match odd.is_dir() {
+            true => fs::remove_file(odd.join(TIMESTAMP)).unwrap(),
+            false => fs::write(&odd, b"#!/bin/sh").unwrap(),
+        }
+        told.push(Medium::open(&odd).unwrap_err().to_string());
+        told.push(Medium::open(&odd.join("none")).unwrap_err().to_string());
+        fs::rename(&odd, at.path().join("away")).unwrap();
+        told.push(read(&medium, "payloads/x", 0..1).unwrap_err().to_string());
+        for line in told {
+            assert!(line.contains("a\\nb\\u{1b}[31m") && !line.contains(char::is_control), "{line:?}");
+        }
+        let away = at.path().join("away");
+        let _ = fs::remove_dir_all(&away).or_else(|_| fs::remove_file(&away));
+    }
+}
