@@ -260,6 +260,7 @@ fn a_reset_that_has_no_room_for_what_it_keeps_empties_nothing_and_is_told() -> R
         refused why upright --root . why
         refused doctor upright --root . doctor
         refused full upright --root . reset --yes
+        refused asked upright --root . reset --yes --keep-identity
         cp -a var/lib/upright/etc etc-after
         rm var/lib/upright/filler run/cmdline
         refused done upright --root . status
@@ -283,6 +284,13 @@ fn a_reset_that_has_no_room_for_what_it_keeps_empties_nothing_and_is_told() -> R
         (full.matches("cannot write").count(), full.matches("free some space").count()),
         (1, 1),
         "{full}"
+    );
+    // Nor can the same be asked for again, and what was asked for before stands.
+    let asked = refused(host, "asked")?;
+    assert_eq!(asked.status, 3, "{asked:?}");
+    assert!(
+        asked.stderr.contains("no room for what a reset keeps: ") && asked.stderr.contains(", which has 0: "),
+        "{asked:?}"
     );
     // Room was made.
     assert!(!refused(host, "done")?.stdout.contains("reset:"));

@@ -22,8 +22,8 @@ use crate::machine::Record;
 use crate::room::free;
 
 pub(crate) use place::{is_odd, make_place, odd_places};
-pub(crate) use reserve::give_up_reserve;
 pub use reserve::keep_reserve;
+pub(crate) use reserve::{give_up_reserve, reserved};
 
 /// The largest record that is read, in bytes: older agents kept all that health checks printed, and wrote more than they read themselves.
 const MAX_RECORD: u64 = 32 << 20;

@@ -3,11 +3,13 @@
 use std::io::{self, BufRead as _, IsTerminal as _};
 
 use clap::Args;
+use upright_manifests::erofs::Reader;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
 use crate::agent::AgentError;
-use crate::host::Host;
+use crate::host::{Access, Host, Part};
+use crate::slot::Image;
 use crate::state::{Begun, Layout, Request, StateError};
 use crate::store::StoreError;
 
@@ -67,6 +69,7 @@ impl Reset {
             ));
         }
         let request = Request { var: self.var, keep_identity: self.keep_identity };
+        require_room(context, &layout, request)?;
         if !self.yes {
             confirm(request)?;
         }
@@ -79,6 +82,27 @@ impl Reset {
                 .map_err(|source| AgentError::System { what: "reboot".to_owned(), source })?;
         }
         Ok(Exit::Done)
+    }
+}
+
+/// Refuses what the next boot would refuse: nobody may be looking then.
+fn require_room(context: &Context, layout: &Layout, request: Request) -> Result<(), Failure> {
+    if !request.keep_identity {
+        return Ok(());
+    }
+    let host: &dyn Host = context.host.as_ref();
+    let slot = host.machine().booted().map_err(AgentError::from)?.slot;
+    let missing = host.slots().open(slot, Part::Root, Access::Read).and_then(|device| {
+        let image = Reader::open(Image(device.as_ref())).map_err(io::Error::other)?;
+        Request::shortfall(layout, &image, slot)
+    });
+    let what = || "see what makes this host this one".to_owned();
+    match missing.map_err(|source| AgentError::System { what: what(), source })? {
+        None => Ok(()),
+        Some(missing) => Err(Failure::new(
+            Exit::Refused,
+            format!("no room for what a reset keeps: {missing}; make room there; nothing was changed"),
+        )),
     }
 }
 

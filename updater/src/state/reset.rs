@@ -16,7 +16,7 @@ use super::last::Last;
 use super::layout::Layout;
 use super::versioned::{Need, shares_blocks, size};
 use crate::room::free;
-use crate::store::give_up_reserve;
+use crate::store::{give_up_reserve, reserved};
 
 /// The words of a request: what is to be reset, and whether something is kept.
 const WORDS: [&str; 3] = ["etc", "var", "keep-identity"];
@@ -55,6 +55,12 @@ impl Request {
         // What an earlier reset made has served.
         settle(layout, &hands)?;
         hands.write(&layout.reset(), &self.text(""))
+    }
+
+    /// How much room in `/var` is missing now for this host's identity, in words, if any is. The boot looks again: it may be that of another
+    /// image.
+    pub fn shortfall(layout: &Layout, image: &dyn Image, slot: Slot) -> io::Result<Option<String>> {
+        Ok(shortfall(layout, &identity(layout, image, slot)?))
     }
 
     /// Takes the request back; gives what a boot has done of it already.
@@ -214,6 +220,13 @@ fn with_shortfall(layout: &Layout, kept: &[Kept], error: io::Error) -> io::Error
     if error.kind() != io::ErrorKind::StorageFull {
         return io::Error::new(error.kind(), format!("{error}; nothing was reset"));
     }
+    // Without a shortfall, some other limit was reached, such as that of the number of files.
+    let room = shortfall(layout, kept).unwrap_or_else(|| error.to_string());
+    io::Error::new(error.kind(), format!("no room for what it keeps: {room}; nothing was reset"))
+}
+
+/// How much room is missing for what is kept, if any is.
+fn shortfall(layout: &Layout, kept: &[Kept]) -> Option<String> {
     let folders = |path: &str| path.matches('/').count() as u64;
     let sizes = kept.iter().map(|kept| {
         let size = size(&kept.from.join(&kept.path), &kept.path, shares_blocks(layout.own())).unwrap_or(0);
@@ -221,15 +234,10 @@ fn with_shortfall(layout: &Layout, kept: &[Kept], error: io::Error) -> io::Error
     });
     // The folders of both slots, and the one that these are in.
     let needed = sizes.fold(5 * BLOCK, |sum, size| sum.saturating_add(size.saturating_mul(2)));
-    let need = Need { needed, available: free(layout.own()).unwrap_or(0) };
-    let room = match need.missing() {
-        // Some other limit was reached, such as that of the number of files.
-        0 => error.to_string(),
-        missing => {
-            format!("{needed} bytes are needed in /var, which has {}: {missing} too few", need.available)
-        }
-    };
-    io::Error::new(error.kind(), format!("no room for what it keeps: {room}; nothing was reset"))
+    let available = free(layout.own()).ok()?.saturating_add(reserved(layout.own()));
+    let missing = Need { needed, available }.missing();
+    (missing > 0)
+        .then(|| format!("{needed} bytes are needed in /var, which has {available}: {missing} too few"))
 }
 
 /// Ends what a reset that is not pending any more has left: a slot that has no `/etc` gets what was made for it.

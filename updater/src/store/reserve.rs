@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
@@ -35,6 +35,11 @@ pub fn keep_reserve(folder: &Path) -> io::Result<()> {
         give_up_reserve(folder);
     }
     kept
+}
+
+/// How many bytes giving it up would free.
+pub(crate) fn reserved(folder: &Path) -> u64 {
+    reserve(folder).symlink_metadata().map_or(0, |meta| meta.blocks().saturating_mul(512))
 }
 
 /// Gives it up; says whether there was one. Its blocks can be had when this returns.

@@ -133,7 +133,7 @@ fn a_refused_reset_says_how_much_room_is_missing() {
     let state = asked(Request { var: false, keep_identity: true });
     let own = state.layout.own();
     let disk = tempfile::tempdir().unwrap();
-    if mount("none", disk.path(), "tmpfs", MountFlags::empty(), Some(c"size=128k")).is_err() {
+    if mount("none", disk.path(), "tmpfs", MountFlags::empty(), Some(c"size=256k")).is_err() {
         eprintln!("skipped: this user may mount nothing");
         return;
     }
@@ -146,12 +146,18 @@ fn a_refused_reset_says_how_much_room_is_missing() {
     let refused =
         carry_out_reset(&small, &Hands::default(), &image(DECLARES), B).map_err(|error| error.to_string());
     let kept = (Request::refused(&small), small.upper(B).join("hosts").exists());
+    let asked = || Request::shortfall(&small, &image(DECLARES), B).unwrap();
+    let told = asked();
+    // What is kept for it counts as room.
+    fs::rename(disk.path().join("rest"), small.own().join("reserve")).unwrap();
+    let with_reserve = asked();
     unmount(disk.path(), UnmountFlags::DETACH).unwrap();
     let error = refused.unwrap_err();
     assert!(
         error.contains("bytes are needed in /var, which has 0: ") && error.contains(" too few"),
         "{error}"
     );
+    assert!(told.is_some_and(|told| error.contains(&told)) && with_reserve.is_none(), "{with_reserve:?}");
     assert_eq!(kept, (Some(error), true));
 }
 
