@@ -179,6 +179,26 @@ fn an_export_that_is_cut_off_leaves_the_one_before() {
 }
 
 #[test]
+fn an_export_into_a_folder_that_is_not_there_names_the_folder() {
+    let shop = Shop::new();
+    small(&shop);
+    shop.publish("1.0", "stable").unwrap();
+    let place = TempDir::new().unwrap();
+    fs::write(place.path().join("file"), "").unwrap();
+    let wanted = Wanted { pick: channel("stable"), ..Wanted::default() };
+    for (folder, what) in [("missing", "is not there"), ("file", "is no folder"), ("file/in", "is no folder")]
+    {
+        let folder = place.path().join(folder);
+        let (class, says) = wanted.copy(&shop, |copy| into_file(copy, &folder.join("a.tar"))).unwrap_err();
+        assert!(
+            class == Class::Refused && says.starts_with(&format!("the folder {} {what}", folder.display())),
+            "{says}"
+        );
+    }
+    assert_eq!(walk(place.path()), ["file"]);
+}
+
+#[test]
 fn what_a_team_signs_goes_along_and_what_it_breaks_is_in_nobody_elses_way() {
     let shop = team_shop();
     shop.request(&request("1.1", "beta")).unwrap();

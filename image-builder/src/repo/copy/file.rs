@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,7 @@ impl Content<'_> {
 
 pub(super) fn copy(copy: &Copy<'_>, path: &Path) -> Result<Copied> {
     is_ours(path)?;
+    require_folder(path)?;
     let root = copy.root.clone().ok_or_else(|| Error::refused("name a root.json to trust with --root"))?;
     let stored = Stored { root, files: BTreeMap::new() };
     let mut catalogue = Catalogue::gather(copy.source, None, &stored, copy.pick, copy.now)?;
@@ -87,6 +88,24 @@ fn is_ours(path: &Path) -> Result<()> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// The system would say it of the file that is written first, which nobody has named, and after all has been looked at.
+fn require_folder(path: &Path) -> Result<()> {
+    let folder = folder_of(path);
+    let (what, advice) = match fs::metadata(folder) {
+        Ok(there) if !there.is_dir() => ("is no folder", "name another path"),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => ("is no folder", "name another path"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            ("is not there", "mount it or make it, or name another path")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::refused(format!(
+        "the folder {} {what}, in which {} is to be written; {advice}",
+        folder.display(),
+        path.display()
+    )))
 }
 
 fn staged(path: &Path) -> PathBuf {
