@@ -348,6 +348,9 @@ fn metadata_that_was_damaged_on_the_host_is_fetched_anew_and_nothing_older_is_ta
             assert!(!done(host, &["run", "--once"])?.stderr.contains(name), "{name} {damage}");
             fs::remove_file(&elsewhere)?;
         }
+        // What was in the way has the name that it gets everywhere.
+        let kept = ["left-0", "left-1/inside"].map(|ending| stored.join(format!("{name}.{ending}")));
+        assert!(kept[0].is_symlink() && kept[1].is_dir(), "{name}");
     }
     // What is gone without a trace is not forgotten either.
     fs::remove_dir_all(&stored)?;

@@ -232,9 +232,15 @@ impl RecordFile {
         Ok(bytes)
     }
 
-    /// Moves a damaged record aside and returns where it went.
+    /// Moves a damaged record, or what is in its place, aside to where what was damaged before went, and returns where that is.
     pub fn set_aside(&self) -> Result<PathBuf, StoreError> {
-        set_aside_damaged(&self.path)
+        let kept = self.path.with_extension("json.damaged");
+        // A folder takes no file's name, nor a file a folder's.
+        if kept.is_dir() || self.path.is_dir() {
+            let _ = fs::remove_dir_all(&kept).or_else(|_| fs::remove_file(&kept));
+        }
+        set_aside(&self.path, &kept)?;
+        Ok(kept)
     }
 }
 
@@ -261,17 +267,6 @@ pub fn set_aside(path: &Path, kept: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Write { path: kept.to_owned(), source };
     fs::rename(path, kept).map_err(failed)?;
     sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(failed)
-}
-
-/// Keeps what is in the place of a `.json` file in the place of what was kept of it before, and returns where.
-pub(crate) fn set_aside_damaged(path: &Path) -> Result<PathBuf, StoreError> {
-    let kept = path.with_extension("json.damaged");
-    // A folder takes no file's name, nor a file a folder's.
-    if kept.is_dir() || path.is_dir() {
-        let _ = fs::remove_dir_all(&kept).or_else(|_| fs::remove_file(&kept));
-    }
-    set_aside(path, &kept)?;
-    Ok(kept)
 }
 
 #[cfg(test)]

@@ -296,12 +296,7 @@ impl Outside for Repository<'_> {
     }
 
     fn persist(&mut self, name: &str, bytes: &[u8]) -> Result<(), FetchError> {
-        let path = self.folder.join(name);
-        // A file takes the place of anything but a folder.
-        if path.is_dir() && !path.is_symlink() {
-            store::set_aside_damaged(&path)?;
-        }
-        Ok(store::replace(&path, bytes)?)
+        Ok(store::replace(&self.folder.join(name), bytes)?)
     }
 
     fn forget(&mut self, name: &str) -> Result<(), FetchError> {
