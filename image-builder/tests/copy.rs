@@ -398,6 +398,36 @@ fn a_mirror_of_a_part_has_all_that_its_source_is_to_have() {
 }
 
 #[test]
+fn a_copy_of_a_part_that_does_not_know_any_more_of_what_is_mended_unless_it_holds_more() {
+    let (shop, place) = (Shop::new(), TempDir::new().unwrap());
+    with_three(&shop);
+    let [from, folder, more] = ["from", "m", "more"].map(|name| place.path().join(name));
+    let stable = Wanted { pick: channel("stable"), ..Wanted::default() };
+    let both = Pick { channels: vec!["old".parse().unwrap(), "stable".parse().unwrap()], ..Pick::default() };
+    stable.mirror(&shop, &from).unwrap();
+    stable.mirror(&shop, &folder).unwrap();
+    Wanted { pick: both, ..Wanted::default() }.mirror(&shop, &more).unwrap();
+    let (source, all) = (Source::folder(from).unwrap(), Pick::default());
+    let again = |folder: &Path| {
+        stable.copy(&shop, |copy| {
+            into_folder(&Copy { source: &source, pick: &all, root: None, ..*copy }, folder)
+        })
+    };
+    let good = fs::read(folder.join("part.json")).unwrap();
+    for damaged in [b"".as_slice(), &good[..good.len() / 2], b"\0\0\0\0"] {
+        for folder in [&folder, &more] {
+            fs::write(folder.join("part.json"), damaged).unwrap();
+        }
+        again(&folder).unwrap();
+        assert_eq!(fs::read(folder.join("part.json")).unwrap(), good);
+        let (class, line) = again(&more).unwrap_err();
+        assert!(class == Class::Refused && line.contains("its part.json cannot be used"), "{line}");
+        assert_eq!(fs::read(more.join("part.json")).unwrap(), damaged);
+    }
+    assert_eq!(audit(&shop, &folder).errors, Vec::<String>::new());
+}
+
+#[test]
 fn a_repository_is_not_copied_onto_itself() {
     let shop = Shop::new();
     small(&shop);

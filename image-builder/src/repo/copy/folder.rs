@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use upright_manifests::bytes::human;
-use upright_manifests::partial;
+use upright_manifests::partial::{self, Partial};
 
 use super::catalogue::{Catalogue, Object, Pointed};
 use super::download::{digest_of, download};
@@ -84,9 +84,12 @@ fn stay(folder: &Path, stale: &[String]) -> String {
 /// A source says itself, unsigned, that it holds a part: that is no reason to make less of a mirror than it is.
 fn not_less(copy: &Copy<'_>, folder: &Path, local: &Source, catalogue: &Catalogue) -> Result<()> {
     let Some(part) = catalogue.part.as_ref().filter(|_| copy.pick.is_all()) else { return Ok(()) };
-    let has_more = match local.part()? {
-        Some(own) => !own.channels.iter().all(|channel| part.channels.contains(channel)),
-        None => folder.join("metadata/timestamp.json").exists(),
+    let has_more = match local.part() {
+        Ok(Some(own)) => !own.channels.iter().all(|channel| part.channels.contains(channel)),
+        Ok(None) => folder.join("metadata/timestamp.json").exists(),
+        // Damaged, so that it was a part: it is written anew where no file of another channel says that it held more.
+        Err(_) if has_channels_of(part, folder)? => false,
+        Err(error) => return Err(error),
     };
     match has_more {
         true => Err(Error::refused(format!(
@@ -97,6 +100,18 @@ fn not_less(copy: &Copy<'_>, folder: &Path, local: &Source, catalogue: &Catalogu
         ))),
         false => Ok(()),
     }
+}
+
+/// Whether all files of channels in the folder are of those of `part`.
+fn has_channels_of(part: &Partial, folder: &Path) -> Result<bool> {
+    let mut found = Vec::new();
+    prune::list(folder, "channels", &mut found)?;
+    let ours = |path: &String| {
+        let mut channels = part.channels.iter().chain(&part.pointers);
+        // `channels/OS/ARCH/SHA256.NAME.json`.
+        channels.any(|channel| path.ends_with(&format!(".{channel}.json")))
+    };
+    Ok(found.iter().all(ours))
 }
 
 /// Makes the new state visible.

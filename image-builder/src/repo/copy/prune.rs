@@ -84,7 +84,7 @@ pub(super) fn stale(folder: &Path, catalogue: &Catalogue, kept: &BTreeSet<String
 }
 
 /// The files below a folder of the copy, by their paths from its root.
-fn list(root: &Path, folder: &str, found: &mut Vec<String>) -> Result<()> {
+pub(super) fn list(root: &Path, folder: &str, found: &mut Vec<String>) -> Result<()> {
     let path = root.join(folder);
     let failed = Error::file("read", &path);
     let entries = match fs::read_dir(&path) {
