@@ -62,6 +62,17 @@ fn new_root(shop: &Shop) {
     refresh(&bench, &["root"], None).unwrap();
 }
 
+/// A repository with so many roots, the first of them, a mirror of it in `place`, and what that serves.
+fn mirrored(place: &Path, roots: u64) -> (Shop, Vec<u8>, PathBuf, BTreeMap<PathBuf, Vec<u8>>) {
+    let shop = shop();
+    let first = fs::read(shop.root().join("root.json")).unwrap();
+    (1..roots).for_each(|_| new_root(&shop));
+    let folder = place.join("m");
+    mirror(&repository(&shop), &folder, Some(&first)).unwrap();
+    let whole = served(&folder);
+    (shop, first, folder, whole)
+}
+
 /// All roots and the timestamp that a folder serves.
 fn served(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = fs::read_dir(folder.join("metadata")).unwrap().map(|entry| entry.unwrap().path());
@@ -112,13 +123,9 @@ fn harm(path: &Path, damage: &dyn Fn(&[u8]) -> Option<Vec<u8>>) {
 
 #[test]
 fn whichever_root_of_a_mirror_is_damaged_the_next_run_mends_it() {
-    let (shop, place) = (shop(), TempDir::new().unwrap());
-    let first = fs::read(shop.root().join("root.json")).unwrap();
-    (0..2).for_each(|_| new_root(&shop));
+    let place = TempDir::new().unwrap();
+    let (shop, first, folder, whole) = mirrored(place.path(), 3);
     let newest = fs::read(shop.root().join("root.json")).unwrap();
-    let folder = place.path().join("m");
-    mirror(&repository(&shop), &folder, Some(&first)).unwrap();
-    let whole = served(&folder);
     assert_eq!((whole.len(), &whole), (4, &served(&repository(&shop))));
     for version in 1..=3 {
         for (name, damage) in damages(newest.len()) {
@@ -147,12 +154,8 @@ fn whichever_root_of_a_mirror_is_damaged_the_next_run_mends_it() {
 
 #[test]
 fn a_mirror_all_of_whose_roots_are_damaged_is_mended_by_one_that_is_given() {
-    let (shop, place) = (shop(), TempDir::new().unwrap());
-    let first = fs::read(shop.root().join("root.json")).unwrap();
-    new_root(&shop);
-    let folder = place.path().join("m");
-    mirror(&repository(&shop), &folder, Some(&first)).unwrap();
-    let whole = served(&folder);
+    let place = TempDir::new().unwrap();
+    let (shop, first, folder, whole) = mirrored(place.path(), 2);
     for (name, damage) in damages(first.len()) {
         (1..=2).for_each(|version| harm(&root_of(&folder, version), &damage));
         let (class, line) = mirror(&repository(&shop), &folder, None).unwrap_err();
@@ -276,12 +279,8 @@ fn a_root_that_is_damaged_is_neither_this_publishers_nor_anothers() {
 
 #[test]
 fn what_nobody_signed_of_a_root_makes_it_no_other() {
-    let (shop, place) = (shop(), TempDir::new().unwrap());
-    let first = fs::read(shop.root().join("root.json")).unwrap();
-    new_root(&shop);
-    let folder = place.path().join("m");
-    mirror(&repository(&shop), &folder, Some(&first)).unwrap();
-    let whole = served(&folder);
+    let place = TempDir::new().unwrap();
+    let (shop, first, folder, whole) = mirrored(place.path(), 2);
     fs::write(root_of(&folder, 1), [&first[..], b"\n"].concat()).unwrap();
     mirror(&repository(&shop), &folder, None).unwrap();
     assert_eq!(served(&folder), whole);
@@ -289,12 +288,8 @@ fn what_nobody_signed_of_a_root_makes_it_no_other() {
 
 #[test]
 fn a_root_that_is_damaged_at_the_source_does_not_take_the_place_of_one_that_is_not() {
-    let (shop, place) = (shop(), TempDir::new().unwrap());
-    let first = fs::read(shop.root().join("root.json")).unwrap();
-    (0..2).for_each(|_| new_root(&shop));
-    let folder = place.path().join("m");
-    mirror(&repository(&shop), &folder, Some(&first)).unwrap();
-    let whole = served(&folder);
+    let place = TempDir::new().unwrap();
+    let (shop, _, folder, whole) = mirrored(place.path(), 3);
     for version in 1..=2 {
         let path = root_of(&repository(&shop), version);
         let good = fs::read(&path).unwrap();

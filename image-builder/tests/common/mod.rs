@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses what it needs")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+pub mod copies;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
