@@ -238,6 +238,23 @@ fn a_copy_of_a_part_that_does_not_know_any_more_of_what_is_mended_unless_it_hold
 }
 
 #[test]
+fn a_channel_that_a_folder_holds_no_more_is_told() {
+    let shop = Shop::new();
+    with_three(&shop);
+    let place = TempDir::new().unwrap();
+    let notes = |channels: &[&str]| {
+        let mut pick = channel(channels[0]);
+        pick.channels = channels.iter().map(|name| name.parse().unwrap()).collect();
+        let wanted = Wanted { pick, ..Wanted::default() };
+        let notes = wanted.copy(&shop, |copy| into_folder(copy, place.path())).unwrap().notes;
+        notes.into_iter().find(|note| note.contains("whose hosts can take nothing from it any more"))
+    };
+    assert_eq!(notes(&["stable"]), None);
+    assert_eq!(notes(&["stable", "old"]), None);
+    assert!(notes(&["old"]).is_some_and(|note| note.contains("held stable before")));
+}
+
+#[test]
 fn a_repository_is_not_copied_onto_itself() {
     let shop = Shop::new();
     small(&shop);

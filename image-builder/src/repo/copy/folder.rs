@@ -54,6 +54,7 @@ pub(super) fn copy(copy: &Copy<'_>, folder: &Path) -> Result<Copied> {
     let mut copied = Copied::of(folder, Form::Folder, &catalogue);
     (copied.copied, copied.missing) = (brought.copied, missing.into_iter().collect());
     require_takeable(copy, &catalogue, &brought.gone, &copied.missing)?;
+    copied.notes.extend(narrowed(folder, &local, &catalogue));
     publish(copy, folder, &catalogue)?;
     if copy.prune {
         let stale = prune::stale(folder, &catalogue, &kept)?;
@@ -100,6 +101,20 @@ fn not_less(copy: &Copy<'_>, folder: &Path, local: &Source, catalogue: &Catalogu
         ))),
         false => Ok(()),
     }
+}
+
+/// What there is to say of channels that the folder held and holds no more, since others were named.
+fn narrowed(folder: &Path, local: &Source, catalogue: &Catalogue) -> Option<String> {
+    let (part, own) = (catalogue.part.as_ref()?, local.part().ok()??);
+    let gone = own.channels.iter().filter(|channel| !part.channels.contains(channel));
+    let gone: Vec<&str> = gone.map(|channel| channel.as_str()).collect();
+    (!gone.is_empty()).then(|| {
+        format!(
+            "{} held {} before, whose hosts can take nothing from it any more: name all of its channels with --channel to keep them",
+            folder.display(),
+            gone.join(", ")
+        )
+    })
 }
 
 /// Whether all files of channels in the folder are of those of `part`.
