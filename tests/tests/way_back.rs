@@ -1,6 +1,7 @@
 //! What goes wrong before an update changes anything, or around the boot entry of what runs, costs no way back.
 
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -401,7 +402,7 @@ fn an_update_mends_a_damaged_boot_entry_of_what_runs_before_the_other_goes() -> 
         let ran = upright(host, &["update"])?;
         let says = [
             "the boot entry of 1.1.0, which runs from slot b, is damaged and cannot be mended: ",
-            "`upright rollback` goes",
+            "or `upright rollback`, which goes",
         ];
         contains(line_of("upright", &ran, 5)?, &says)?;
         assert!(entries()? == damaged);
@@ -431,6 +432,40 @@ fn a_damaged_boot_entry_is_mended_though_it_is_no_way_back_to_anything_else() ->
     fixture.server.spoil("1.0.0.json", Fault::Status(404));
     let ran = done(host, &["update"])?;
     contains(&ran.stderr, &["the boot entry of 1.0.0, which runs, is damaged", "it cannot be mended: "])?;
+    Ok(())
+}
+
+/// What was switched to boots, and what runs may not.
+#[test]
+fn a_release_that_was_switched_to_is_not_given_up_for_a_damaged_way_back() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    fixture.build(&["publish", "1.1.0"])?;
+    done(host, &["update"])?;
+    File::options().write(true).open(boot_entry(host, "1.0.0"))?.set_len(300_000)?;
+    fixture.build(&["publish", "1.2.0"])?;
+    fixture.server.spoil("1.0.0.json", Fault::Status(404));
+    let ran = upright(host, &["update"])?;
+    contains(line_of("upright", &ran, 5)?, &["the boot entry of 1.0.0, which runs from slot a, is damaged"])?;
+    assert_eq!(boot(host)?, "1.1.0");
+    Ok(())
+}
+
+#[test]
+fn a_boot_entry_and_a_block_that_it_is_made_of_are_both_mended_by_an_update() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &host(&fixture)?;
+    let own = boot_entry(host, "1.1.0");
+    let whole = fs::read(&own)?;
+    File::options().write(true).open(&own)?.set_len(300_000)?;
+    // The kernel, in the slot that runs alone.
+    let root = File::options().read(true).write(true).open(host.join("dev/root-b"))?;
+    let kernel = &whole[1_000_000..1_000_064];
+    let image = fs::read(host.join("dev/root-b"))?;
+    let at = image.windows(kernel.len()).position(|window| window == kernel).context("no kernel")?;
+    root.write_all_at(&[0; 64], at as u64)?;
+    done(host, &["update"])?;
+    assert!(fs::read(&own)? == whole);
     Ok(())
 }
 

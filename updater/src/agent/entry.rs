@@ -59,13 +59,20 @@ pub(super) fn judge(
     target: &Target,
 ) -> Result<EntryState, AgentError> {
     let entry = Entry { slot, os: os.clone(), version: target.version.clone() };
-    match boot.is_seen(&entry).map_err(AgentError::system("read the boot loader's entries"))? {
-        true => judge_content(boot, &entry, target),
+    let failed = || AgentError::system("read the boot loader's entries");
+    match boot.is_seen(&entry).map_err(failed())? {
+        true => {
+            let found = judge_content(boot, &entry, target)?;
+            let is_ready = boot.is_ready(&entry).map_err(failed())?;
+            Ok(if found.is_good() && !is_ready { EntryState::Damaged } else { found })
+        }
+        // What is in its place does not say any more what it is of, or is another release's.
+        false if boot.taken(&entry).map_err(failed())?.is_some() => Ok(EntryState::Damaged),
         false => Ok(EntryState::Missing),
     }
 }
 
-/// The same of an entry that a change which was cut off may have left out of the boot loader's sight.
+/// The UKI of an entry that a change which was cut off may have left out of the boot loader's sight.
 pub(super) fn judge_content(
     boot: &dyn BootLoader,
     entry: &Entry,
@@ -79,9 +86,6 @@ pub(super) fn judge_content(
         None
     });
     let Some(mut uki) = content else { return Ok(EntryState::Missing) };
-    if !boot.is_ready(entry).map_err(failed())? {
-        return Ok(EntryState::Damaged);
-    }
     if let Some(signed) = target.uki {
         // What cannot be read is composed again as well.
         let found =
@@ -137,6 +141,17 @@ impl Agent<'_> {
         let runs = self.booted.slot;
         let Some(target) = held(&self.record, &self.booted, runs) else { return Ok(false) };
         Ok(judge(self.host.boot(), &self.booted.os, runs, &target)?.is_good())
+    }
+
+    /// Writes what the boot loader needs beside a UKI, if that is all that is wrong with a damaged entry: nothing else is needed for it.
+    pub(super) fn make_ready(&self, slot: Slot, target: &Target) -> Result<bool, AgentError> {
+        let (boot, entry) = (self.host.boot(), self.entry(target, slot));
+        if !judge_content(boot, &entry, target)?.is_good() {
+            return Ok(false);
+        }
+        boot.make_ready(&entry)
+            .map_err(AgentError::system(format!("write the boot entry of slot {slot}")))?;
+        Ok(true)
     }
 
     /// The slot's release, if it had been lost, can be gone back to again.

@@ -17,7 +17,8 @@ use super::opened::Opened;
 use super::perform::Reporter;
 use super::{Agent, AgentError, Offer, medium};
 use crate::apply::{
-    Allowance, Job, Room, Unreadable, at_hand, audit, check_signer, foresee, install, layout, preflight, ways,
+    Allowance, ApplyError, Job, Room, Unreadable, at_hand, audit, check_signer, foresee, install, layout,
+    preflight, ways,
 };
 use crate::boot::Entry;
 use crate::fetch::Patience;
@@ -76,6 +77,12 @@ impl<'h> Agent<'h> {
             return Ok(UpdatePlan { from, to, slot, present: true, ways, without, writes: 0 });
         }
         self.require_own_entry()?;
+        if let Some((target, EntryState::Damaged)) = self.own_entry()? {
+            tracing::warn!(
+                "the boot entry of {}, which runs, is damaged: it would be mended first",
+                target.version
+            );
+        }
         self.require_fit(release, slot)?;
         let plan = ways(release, &self.booted.root_hash, self.allowance());
         let plan = at_hand(&self.fetcher(Patience::default()), release, plan)?;
@@ -98,9 +105,10 @@ impl<'h> Agent<'h> {
         reporter: &mut dyn Reporter,
     ) -> Result<(), AgentError> {
         self.require_state_on_disk(&offer.release.version)?;
-        // What was switched to must not be booted while its slot is on its way to be written.
+        // What was switched to must not be booted while its slot is on its way to be written, and is not given up for nothing.
         if matches!(&self.record.state, State::Switched { target, .. } if target.root_hash != offer.target().root_hash)
         {
+            self.see_to_own_entry(reporter)?;
             self.take_switch_back()?;
         }
         self.take(Event::Chosen { target: offer.target(), retry })?;
@@ -198,7 +206,17 @@ impl<'h> Agent<'h> {
     ) -> Result<Option<(Version, AgentError)>, AgentError> {
         let Some((target, EntryState::Damaged)) = self.own_entry()? else { return Ok(None) };
         tracing::warn!("the boot entry of {}, which runs, is damaged: it is mended first", target.version);
-        let Err(error) = self.mend_own_entry(&target, reporter) else { return Ok(None) };
+        let error = match self.mend_own_entry(&target, reporter) {
+            Ok(()) => return Ok(None),
+            // A block that it is made of may be damaged as well.
+            Err(error @ AgentError::Apply(ApplyError::Compose { .. })) => {
+                self.repair(self.booted.slot, false, &mut Vec::new(), reporter).err().unwrap_or(error)
+            }
+            Err(error) => error,
+        };
+        if !matches!(self.own_entry()?, Some((_, EntryState::Damaged))) {
+            return Ok(None);
+        }
         tracing::warn!("it cannot be mended: {error}");
         Ok(Some((target.version, error)))
     }
@@ -228,6 +246,10 @@ impl<'h> Agent<'h> {
         let Some(other) = held(&self.record, &self.booted, slot) else { return Ok(false) };
         if self.found_bad(slot).is_some() {
             return Ok(false);
+        }
+        if found == EntryState::Damaged {
+            let is_good = || Ok(judge(self.host.boot(), &self.booted.os, slot, &other)?.is_good());
+            return if self.record.slots.contains_key(&slot) { is_good() } else { Ok(false) };
         }
         let has_entry = self.trust(&self.entry(&other, slot))?.is_some();
         // Where there is no entry at all, the configuration may name a boot loader that does not start this host.

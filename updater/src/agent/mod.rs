@@ -91,10 +91,9 @@ pub enum AgentError {
     #[error(
         "the boot entry of {version} in slot {slot} is {}: {}",
         if *.missing { "missing" } else { "damaged" },
-        match (*.runs, *.missing) {
-            (true, true) => "`upright repair` brings it back, `upright rollback` goes to the other slot",
-            (true, false) => "`upright repair` mends it, `upright rollback` goes to the other slot",
-            (false, _) => "`upright repair` composes that of a proven way back again, once that of what runs is whole and while nothing else is under way; \
+        match *.runs {
+            true => "`upright repair` brings it back, `upright rollback` goes to the other slot",
+            false => "`upright repair` composes that of a proven way back again, once that of what runs is whole and while nothing else is under way; \
                       the next update writes it anew",
         }
     )]
@@ -110,8 +109,8 @@ pub enum AgentError {
     },
     /// The boot entry of what runs is damaged and could not be mended, so that of the other slot stays.
     #[error(
-        "the boot entry of {version}, which runs from slot {slot}, is damaged and cannot be mended: {source}; nothing was erased, and \
-         `upright rollback` goes to the other slot, from where an update goes on"
+        "the boot entry of {version}, which runs from slot {slot}, is damaged and cannot be mended: {source}; nothing was erased: run \
+         the same again once that is otherwise, or `upright rollback`, which goes to the other slot"
     )]
     Unmended {
         /// The slot.

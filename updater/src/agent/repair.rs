@@ -138,7 +138,9 @@ impl Agent<'_> {
     ) -> Result<(), AgentError> {
         self.require_verdict()?;
         let Some(target) = held(&self.record, &self.booted, slot) else { return Ok(()) };
-        let entry = judge(self.host.boot(), &self.booted.os, slot, &target)?;
+        let found = judge(self.host.boot(), &self.booted.os, slot, &target)?;
+        let is_made_ready = found == EntryState::Damaged && !dry_run && self.make_ready(slot, &target)?;
+        let entry = if is_made_ready { EntryState::Whole } else { found };
         let restored = !entry.is_good() && self.may_restore(slot, entry)?;
         let own = Opened::of(self.host, slot, if dry_run { Access::Read } else { Access::Mend })?;
         let slots = Slots { own, other: Opened::of(self.host, slot.other(), Access::Read).ok() };
@@ -154,14 +156,14 @@ impl Agent<'_> {
                 Err(AgentError::Entry { slot, version, missing: entry == EntryState::Missing, runs })
             }
         };
-        let is_whole = finding.damage.is_none() && !restored;
+        let is_whole = finding.damage.is_none() && !restored && !is_made_ready;
         if dry_run && !is_whole {
             lacking.map_or(Ok(()), Err)?;
             let repair = finding.planned(slot, restored, &fetcher)?;
             done.push(Repaired { outcome: Did::Planned, version, repair });
             return Ok(());
         }
-        let mut repair = Repair::nothing(slot);
+        let mut repair = Repair { entry: is_made_ready, ..Repair::nothing(slot) };
         let mended = match is_whole {
             true => left,
             false => {
@@ -193,6 +195,9 @@ impl Agent<'_> {
         reporter: &mut dyn Reporter,
     ) -> Result<(), AgentError> {
         let slot = self.booted.slot;
+        if self.make_ready(slot, target)? {
+            return self.remember_repair(&target.version, &Repair { entry: true, ..Repair::nothing(slot) });
+        }
         let release = self.installed(target)?;
         let own = Opened::of(self.host, slot, Access::Read)?;
         let patience = Patience { total: self.config.limits.patience.0, ..Patience::default() };

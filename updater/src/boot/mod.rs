@@ -131,6 +131,11 @@ pub trait BootLoader {
         Ok(true)
     }
 
+    /// Makes it so, for an entry whose UKI is whole.
+    fn make_ready(&self, _entry: &Entry) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Puts the staged UKI of `entry` in force as the way back: proven, and passed over as long as `keep` is there, which is what the
     /// next boot takes before and after.
     fn restore(&self, entry: &Entry, keep: &Entry) -> io::Result<()>;

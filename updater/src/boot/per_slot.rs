@@ -219,6 +219,10 @@ impl<R: Register> BootLoader for PerSlot<R> {
         self.ukis.remove_copy()
     }
 
+    fn make_ready(&self, entry: &Entry) -> io::Result<()> {
+        self.uki(entry)?.map_or(Ok(()), |file| self.register.prepare(entry.slot, &self.ukis, &file.file))
+    }
+
     fn is_ready(&self, entry: &Entry) -> io::Result<bool> {
         self.uki(entry)?.map_or(Ok(true), |file| self.register.is_ready(entry.slot, &self.ukis, &file.file))
     }

@@ -150,8 +150,8 @@ pub enum FetchError {
     },
     /// A medium was made for hosts of another channel.
     #[error(
-        "{place} holds {}, and this host follows channel {channel}: bring what `upright-build export --channel {channel}` writes, or name \
-         another one as `channel` in [update] of this host's configuration",
+        "{place} holds {}, and this host follows channel {channel}: bring what `upright-build export --channel {channel}` writes; what \
+         this host follows is said by `upright channel`, or `channel` in [update] of its configuration",
         channels(has)
     )]
     OtherChannel {

@@ -122,9 +122,8 @@ fn has_channels_of(part: &Partial, folder: &Path) -> Result<bool> {
     let mut found = Vec::new();
     prune::list(folder, "channels", &mut found)?;
     let ours = |path: &String| {
-        let mut channels = part.channels.iter().chain(&part.pointers);
         // `channels/OS/ARCH/SHA256.NAME.json`.
-        channels.any(|channel| path.ends_with(&format!(".{channel}.json")))
+        part.channels.iter().any(|channel| path.ends_with(&format!(".{channel}.json")))
     };
     Ok(found.iter().all(ours))
 }

@@ -112,6 +112,9 @@ fn what_a_boot_loader_needs_beside_a_uki_is_part_of_its_entry() {
         assert!(!bench.boot.is_ready(&new()).unwrap());
         bench.mend().unwrap();
         assert!(fs::read(&lines).unwrap() == whole);
+        damage(&lines).unwrap();
+        bench.boot.make_ready(&new()).unwrap();
+        assert!(fs::read(&lines).unwrap() == whole);
     }
     // Where the firmware starts the UKI itself, nothing is.
     let bench = Bench::proven(grub);

@@ -1,7 +1,8 @@
 //! What a GRUB that cannot start EFI programs (BIOS) needs beside a UKI, in `EFI/upright/<slot>.cfg`: [`grub_uki`].
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use upright_manifests::boot::grub_uki;
@@ -27,8 +28,10 @@ pub(super) fn write(slot: Slot, ukis: &EntryFolder, file: &str, fuse: &Fuse) -> 
     let Some(lines) = lines(ukis, file).filter(|_| !are_written(slot, ukis, file)) else { return Ok(()) };
     let write = || {
         fuse.step()?;
-        let mut out = File::create(&path)?;
-        out.write_all(lines.as_bytes())?;
+        // Not emptied first: it may be in force, and is a sector as a rule.
+        let out = File::options().write(true).create(true).truncate(false).open(&path)?;
+        out.write_all_at(lines.as_bytes(), 0)?;
+        out.set_len(lines.len() as u64)?;
         out.sync_all()?;
         ukis.sync()
     };
