@@ -114,7 +114,9 @@ fn boot(boot: &BootFacts, booted: Option<&Booted>, at_rest: bool) -> Vec<Finding
         Ok(Some(_)) => fine(SUBJECT, format!("{} has an entry for what runs", boot.name)),
     };
     found.push(entry);
-    found.extend(boot.entries.iter().filter_map(broken));
+    // What is in the place of an entry that is not seen is damaged, too.
+    let is_told = |entry: &&EntryFacts| entry.runs && matches!(boot.entry, Ok(None));
+    found.extend(boot.entries.iter().filter(|entry| !is_told(entry)).filter_map(broken));
     match (&boot.started, booted) {
         (Err(error), _) => found.push(wrong(SUBJECT, error, &setup)),
         (Ok(Some(started)), Some(booted)) if *started != booted.slot => {
@@ -140,8 +142,6 @@ fn broken(entry: &EntryFacts) -> Option<Finding> {
     let EntryFacts { slot, version, state, runs, mendable } = entry;
     let how = match state {
         EntryState::Whole | EntryState::Named => return None,
-        // Told as what the boot loader says of it.
-        EntryState::Missing if *runs => return None,
         EntryState::Missing => "gone",
         EntryState::Damaged => "damaged",
     };

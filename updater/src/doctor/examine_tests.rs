@@ -103,7 +103,7 @@ fn each_thing_that_is_not_as_it_should_be_is_told_once_with_a_way_to_mend_it() {
         // It is told once, and not as what it does to the ESP.
         (Level::Wrong, "boot loader", "grub has no entry", |host| {
             host.boot.entry = Ok(None);
-            host.boot.entries[0].state = EntryState::Missing;
+            host.boot.entries[0].state = EntryState::Damaged;
             host.boot.room = Err("no boot entry for acme 1.0.0: nothing was removed".into());
         }),
         (
