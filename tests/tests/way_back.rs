@@ -26,6 +26,11 @@ fn boot_entry(host: &Path, version: &str) -> PathBuf {
     host.join(format!("esp/EFI/Linux/acme_{version}.efi"))
 }
 
+/// Damages a boot entry so that the boot loader still sees it.
+fn shorten(entry: &Path) -> Result<()> {
+    Ok(File::options().write(true).open(entry)?.set_len(300_000)?)
+}
+
 /// The same whatever its boots are counted to.
 fn counted_entry(host: &Path, version: &str) -> Result<PathBuf> {
     let mut files = fs::read_dir(host.join("esp/EFI/Linux"))?.filter_map(|file| Some(file.ok()?.path()));
@@ -423,12 +428,12 @@ fn a_damaged_boot_entry_is_mended_though_it_is_no_way_back_to_anything_else() ->
     fixture.build(&["publish", "1.1.0"])?;
     let own = boot_entry(host, "1.0.0");
     let whole = fs::read(&own)?;
-    File::options().write(true).open(&own)?.set_len(300_000)?;
+    shorten(&own)?;
     done(host, &["update"])?;
     assert!(fs::read(&own)? == whole);
     // What cannot be mended is no reason to stay with it.
     let host = &fixture.host("other")?;
-    File::options().write(true).open(boot_entry(host, "1.0.0"))?.set_len(300_000)?;
+    shorten(&boot_entry(host, "1.0.0"))?;
     fixture.server.spoil("1.0.0.json", Fault::Status(404));
     let ran = done(host, &["update"])?;
     contains(&ran.stderr, &["the boot entry of 1.0.0, which runs, is damaged", "it cannot be mended: "])?;
@@ -442,7 +447,7 @@ fn a_release_that_was_switched_to_is_not_given_up_for_a_damaged_way_back() -> Re
     let host = &fixture.host("host")?;
     fixture.build(&["publish", "1.1.0"])?;
     done(host, &["update"])?;
-    File::options().write(true).open(boot_entry(host, "1.0.0"))?.set_len(300_000)?;
+    shorten(&boot_entry(host, "1.0.0"))?;
     fixture.build(&["publish", "1.2.0"])?;
     fixture.server.spoil("1.0.0.json", Fault::Status(404));
     let ran = upright(host, &["update"])?;
@@ -457,7 +462,7 @@ fn a_boot_entry_and_a_block_that_it_is_made_of_are_both_mended_by_an_update() ->
     let host = &host(&fixture)?;
     let own = boot_entry(host, "1.1.0");
     let whole = fs::read(&own)?;
-    File::options().write(true).open(&own)?.set_len(300_000)?;
+    shorten(&own)?;
     // The kernel, in the slot that runs alone.
     let root = File::options().read(true).write(true).open(host.join("dev/root-b"))?;
     let kernel = &whole[1_000_000..1_000_064];
@@ -475,7 +480,7 @@ fn a_medium_without_what_runs_does_not_mend_its_boot_entry_and_says_what_does() 
     let host = &host(&fixture)?;
     let medium = fixture.workspace().with_file_name("m.tar").display().to_string();
     fixture.build(&["export", "1.2.0", "--from-version", "1.1.0", "-o", &medium])?;
-    File::options().write(true).open(boot_entry(host, "1.1.0"))?.set_len(300_000)?;
+    shorten(&boot_entry(host, "1.1.0"))?;
     for arguments in [["update", "--from", &medium], ["repair", "--from", &medium]] {
         let ran = upright(host, &arguments)?;
         let says = format!(

@@ -76,13 +76,7 @@ impl<'h> Agent<'h> {
             let (ways, without) = (Vec::new(), Vec::new());
             return Ok(UpdatePlan { from, to, slot, present: true, ways, without, writes: 0 });
         }
-        self.require_own_entry()?;
-        if let Some((target, EntryState::Damaged)) = self.own_entry()? {
-            tracing::warn!(
-                "the boot entry of {}, which runs, is damaged: it would be mended first",
-                target.version
-            );
-        }
+        self.foresee_own_entry()?;
         self.require_fit(release, slot)?;
         let plan = ways(release, &self.booted.root_hash, self.allowance());
         let plan = at_hand(&self.fetcher(Patience::default()), release, plan)?;
@@ -126,8 +120,7 @@ impl<'h> Agent<'h> {
                     .map(|()| fits = true),
                 Effect::Install(_, slot) => self.write(&offer.release, slot, reporter),
                 Effect::Switch(target, slot) => self
-                    .mend_if_damaged(reporter)
-                    .map(|_| ())
+                    .mend_before_switch(reporter)
                     .and_then(|()| self.require_written(&target, slot, reporter))
                     .and_then(|()| self.carry_again(&target, slot))
                     .and_then(|()| self.switch(&target, slot)),
@@ -190,23 +183,56 @@ impl<'h> Agent<'h> {
     /// mend it: one that is damaged is mended now. One that is gone is left to an operator: the configuration may name another boot loader
     /// than the one that starts this host.
     fn see_to_own_entry(&mut self, reporter: &mut dyn Reporter) -> Result<(), AgentError> {
-        match self.mend_if_damaged(reporter)? {
-            Some((version, error)) if self.may_need_other(EntryState::Damaged)? => {
-                Err(AgentError::Unmended { slot: self.booted.slot, version, source: Box::new(error) })
+        let Some((target, found)) = self.own_entry()? else { return Ok(()) };
+        let unmended = match found {
+            EntryState::Damaged => match self.mend_damaged(&target, reporter)? {
+                None => return Ok(()),
+                unmended => unmended,
+            },
+            _ => None,
+        };
+        if !self.may_need_other(found)? {
+            return Ok(());
+        }
+        let (slot, version) = (self.booted.slot, target.version);
+        Err(match unmended {
+            Some(error) => AgentError::Unmended { slot, version, source: Box::new(error) },
+            None => AgentError::Entry { slot, version, missing: true, runs: true },
+        })
+    }
+
+    /// What [`Self::see_to_own_entry`] would refuse, and what it would mend.
+    fn foresee_own_entry(&self) -> Result<(), AgentError> {
+        match self.own_entry()? {
+            Some((target, EntryState::Damaged)) => tracing::warn!(
+                "the boot entry of {}, which runs, is damaged: it would be mended first",
+                target.version
+            ),
+            Some((target, found)) if self.may_need_other(found)? => {
+                let (slot, version) = (self.booted.slot, target.version);
+                return Err(AgentError::Entry { slot, version, missing: true, runs: true });
             }
-            Some(_) => Ok(()),
-            None => self.require_own_entry(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Mends the boot entry of what runs if it is damaged by now: it is the way back after the switch, which waits for nothing.
+    fn mend_before_switch(&mut self, reporter: &mut dyn Reporter) -> Result<(), AgentError> {
+        match self.own_entry()? {
+            Some((target, EntryState::Damaged)) => self.mend_damaged(&target, reporter).map(drop),
+            _ => Ok(()),
         }
     }
 
-    /// Mends the boot entry of what runs if it is damaged; if that cannot be done, the release and why.
-    fn mend_if_damaged(
+    /// Mends the damaged boot entry of what runs; if that cannot be done, why.
+    fn mend_damaged(
         &mut self,
+        target: &Target,
         reporter: &mut dyn Reporter,
-    ) -> Result<Option<(Version, AgentError)>, AgentError> {
-        let Some((target, EntryState::Damaged)) = self.own_entry()? else { return Ok(None) };
+    ) -> Result<Option<AgentError>, AgentError> {
         tracing::warn!("the boot entry of {}, which runs, is damaged: it is mended first", target.version);
-        let error = match self.mend_own_entry(&target, reporter) {
+        let error = match self.mend_own_entry(target, reporter) {
             Ok(()) => return Ok(None),
             // A block that it is made of may be damaged as well.
             Err(error @ AgentError::Apply(ApplyError::Compose { .. })) => {
@@ -214,22 +240,11 @@ impl<'h> Agent<'h> {
             }
             Err(error) => error,
         };
-        if !matches!(self.own_entry()?, Some((_, EntryState::Damaged))) {
+        if self.own_entry()?.is_none() {
             return Ok(None);
         }
         tracing::warn!("it cannot be mended: {error}");
-        Ok(Some((target.version, error)))
-    }
-
-    /// With the boot entry of what runs gone, the other slot's may be all that boots; with no other one, the update is the next that does.
-    fn require_own_entry(&self) -> Result<(), AgentError> {
-        match self.own_entry()? {
-            Some((target, EntryState::Missing)) if self.may_need_other(EntryState::Missing)? => {
-                let slot = self.booted.slot;
-                Err(AgentError::Entry { slot, version: target.version, missing: true, runs: true })
-            }
-            _ => Ok(()),
-        }
+        Ok(Some(error))
     }
 
     /// The boot entry of what runs, unless it is good.

@@ -120,7 +120,7 @@ impl Job<'_> {
     }
 }
 
-impl Agent<'_> {
+impl<'h> Agent<'h> {
     /// In which order slots are mended: what runs first, since without its boot entry that of the other one is not touched.
     pub fn repair_order(&self) -> [Slot; 2] {
         [self.booted.slot, self.booted.slot.other()]
@@ -144,8 +144,7 @@ impl Agent<'_> {
         let restored = !entry.is_good() && self.may_restore(slot, entry)?;
         let own = Opened::of(self.host, slot, if dry_run { Access::Read } else { Access::Mend })?;
         let slots = Slots { own, other: Opened::of(self.host, slot.other(), Access::Read).ok() };
-        let patience = Patience { total: self.config.limits.patience.0, ..Patience::default() };
-        let fetcher = self.fetcher(patience);
+        let fetcher = self.patient_fetcher();
         let (finding, lacking) = self.examine(&target, &slots, restored, reporter)?;
         let version = target.version.clone();
         // What is wrong with an entry that is left alone is told in the end.
@@ -200,12 +199,16 @@ impl Agent<'_> {
         }
         let release = self.installed(target)?;
         let own = Opened::of(self.host, slot, Access::Read)?;
-        let patience = Patience { total: self.config.limits.patience.0, ..Patience::default() };
-        let fetcher = self.fetcher(patience);
+        let fetcher = self.patient_fetcher();
         self.restore_entry(slot, target, &release, &fetcher, own.root.as_ref(), reporter)?;
         let medium = self.medium.map(Remote::address);
         let repair = Repair { entry: true, fetched: fetcher.fetched(), medium, ..Repair::nothing(slot) };
         self.remember_repair(&target.version, &repair)
+    }
+
+    /// A reader that waits for what it needs for as long as the configuration allows.
+    fn patient_fetcher(&self) -> Fetcher<'h> {
+        self.fetcher(Patience { total: self.config.limits.patience.0, ..Patience::default() })
     }
 
     fn remember_repair(&mut self, version: &Version, repair: &Repair) -> Result<(), AgentError> {
@@ -323,15 +326,14 @@ impl Agent<'_> {
             return Ok(release);
         }
         let mut session = self.refresh()?;
-        let told = |error: FetchError| match error {
-            FetchError::Tuf(error) if error.problem == Problem::UnknownTarget => {
+        let told = |error: FetchError| match (error, self.medium) {
+            (FetchError::Tuf(error), _) if error.problem == Problem::UnknownTarget => {
                 FetchError::NotPublished { version: target.version.clone() }
             }
-            FetchError::Remote(RemoteError::NotFound { .. }) if self.medium.is_some() => {
-                let place = self.medium.map(Remote::address).unwrap_or_default();
-                FetchError::NotBrought { place, version: target.version.clone() }
+            (FetchError::Remote(RemoteError::NotFound { .. }), Some(medium)) => {
+                FetchError::NotBrought { place: medium.address(), version: target.version.clone() }
             }
-            error => self.told(error),
+            (error, _) => self.told(error),
         };
         let channel = self.followed(&mut session).map_err(|error| self.told(error))?;
         let (release, _) = session.release(&channel, &target.version).map_err(told)?;

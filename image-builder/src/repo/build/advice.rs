@@ -1,10 +1,8 @@
 //! What can be built, and is still not likely to be what the publisher wants.
 
+use super::trust::SHIPPED_CONFIGURATION;
 use crate::input::Source;
 use crate::tree::Tree;
-
-/// Where hosts look for their configuration.
-const SHIPPED_CONFIGURATION: &[u8] = b"etc/upright/upright.toml";
 
 /// A line about each such thing; hosts look for the root of trust at `root`.
 pub(super) fn notes(source: &Source, tree: &Tree, root: &str) -> Vec<String> {
@@ -14,7 +12,7 @@ pub(super) fn notes(source: &Source, tree: &Tree, root: &str) -> Vec<String> {
             "the tree has no {root}, so hosts made from it will trust no update; copy the workspace's root.json there"
         ));
     }
-    if tree.inode(SHIPPED_CONFIGURATION).is_none() {
+    if tree.inode(SHIPPED_CONFIGURATION.as_bytes()).is_none() {
         notes.push(
             "the tree has no etc/upright/upright.toml, so upright.service and upright-health.service do not start on hosts whose own \
              /etc has none: nobody asks for updates, and a release on trial is not judged; put one there"

@@ -15,7 +15,7 @@ use crate::uki;
 const SHIPPED_ROOT: &str = "usr/share/upright/root.json";
 
 /// Where hosts look for their configuration.
-const SHIPPED_CONFIGURATION: &str = "etc/upright/upright.toml";
+pub(super) const SHIPPED_CONFIGURATION: &str = "etc/upright/upright.toml";
 
 /// The largest configuration that hosts read, in bytes.
 const MAX_CONFIGURATION: u64 = 1 << 20;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use upright_manifests::bytes::human;
+use upright_manifests::name::ChannelName;
 use upright_manifests::partial::{self, Partial};
 
 use super::catalogue::{Catalogue, Object, Pointed};
@@ -86,7 +87,7 @@ fn stay(folder: &Path, stale: &[String]) -> String {
 fn not_less(copy: &Copy<'_>, folder: &Path, local: &Source, catalogue: &Catalogue) -> Result<()> {
     let Some(part) = catalogue.part.as_ref().filter(|_| copy.pick.is_all()) else { return Ok(()) };
     let has_more = match local.part() {
-        Ok(Some(own)) => !own.channels.iter().all(|channel| part.channels.contains(channel)),
+        Ok(Some(own)) => lacked(&own, part).next().is_some(),
         Ok(None) => folder.join("metadata/timestamp.json").exists(),
         // Damaged, so that it was a part: it is written anew where no file of another channel says that it held more.
         Err(_) if has_channels_of(part, folder)? => false,
@@ -106,8 +107,7 @@ fn not_less(copy: &Copy<'_>, folder: &Path, local: &Source, catalogue: &Catalogu
 /// What there is to say of channels that the folder held and holds no more, since others were named.
 fn narrowed(folder: &Path, local: &Source, catalogue: &Catalogue) -> Option<String> {
     let (part, own) = (catalogue.part.as_ref()?, local.part().ok()??);
-    let gone = own.channels.iter().filter(|channel| !part.channels.contains(channel));
-    let gone: Vec<&str> = gone.map(|channel| channel.as_str()).collect();
+    let gone: Vec<&str> = lacked(&own, part).map(ChannelName::as_str).collect();
     (!gone.is_empty()).then(|| {
         format!(
             "{} held {} before, whose hosts can take nothing from it any more: name all of its channels with --channel to keep them",
@@ -115,6 +115,11 @@ fn narrowed(folder: &Path, local: &Source, catalogue: &Catalogue) -> Option<Stri
             gone.join(", ")
         )
     })
+}
+
+/// The channels of the one part that the other has not.
+fn lacked<'a>(own: &'a Partial, part: &'a Partial) -> impl Iterator<Item = &'a ChannelName> {
+    own.channels.iter().filter(|channel| !part.channels.contains(channel))
 }
 
 /// Whether all files of channels in the folder are of those of `part`.
