@@ -382,3 +382,35 @@ fn a_host_whose_trust_was_reset_remembers_no_version_that_it_has_seen() -> Resul
     }
     Ok(())
 }
+
+/// What a host has seen is all that keeps older metadata away, and a wrong path is no reason to forget it.
+#[test]
+fn trust_is_not_thrown_away_where_there_is_no_root_to_start_from() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let host = &fixture.host("host")?;
+    let old = Metadata::of(&fixture)?;
+    fixture.build(&["refresh"])?;
+    done(host, &["check"])?;
+    let root = host.join("usr/share/upright/root.json");
+    let aside = root.with_extension("aside");
+    for damage in [None, Some(&b"{}"[..])] {
+        fs::rename(&root, &aside)?;
+        if let Some(damage) = damage {
+            fs::write(&root, damage)?;
+        }
+        let ill = upright(host, &["doctor"])?;
+        assert_eq!(ill.status, 6, "{ill:?}");
+        assert!(
+            ill.stdout.contains("`repository.root` must name") && !ill.stdout.contains("reset-trust"),
+            "{ill:?}"
+        );
+        for force in [&["reset-trust"][..], &["reset-trust", "--force"]] {
+            let reset = upright(host, force)?;
+            assert_eq!(reset.status, 6, "{reset:?}");
+            assert!(reset.stderr.contains("nothing was set aside"), "{reset:?}");
+        }
+        fs::rename(&aside, &root)?;
+    }
+    old.restore()?;
+    refused(host, 4, &["rolled back: "])
+}

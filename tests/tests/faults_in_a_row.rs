@@ -11,6 +11,9 @@ const WAYS: [&[&str]; 3] = [&[], &["delta"], &["delta", "chunks"]];
 /// What the agent's state may take, in bytes: a record with a full history, and the trusted metadata.
 const MOST_STATE: usize = 128 << 10;
 
+/// What the peak of fifty updates may be above that of the fifty before, in bytes: less than an image for each.
+const MOST_MEMORY: u64 = 4 << 20;
+
 /// A power cut: after so many writes and syncs, and what decides which sectors got through.
 type Crash = (u64, u64);
 
@@ -89,16 +92,19 @@ fn a_release_that_fails_is_left_whatever_the_instant_of_one_power_cut() -> Resul
     Ok(())
 }
 
-/// Something goes wrong.
+/// Something goes wrong, in an update of as many requests and of as many writes and syncs as most have.
 fn trouble(life: &mut Life<'_>, random: &mut Random) -> Result<()> {
     let (kind, number) = (random.below(8), random.draw());
+    let troubles = match kind {
+        3 => [Trouble::Damage(number as usize % 5000), Trouble::Drop(number as usize % 3000)],
+        _ => [Trouble::Missing, Trouble::Busy],
+    };
     match kind {
-        0..3 => life.tape.lose_power_after(number % 200),
-        3 => {
-            life.troubles =
-                vec![Trouble::Damage(number as usize % 5000), Trouble::Drop(number as usize % 3000)]
+        0..3 => life.tape.lose_power_after(number % 120),
+        3 | 4 => {
+            let at = random.below(8) as usize;
+            life.troubles = troubles.into_iter().map(Some).chain(std::iter::repeat_n(None, at)).collect();
         }
-        4 => life.troubles = vec![Trouble::Missing, Trouble::Busy],
         5 => life.fault(DiskFault::Write, number)?,
         6 => life.fault(DiskFault::Drop, number)?,
         _ => life.fault(DiskFault::Read, number)?,
@@ -106,17 +112,27 @@ fn trouble(life: &mut Life<'_>, random: &mut Random) -> Result<()> {
     Ok(())
 }
 
+/// What this process has in memory, in bytes: proc_pid_status(5).
+fn resident() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
+}
+
 #[test]
 fn a_hundred_updates_with_a_fault_each_end_in_the_right_release_and_nothing_grows() -> Result<()> {
     let mut life = World::shared()?.host(&[])?;
     let mut random = Random::new(5);
-    for number in 0..100 {
-        let to = if number % 2 == 0 { "1.1.0" } else { "1.0.0" };
+    let (mut struck, mut memory) = (0, [0; 2]);
+    for number in 1..=100 {
+        // Neither slot has it, so that each update fetches and writes.
+        let to = ["1.0.0", "1.1.0", BAD][number % 3];
+        life.all_healthy = true;
         trouble(&mut life, &mut random)?;
         let mut tries = 0;
         loop {
-            let updated = life.update_to(1, to);
-            let ended = if updated.is_ok() && !life.tape.is_dark() { Some(life.live(1)?) } else { None };
+            let updated = life.update_to(2, to);
+            let ended = if updated.is_ok() && !life.tape.is_dark() { Some(life.live(2)?) } else { None };
             if life.tape.is_dark() {
                 life.tape.restart(random.draw())?;
             }
@@ -129,6 +145,7 @@ fn a_hundred_updates_with_a_fault_each_end_in_the_right_release_and_nothing_grow
             }
             ensure!(tries < 4, "update {number} to {to} does not succeed: {updated:?}");
         }
+        struck += u32::from(life.tape.struck() > 0);
         let leaks = life.leaks()?;
         ensure!(leaks.is_empty(), "after {number} updates there are left over: {leaks:?}");
         let files = life.tape.files()?;
@@ -138,6 +155,11 @@ fn a_hundred_updates_with_a_fault_each_end_in_the_right_release_and_nothing_grow
         ensure!(bytes < MOST_STATE, "after {number} updates the state has {bytes} bytes");
         // The tape itself grows; a new one goes on where this one ends.
         life = World::shared()?.life(life.tape.disk(), &files, &[]).context("a new tape")?;
+        let half = usize::from(number > 50);
+        memory[half] = memory[half].max(resident()?);
     }
+    ensure!(struck >= 70, "something went wrong in {struck} of a hundred updates only");
+    let grown = memory[1].saturating_sub(memory[0]);
+    ensure!(grown < MOST_MEMORY, "fifty updates left {grown} bytes in memory");
     Ok(())
 }

@@ -147,7 +147,7 @@ pub struct Health {
 impl Default for Health {
     fn default() -> Self {
         Self {
-            settle: Time(Duration::from_secs(30)),
+            settle: Time(Duration::from_secs(90)),
             deadline: Time(Duration::from_secs(600)),
             tries: 3,
             failed_units: true,

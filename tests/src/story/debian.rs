@@ -138,6 +138,8 @@ fn application(changes: &mut Changes, version: &str) {
     let script = format!("{script}echo 'app {version} runs'\nexec sleep infinity\n");
     changes.file("usr/lib/demo/app", 0o755, script);
     changes.file("etc/demo.conf", 0o644, format!("default of {version}\n"));
+    let name = pretty_name(version);
+    changes.file("usr/lib/os-release", 0o644, format!("ID=demo\nID_LIKE=debian\nPRETTY_NAME=\"{name}\"\n"));
     if version != "1.0.0" {
         changes.file("usr/lib/upright/state.d/60-demo.conf", 0o644, "versioned /var/lib/demo\n");
     }
@@ -148,6 +150,11 @@ fn application(changes: &mut Changes, version: &str) {
         "1.0.0" => changes.file(&format!("{OWN}/removed"), 0o644, "gone in 1.1.0\n"),
         _ => changes.file(&format!("{OWN}/added"), 0o644, "new in 1.1.0\n"),
     };
+}
+
+/// What systemd says that it welcomes to, early in each boot.
+pub(super) fn pretty_name(version: &str) -> String {
+    format!("Demo OS {version}")
 }
 
 /// The path of a file with [`DATA_BYTES`] of [`noise`].

@@ -6,10 +6,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Teller, debian};
-use crate::vm::{BOOT_TIME, Vm};
+use crate::vm::{BOOT_TIME, Output, Vm};
 
 /// How long the agent or the health checks may take to come to a decision.
 const VERDICT_TIME: Duration = Duration::from_secs(300);
+
+/// The exit code of a command while another one, or the service, is at work.
+const BUSY: i32 = 7;
 
 /// The machine.
 pub(super) struct Guest {
@@ -51,6 +54,17 @@ impl Guest {
                 return Ok(());
             }
             ensure!(Instant::now() < until, "waited {} s for {what}: {status}", VERDICT_TIME.as_secs());
+        }
+    }
+
+    /// What `command` does once nobody else is at work.
+    pub(super) fn run_alone(&mut self, command: &str) -> Result<Output> {
+        let until = Instant::now() + VERDICT_TIME;
+        loop {
+            let output = self.vm.run(command)?;
+            if output.code != BUSY || Instant::now() > until {
+                return Ok(output);
+            }
         }
     }
 

@@ -136,7 +136,7 @@ impl Told {
             plan.contains("/var/lib/demo: is as it was when the slot ran last"),
             "`upright plan` says {plan}"
         );
-        let refused = self.guest.vm.run("upright update")?;
+        let refused = self.guest.run_alone("upright update")?;
         ensure!(refused.code == REFUSED, "1.1.0 was rolled back, and yet `upright update` says: {refused:?}");
         self.guest.teller.say("and once more, to go forward again");
         self.guest.vm.start("upright rollback")?;
@@ -213,7 +213,7 @@ impl Told {
             status["decision"]["version"] == "1.2.0" && status["decision"]["because"] == "bad"
         };
         self.guest.wait_for_status("the agent's refusal of 1.2.0", refused)?;
-        let refused = self.guest.vm.run("upright update")?;
+        let refused = self.guest.run_alone("upright update")?;
         ensure!(refused.code == REFUSED, "`upright update` is willing to try 1.2.0 again: {refused:?}");
         let history = self.guest.history()?;
         let entries = history.as_array().into_iter().flatten();

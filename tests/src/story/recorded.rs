@@ -23,6 +23,9 @@ pub const KEPT: [(&str, &str); 2] = [("/etc/kept", "in etc"), ("/var/lib/kept", 
 /// How long an agent may take from the first boot after a power cut to the end of what was cut off: an update and a trial.
 const RECOVERY_TIME: Duration = Duration::from_secs(1500);
 
+/// How often a host that recovers is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 /// What was recorded, and the repository that the host still follows.
 pub struct Recording {
     place: Place,
@@ -156,12 +159,16 @@ impl Recording {
         let mut guest = self.start(disk, "revived", None, false)?;
         let until = Instant::now() + RECOVERY_TIME;
         guest.vm.wait_for_boots(1, BOOT_TIME)?;
+        // The agent may restart the machine before anybody can ask what runs.
+        let names = RELEASES.map(debian::pretty_name);
+        let (which, _) = guest.vm.console().wait_for(&names.each_ref().map(String::as_str), BOOT_TIME)?;
+        let booted = RELEASES[which].to_owned();
         guest.vm.log_in()?;
-        let mut status = guest.status()?;
-        let booted = running(&status);
+        let mut status = look(&mut guest)?;
         while !has_settled(&status) {
             ensure!(Instant::now() < until, "the agent did not come to an end: {status}");
-            status = self.look_again(&mut guest)?;
+            std::thread::sleep(LOOK_EVERY);
+            status = look(&mut guest)?;
         }
         for (path, content) in KEPT {
             let found = guest.vm.read(&format!("cat {path}"))?;
@@ -170,20 +177,19 @@ impl Recording {
         let settled = running(&status);
         Ok(Recovered { booted, settled, boots: guest.vm.boots() })
     }
+}
 
-    /// The status a little later; after a restart meanwhile, that of the new boot.
-    fn look_again(&self, guest: &mut Guest) -> Result<Value> {
-        let boots = guest.vm.boots();
-        std::thread::sleep(Duration::from_secs(2));
-        if let Ok(status) = guest.status() {
-            return Ok(status);
-        }
-        if guest.vm.boots() == boots {
-            guest.vm.wait_for_boots(1, BOOT_TIME)?;
-        }
-        guest.vm.log_in()?;
-        guest.status()
+/// The status; after a restart meanwhile, that of the new boot.
+fn look(guest: &mut Guest) -> Result<Value> {
+    let boots = guest.vm.boots();
+    if let Ok(status) = guest.status() {
+        return Ok(status);
     }
+    if guest.vm.boots() == boots {
+        guest.vm.wait_for_boots(1, BOOT_TIME)?;
+    }
+    guest.vm.log_in()?;
+    guest.status()
 }
 
 fn running(status: &Value) -> String {

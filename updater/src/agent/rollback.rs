@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 use upright_manifests::name::Slot;
-use upright_manifests::state::outermost;
 use upright_manifests::version::Version;
 
 use super::{Agent, AgentError, Reporter};
@@ -61,8 +60,7 @@ impl Agent<'_> {
         if state::is_fresh(&layout, slot).unwrap_or_default() {
             return Vec::new();
         }
-        let own = Slot::ALL.into_iter().flat_map(|slot| state::kept(&layout, slot).unwrap_or_default());
-        outermost(own).into_iter().map(|path| format!("/var/{path}")).collect()
+        state::comes_back(&layout, slot).unwrap_or_default().into_iter().map(|copied| copied.path).collect()
     }
 
     /// Why the release in `slot` was left by this agent, and not by an operator.

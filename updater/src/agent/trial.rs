@@ -8,7 +8,7 @@ use super::{Agent, AgentError, Busy, Lock};
 use crate::config::Config;
 use crate::health::{examine, gather};
 use crate::host::Host;
-use crate::machine::{Event, HealthReport, Installed, State, Verdict};
+use crate::machine::{Cause, Event, HealthReport, Installed, State, Verdict};
 use crate::store::StoreError;
 
 /// How a trial went.
@@ -108,7 +108,8 @@ impl Agent<'_> {
         }
     }
 
-    /// Tells the boot loader about a verdict, and reboots if the release that runs was found bad.
+    /// Tells the boot loader about a verdict, and reboots if the release that runs was found bad. When to leave what an operator left
+    /// is for the operator to say, or for policy.
     pub(super) fn end_trial(&mut self) -> Result<(), AgentError> {
         match self.record.state {
             State::Committing { slot, .. } => match self.commit() {
@@ -119,10 +120,13 @@ impl Agent<'_> {
                 }
                 committed => committed,
             },
-            State::RollingBack { .. } => match self.leave()? {
-                true => self.reboot(),
-                false => Ok(()),
-            },
+            State::RollingBack { ref cause, .. } => {
+                let asked = *cause == Cause::Operator;
+                match self.leave()? && !asked {
+                    true => self.reboot(),
+                    false => Ok(()),
+                }
+            }
             _ => Ok(()),
         }
     }

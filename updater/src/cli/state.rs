@@ -8,8 +8,8 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
-use crate::agent::{Agent, AgentError, trust_folder};
-use crate::fetch::check_stored;
+use crate::agent::{Agent, trust_folder};
+use crate::fetch::{check_shipped, check_stored};
 use crate::store::{RecordFile, StoreError, set_aside};
 
 /// Set a damaged state file aside and start from what boot loader and slots say
@@ -62,11 +62,15 @@ impl ResetTrust {
         let _lock = context.lock()?;
         let folder = trust_folder(&context.folder);
         let root = &context.config.repository.root;
-        let damaged = match check_stored(&folder, root, None, context.host.clock().now()) {
-            Err(error) if error.is_local() => Some(error),
-            _ => None,
-        };
-        if damaged.is_none() && !self.force {
+        if let Err(error) = check_shipped(root) {
+            let line = format!(
+                "nothing was set aside: there is nothing else to start from, since the image's root cannot be used: {error}; \
+                 `repository.root` must name the root.json of the publisher's workspace"
+            );
+            return Err(Failure::new(Exit::Host, line));
+        }
+        let stored = check_stored(&folder, root, None, context.host.clock().now());
+        if !stored.is_err_and(|error| error.is_local()) && !self.force {
             let line = format!("{} is whole; `--force` sets it aside all the same", folder.display());
             return Err(Failure::new(Exit::Refused, line));
         }
@@ -78,11 +82,7 @@ impl ResetTrust {
             return Ok(Exit::Done);
         }
         if !folder.exists() && !folder.is_symlink() {
-            // Nothing was stored: it is the image's own root that cannot be used.
-            return Err(damaged.map_or_else(
-                || Failure::new(Exit::Refused, format!("there is no {}", folder.display())),
-                |error| AgentError::from(error).into(),
-            ));
+            return Err(Failure::new(Exit::Refused, format!("there is no {}", folder.display())));
         }
         let kept = folder.with_extension("damaged");
         remove(&kept)?;

@@ -44,6 +44,7 @@ fn of_host(host: &HostFacts) -> Vec<Finding> {
     found.extend(partitions(host));
     found.extend(boot(&host.boot, booted.ok(), at_rest));
     found.extend(esp(&host.boot));
+    found.extend(unchecked(&host.boot));
     found.push(state(host));
     found.extend(owed(host));
     found.extend(host.odd.iter().map(|path| odd(path)));
@@ -181,6 +182,12 @@ fn esp(boot: &BootFacts) -> Option<Finding> {
     })
 }
 
+fn unchecked(boot: &BootFacts) -> Option<Finding> {
+    let says = "there is no fsck.vfat, so that what a power cut leaves of the FAT is not mended: Linux may make it read-only, and then no update \
+                and no rollback can be written";
+    (!boot.fsck).then(|| wrong("ESP", says, "have the publisher put `dosfstools` into the image"))
+}
+
 fn state(host: &HostFacts) -> Finding {
     match (&host.record, &host.state_room) {
         (Err(error), _) => {
@@ -295,9 +302,12 @@ fn clock(host: &HostFacts) -> Finding {
 
 fn trust(host: &HostFacts) -> Vec<Finding> {
     const SUBJECT: &str = "trust";
-    if let Err(error) = &host.trust {
-        let mend = "`repository.root` must name the root.json of the publisher's workspace; `upright reset-trust` starts again from it";
+    if let Err(error) = &host.root {
+        let mend = "`repository.root` must name the root.json of the publisher's workspace, and the image must have it";
         return vec![wrong(SUBJECT, error, mend)];
+    }
+    if let Err(error) = &host.trust {
+        return vec![wrong(SUBJECT, error, "`upright reset-trust` starts again from the image's root.json")];
     }
     let record = host.record.clone().unwrap_or_default();
     if let Some(stranger) = stranger(host.vouched, &record) {

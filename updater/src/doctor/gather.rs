@@ -13,12 +13,15 @@ use super::{BootFacts, EntryFacts, Facts, HostFacts, RecordFacts, Watchdog};
 use crate::agent::{Agent, trust_folder};
 use crate::boot::{BootLoader, Entry, Trust, unreadable};
 use crate::config::Config;
-use crate::fetch::check_stored;
+use crate::fetch::{check_shipped, check_stored};
 use crate::host::{Access, Booted, Host, Part, label};
 use crate::machine::{Record, State};
 use crate::room::{existing, free};
 use crate::state::{Layout, Request, owed};
 use crate::store::{RecordFile, odd_places};
+
+/// Where systemd looks for what checks file systems.
+const PROGRAMS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Looks at a host, whose state is in `folder`. `hardware` is where its kernel's view of devices is, `/sys`, if it is a machine.
 pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<&Path>) -> HostFacts {
@@ -29,6 +32,7 @@ pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<
         if let Ok(concerns) = &mut boot.concerns {
             concerns.extend(unreadable(esp));
         }
+        boot.fsck = hardware.is_none() || PROGRAMS.iter().any(|folder| has_fsck(Path::new(folder)));
     }
     // What cannot be told without the record is told of the record.
     let record = Agent::peek(host, config, folder);
@@ -55,6 +59,7 @@ pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<
         boot,
         record: look_at_record(folder),
         vouched: vouched(&trust_folder(folder), &config.repository.root),
+        root: check_shipped(root),
         trust: trust.map_err(|error| error.to_string()),
         state_room: room(folder),
         state_writable: writable(existing(folder)),
@@ -93,6 +98,7 @@ fn look_at_boot(boot: &dyn BootLoader, booted: Option<&Booted>) -> BootFacts {
         concerns: boot.concerns().map_err(text),
         room: room.map_err(text),
         writable: Ok(()),
+        fsck: true,
         entries: Vec::new(),
     }
 }
@@ -135,6 +141,11 @@ fn what_is_read_only(host: &dyn Host, slot: Slot) -> Vec<String> {
 fn writable(path: &Path) -> Result<(), String> {
     access(path, rustix::fs::Access::WRITE_OK)
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+}
+
+/// The name that systemd-fsck(8) looks for.
+fn has_fsck(folder: &Path) -> bool {
+    folder.join("fsck.vfat").exists()
 }
 
 fn look_at_record(folder: &Path) -> Result<RecordFacts, String> {

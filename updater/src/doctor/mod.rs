@@ -69,7 +69,9 @@ pub struct HostFacts {
     pub boot: BootFacts,
     /// The agent's record: until when each role's metadata is good, or what is wrong with it.
     pub record: Result<RecordFacts, String>,
-    /// Whether the trusted metadata, and the root that came with the image, can be used.
+    /// Whether the root that came with the image can be used.
+    pub root: Result<(), String>,
+    /// Whether the trusted metadata can.
     pub trust: Result<(), String>,
     /// What the root of trust vouches for of what is stored.
     pub vouched: Vouched,
@@ -123,6 +125,8 @@ pub struct BootFacts {
     pub room: Result<(Option<u64>, u64), String>,
     /// Whether anything can be written on the ESP.
     pub writable: Result<(), String>,
+    /// Whether what checks a FAT before it is mounted is there.
+    pub fsck: bool,
     /// The entries of the releases that are to be started, what runs and the way back.
     pub entries: Vec<EntryFacts>,
 }

@@ -29,7 +29,7 @@ pub use download::{Fetcher, Parts};
 pub use error::FetchError;
 pub use http::status_of;
 pub use medium::{Medium, MediumError};
-pub use session::{Session, check_stored, known_manifest};
+pub use session::{Session, check_shipped, check_stored, known_manifest};
 
 /// How much of the body that follows such an answer would be taken, for the fuzz targets.
 #[cfg(fuzzing)]

@@ -47,6 +47,17 @@ pub fn check_stored(
     Ok(())
 }
 
+/// Why the root that came with the image is none that a host can begin with, if it is not.
+pub fn check_shipped(shipped: &Path) -> Result<(), String> {
+    // In a folder without a name nothing is stored.
+    client(Path::new(""), shipped, None, Timestamp::UNIX_EPOCH).map(drop).map_err(|error| match error {
+        FetchError::Tuf(TufError { problem: Problem::Stored(reason), .. }) => {
+            format!("{}: {reason}", shipped.display())
+        }
+        error => error.to_string(),
+    })
+}
+
 /// The manifest with that SHA-256, of a release that `channel` has or had; none if `remote` has it no more. It was trusted when it was
 /// installed from and is what it was, so nothing has to be offered or fresh for it.
 pub fn known_manifest(

@@ -139,7 +139,7 @@ pub fn plan(host: &dyn Host, layout: &Layout, slot: Slot, version: Version) -> R
     let mut unfit = None;
     let versioned = match first_boot {
         _ if reset.is_some_and(|request| request.var) => Vec::new(),
-        false => state::own_copies(layout, slot)?,
+        false => state::comes_back(layout, slot)?,
         true => match state::copies(layout, slot, &declared.versioned()) {
             Ok(copies) => {
                 room = state::room_for(layout, slot, &copies)?;

@@ -4,6 +4,7 @@
 //! /var/lib/upright/etc/<slot>/upper          what was changed in /etc while the slot ran (overlayfs)
 //! /var/lib/upright/versioned/<slot>/paths    the paths below /var that the slot has a copy of, a line each
 //! /var/lib/upright/versioned/<slot>/files/   the copies
+//! /var/lib/upright/versioned/<slot>/absent   what is versioned and was not there when the slot booted
 //! /var/lib/upright/last-slot                 the slot that ran last, and what did not follow into it
 //! /var/lib/upright/fresh                     the slot that was written and has not run
 //! /var/lib/upright/stopped                   why a slot's boot was stopped: slot, times, reason
@@ -90,6 +91,11 @@ impl Layout {
     /// The slot's copies of what is versioned, and their list.
     pub(super) fn versioned(&self, slot: Slot) -> PathBuf {
         self.own.join("versioned").join(slot.as_str())
+    }
+
+    /// What is versioned and was not there when the slot booted.
+    pub(super) fn absent(&self, slot: Slot) -> PathBuf {
+        self.versioned(slot).join("absent")
     }
 
     /// The slot that was written and has not run.

@@ -14,10 +14,12 @@
 //! | `last` | which slot ran last, and what did not follow into it |
 //! | `accounts` | users of host and image in one file (pure) |
 //! | `versioned` | a copy a slot of what a release may change |
+//! | `absent` | the same where there was nothing to copy |
 //! | `prepare` | what happens at a boot |
 //! | `reset` | back to the image |
 //! | `reset_note` | what a boot has reset, for the agent |
 
+mod absent;
 mod accounts;
 mod copy;
 mod declared;
@@ -45,7 +47,7 @@ pub(crate) use layout::told;
 pub use prepare::{Mount, Prepared, Stopped, prepare, stopped};
 pub use reset::{Begun, Request};
 pub use reset_note::{carry_out_reset, forget_reset_done, reset_done};
-pub use versioned::{Copied, Need, copies, kept, own_copies, room, room_for};
+pub use versioned::{Copied, Need, comes_back, copies, kept, room, room_for};
 
 use crate::store::{make_place, odd_places};
 use copy::Copier;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use upright_manifests::name::Slot;
 use upright_manifests::state::Declarations;
 
+use super::absent;
 use super::copy::Copier;
 use super::declared::{Image, declared};
 use super::follow::{add_accounts, follow};
@@ -75,6 +76,7 @@ pub fn prepare(
         }
         is_fresh => is_fresh.map_err(out_of_reach)?,
     };
+    let other = slot.other();
     if is_fresh {
         let mut first = first_boot(layout, hands, image, slot, &mut complaints);
         // What was kept for it may be what is missing.
@@ -83,7 +85,16 @@ pub fn prepare(
         }
         first.map_err(|reason| stop(layout, hands, slot, reason))?;
     } else {
+        absent::list(layout, hands, slot).map_err(out_of_reach)?;
+        // A slot that has to make do with what the other one made is better than none.
+        match part(layout, hands, other) {
+            Ok(more) => complaints.extend(more),
+            Err(error) => complaints.push(error.to_string()),
+        }
         another_boot(layout, hands, image, slot, &mut complaints);
+        if let Err(error) = note_absent(layout, hands, image, slot) {
+            complaints.push(error.to_string());
+        }
     }
     if stopped(layout, slot).is_some() {
         let _ = hands.remove(&layout.stopped());
@@ -103,7 +114,10 @@ fn first_boot(
     // Without knowing what is versioned, the release might start on the only copy of it.
     let (declared, bad) = declared(image).map_err(StateError::io("read what the image declares"))?;
     complaints.extend(bad.into_iter().map(no_count));
+    absent::list(layout, hands, slot.other())?;
     copy_all(layout, hands, slot, &declared.versioned())?;
+    absent::share(layout, hands, slot.other())?;
+    absent::note(layout, hands, slot, &declared.versioned())?;
     if let Err(error) = copy_etc(layout, hands, Copier::new(hands), slot.other(), slot) {
         complaints
             .push(format!("slot {slot} has the /etc of when it was written: cannot copy it again: {error}"));
@@ -116,6 +130,29 @@ fn first_boot(
         .and_then(|()| hands.remove(&layout.fresh()))
         .and_then(|()| hands.sync(layout.own()));
     noted.map_err(StateError::io("note that the slot has run"))
+}
+
+/// Leaves what `other` made where nothing was to it, if it ran last.
+fn part(layout: &Layout, hands: &Hands<'_>, other: Slot) -> Result<Vec<String>, StateError> {
+    if !Last::read(layout).is_ok_and(|last| last.is_some_and(|last| last.slot == other)) {
+        return Ok(Vec::new());
+    }
+    let parted = absent::part(layout, hands, other);
+    // Room may be what is missing.
+    match parted {
+        Err(_) if give_up_reserve(layout.own()) => absent::part(layout, hands, other),
+        parted => parted,
+    }
+}
+
+/// Notes what the slot, which has run before, may make where nothing is.
+fn note_absent(layout: &Layout, hands: &Hands<'_>, image: &dyn Image, slot: Slot) -> Result<(), StateError> {
+    let (declared, _) = declared(image).map_err(StateError::io("read what the image declares"))?;
+    let noted = absent::note(layout, hands, slot, &declared.versioned());
+    match noted {
+        Err(_) if give_up_reserve(layout.own()) => absent::note(layout, hands, slot, &declared.versioned()),
+        noted => noted,
+    }
 }
 
 /// Makes do with the `/etc` of the staging. What follows the host was changed since, as a password may have been that somebody got to

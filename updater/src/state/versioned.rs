@@ -12,13 +12,14 @@ use upright_manifests::name::Slot;
 use upright_manifests::state::{check_versioned, is_within, outermost};
 
 use super::StateError;
+use super::absent;
 use super::copy::Copier;
 use super::hands::{Hands, beside};
 use super::layout::{Layout, is_absent, told};
 use crate::room::free;
 
 /// The longest list of paths, in bytes.
-const MAX_LIST: u64 = 2 << 20;
+pub(super) const MAX_LIST: u64 = 2 << 20;
 
 /// What copies take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -142,13 +143,19 @@ pub fn copies(layout: &Layout, to: Slot, declared: &[String]) -> Result<Vec<Copi
     copies.collect()
 }
 
-/// What a slot has of its own, and what that takes.
-pub fn own_copies(layout: &Layout, slot: Slot) -> Result<Vec<Copied>, StateError> {
-    let own = kept(layout, slot)?.into_iter().map(|path| {
-        let bytes = size(&copy_of(layout, slot, &path), &path, false)?;
+/// What is not the same for both slots, each of which has run: a boot of `slot` finds it as it was when that ran last. With what its own
+/// copies take; of what it has at the plain path there is none.
+pub fn comes_back(layout: &Layout, slot: Slot) -> Result<Vec<Copied>, StateError> {
+    let own = kept(layout, slot)?;
+    let others = kept(layout, slot.other())?.into_iter().chain(absent::made(layout)?);
+    let found = outermost(own.iter().cloned().chain(others)).into_iter().map(|path| {
+        let mut bytes = 0u64;
+        for inner in own.iter().filter(|inner| is_within(inner, &path)) {
+            bytes = bytes.saturating_add(size(&copy_of(layout, slot, inner), inner, false)?);
+        }
         Ok(Copied { path: format!("/var/{path}"), bytes })
     });
-    own.collect()
+    found.collect()
 }
 
 /// What copies for the slot `to` need that a release gets which declares `declared`, that of `/etc` among them, and what there is. What

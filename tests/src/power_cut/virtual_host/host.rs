@@ -46,7 +46,7 @@ pub(super) struct Start<'s> {
     pub(super) boot_id: String,
     pub(super) now: Timestamp,
     pub(super) repository: Arc<Files>,
-    pub(super) troubles: Vec<Trouble>,
+    pub(super) troubles: Vec<Option<Trouble>>,
     pub(super) parts: [Range<u64>; 4],
     pub(super) healthy: bool,
     pub(super) state: std::path::PathBuf,
@@ -202,8 +202,8 @@ pub enum Trouble {
 /// A repository in memory.
 struct MemoryRemote {
     files: Arc<Files>,
-    /// What happens to the next requests, the last one first.
-    troubles: Mutex<Vec<Trouble>>,
+    /// What happens to the next requests, the last one first; nothing happens to some.
+    troubles: Mutex<Vec<Option<Trouble>>>,
     tape: Tape,
 }
 
@@ -216,7 +216,10 @@ impl Remote for MemoryRemote {
             return Err(unavailable("the power is gone"));
         }
         let _ = self.tape.look();
-        let trouble = self.troubles.lock().ok().and_then(|mut troubles| troubles.pop());
+        let trouble = self.troubles.lock().ok().and_then(|mut troubles| troubles.pop().flatten());
+        if trouble.is_some() {
+            self.tape.note_fault();
+        }
         let missing = || RemoteError::NotFound { url: url.clone(), status: 404 };
         let file = self.files.get(path).filter(|_| trouble != Some(Trouble::Missing)).ok_or_else(missing)?;
         let end = (range.end.min(file.len() as u64)) as usize;

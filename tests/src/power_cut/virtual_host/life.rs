@@ -34,8 +34,10 @@ pub struct Life<'w> {
     config: Config,
     state: PathBuf,
     boots: u32,
-    /// What happens to the next requests, the last one first.
-    pub troubles: Vec<Trouble>,
+    /// What happens to the next requests, the last one first; nothing happens to some.
+    pub troubles: Vec<Option<Trouble>>,
+    /// Whether [`BAD`] is as healthy as the others.
+    pub all_healthy: bool,
     _folder: TempDir,
 }
 
@@ -73,7 +75,16 @@ impl<'w> Life<'w> {
         );
         let config = Config::parse(&text, Path::new("upright.toml"))?;
         let tape = Tape::new(disk, &state, files)?;
-        Ok(Self { world, tape, config, state, boots: 0, troubles: Vec::new(), _folder: folder })
+        Ok(Self {
+            world,
+            tape,
+            config,
+            state,
+            boots: 0,
+            troubles: Vec::new(),
+            all_healthy: false,
+            _folder: folder,
+        })
     }
 
     /// Lives with repository number `offered` until the agent comes to rest or the power goes.
@@ -138,13 +149,13 @@ impl<'w> Life<'w> {
         Ok(self.tape.look()?)
     }
 
-    /// Gives a block of the slot that does not run a fault.
+    /// Gives some blocks of the slot that does not run a fault.
     pub fn fault(&self, fault: DiskFault, random: u64) -> Result<()> {
         let (_, slot) = self.world.next_boot(&self.tape.disk()).map_err(anyhow::Error::msg)?;
         let inactive = &parts()[if slot == Slot::A { 2 } else { 0 }];
         // Within the image.
         let at = inactive.start + random % 32 * 4096;
-        self.tape.fault(fault, at..at + 4096);
+        self.tape.fault(fault, at..at + 4 * 4096);
         Ok(())
     }
 
@@ -227,7 +238,7 @@ impl<'w> Life<'w> {
             repository: Arc::clone(&self.world.repositories[offered]),
             troubles: std::mem::take(&mut self.troubles),
             parts: parts(),
-            healthy: known.version != BAD,
+            healthy: self.all_healthy || known.version != BAD,
             state: self.state.clone(),
         })?)
     }

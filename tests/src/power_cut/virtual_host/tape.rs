@@ -39,6 +39,8 @@ struct Inner {
     power: Option<u64>,
     /// Writes to these bytes fail, or are not done although the disk says so.
     faults: Vec<(DiskFault, Range<u64>)>,
+    /// How often something went wrong.
+    struck: u64,
 }
 
 /// What is wrong with a place of the disk.
@@ -67,6 +69,7 @@ impl Tape {
             pending: Vec::new(),
             power: None,
             faults: Vec::new(),
+            struck: 0,
         }))))
     }
 
@@ -147,6 +150,16 @@ impl Tape {
         self.lock().faults.clear();
     }
 
+    /// How often power went, a place of the disk failed or a request met trouble.
+    pub fn struck(&self) -> u64 {
+        self.lock().struck
+    }
+
+    /// Something went wrong elsewhere than on the disk.
+    pub(super) fn note_fault(&self) {
+        self.lock().struck += 1;
+    }
+
     /// Takes a look at the state folder, in case that it has changed.
     pub fn look(&self) -> io::Result<()> {
         self.lock().look()
@@ -199,7 +212,7 @@ impl Tape {
 
     /// Reads bytes.
     pub fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let range = offset..offset + buffer.len() as u64;
         if inner.has(DiskFault::Read, &range) {
             return Err(io::Error::other(format!("input/output error at byte {offset}")));
@@ -213,16 +226,21 @@ impl Tape {
 }
 
 impl Inner {
-    fn has(&self, fault: DiskFault, range: &Range<u64>) -> bool {
+    fn has(&mut self, fault: DiskFault, range: &Range<u64>) -> bool {
         let overlaps = |faulty: &Range<u64>| faulty.start < range.end && range.start < faulty.end;
-        self.faults.iter().any(|(kind, faulty)| *kind == fault && overlaps(faulty))
+        let has = self.faults.iter().any(|(kind, faulty)| *kind == fault && overlaps(faulty));
+        self.struck += u64::from(has);
+        has
     }
 
     /// Counts an event; those after the power went fail and leave nothing.
     fn spend(&mut self) -> io::Result<()> {
         match &mut self.power {
             Some(0) => return Err(io::Error::other("the power is gone")),
-            Some(left) => *left -= 1,
+            Some(left) => {
+                *left -= 1;
+                self.struck += u64::from(*left == 0);
+            }
             None => {}
         }
         self.look_lit()

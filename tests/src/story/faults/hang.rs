@@ -36,7 +36,7 @@ enum Damage {
 /// What is told of a boot that the watchdog ended.
 const WATCHDOG: &str = "hardware watchdog";
 
-pub(super) const ALL: [Hang; 9] = [
+pub(super) const ALL: [Hang; 10] = [
     Hang {
         name: "panic",
         damage: None,
@@ -67,6 +67,12 @@ pub(super) const ALL: [Hang; 9] = [
         damage: None,
         tries: 1,
         says: &["1 mounted /var and none reached the agent", "journalctl --boot="],
+    },
+    Hang {
+        name: "freeze-early",
+        damage: None,
+        tries: 1,
+        says: &["1 mounted /var and none reached the agent", WATCHDOG],
     },
     Hang { name: "hang-late", damage: None, tries: 1, says: &["the agent started in 1", WATCHDOG] },
     Hang {
@@ -122,7 +128,7 @@ impl Hang {
         guest.vm.run_within(noted, BOOT_TIME).context("the agent came to no verdict")?;
         let why = self.require_cause(guest)?;
         // It is not tried again.
-        let refused = guest.vm.run("upright update")?;
+        let refused = guest.run_alone("upright update")?;
         ensure!(refused.code == 3, "{NEW} is taken again: {refused:?}");
         Ok(Ended { seconds: Some(seconds), boots: guest.vm.boots(), why })
     }

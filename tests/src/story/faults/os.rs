@@ -19,14 +19,13 @@ pub(super) const CHOICE: &str = "/var/lib/fault";
 /// What 1.1.0 says on the console when its fault begins.
 pub(super) const BEGINS: &str = "fault begins";
 
-/// How long a check must keep holding: longer than an hour of a service that crashes a minute after its start.
+/// How long a check must keep holding is what it is by default: longer than a service lasts that crashes a minute after its start.
 const CONFIGURATION: &str = "
 [update]
 reboot = \"never\"
 poll = \"1d\"
 
 [health]
-settle = \"90s\"
 tries = 1
 
 [[health.check]]
@@ -66,6 +65,14 @@ choice=$(cat /var/lib/fault 2> /dev/null)
 begin() {
     echo 'fault begins' > /dev/console
 }
+freeze() {
+    begin
+    echo -1 > /proc/sys/kernel/sched_rt_runtime_us
+    for processor in $(seq "$(nproc)"); do
+        chrt -f 99 sh -c 'while :; do :; done' &
+    done
+    wait
+}
 on_trial() {
     until grep -q '"state": "trial"' /var/lib/upright/state.json; do sleep 1; done
 }
@@ -86,14 +93,12 @@ case "$1 $choice" in
         begin
         echo c > /proc/sysrq-trigger
         ;;
+    'early freeze-early')
+        freeze
+        ;;
     'late hang-late')
         on_trial
-        begin
-        echo -1 > /proc/sys/kernel/sched_rt_runtime_us
-        for processor in $(seq "$(nproc)"); do
-            chrt -f 99 sh -c 'while :; do :; done' &
-        done
-        wait
+        freeze
         ;;
     'check check-hangs')
         begin

@@ -1,5 +1,6 @@
 //! What a host's state is after boots of its slots.
 
+mod absent;
 mod cuts;
 mod owed;
 mod reset;
