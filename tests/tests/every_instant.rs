@@ -8,15 +8,18 @@ use upright_manifests::digest::Digest;
 use upright_tests::power_cut::virtual_host::{BAD, End, Life, World};
 use upright_tests::power_cut::{Content, Cut, Disk, Effort, Step, cuts};
 
-const EFFORT: Effort = Effort { all_orders: 4, orders: 6, all_tears: 4, tears: 1, seed: 7 };
+const EFFORT: Effort =
+    Effort { all_orders: 4, orders: 6, decisive: 0..u64::MAX, all_tears: 4, tears: 1, seed: 7 };
 
 /// Where a host that was cut off must get to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Goal {
     /// 1.1.0 runs and is proven.
     Updated,
     /// An operator left 1.1.0, or the word came too late to be kept.
     RolledBack,
+    /// The command by which an operator left 1.1.0 had ended.
+    Left,
     /// 1.2.0 was tried and left for what ran before.
     BadLeft,
     /// 1.0.0 runs, by an operator's word, which is given again where it came too late; without one, 1.1.0 is what is offered.
@@ -33,6 +36,7 @@ impl Goal {
         let is_bad = |version: &str| record.bad.iter().any(|bad| bad.version.as_str() == version);
         let there = match self {
             Self::Updated => version == "1.1.0" && !is_bad("1.1.0"),
+            Self::Left => version == "1.0.0" && is_bad("1.1.0"),
             Self::RolledBack => version == if is_bad("1.1.0") { "1.0.0" } else { "1.1.0" },
             Self::BadLeft => version == "1.0.0" && is_bad(BAD),
             Self::Older => version == if again { "1.0.0" } else { "1.1.0" } && record.bad.is_empty(),
@@ -52,7 +56,7 @@ fn cut_everywhere(
     base: &Vec<u8>,
     without: &[&str],
     offered: usize,
-    goal: Goal,
+    (goal, later): (Goal, Option<(usize, Goal)>),
 ) -> Result<usize> {
     let (events, written) = life.tape.events();
     let mut disk = Disk::new(base, &written);
@@ -67,11 +71,12 @@ fn cut_everywhere(
             Step::Cut(cut) => cut,
         };
         states += 1;
+        let goal = later.filter(|(after, _)| cut.at > *after).map_or(goal, |(_, later)| later);
         let mut bytes = vec![0; base.len()];
         disk.view(&cut.through).read_at(&mut bytes, 0)?;
         for files in life.tape.states_at(cut.at) {
             let all: Vec<u8> = files.values().flatten().copied().collect();
-            if !seen.insert((Digest::of(&bytes), Digest::of(&all))) {
+            if !seen.insert((goal, Digest::of(&bytes), Digest::of(&all))) {
                 continue;
             }
             let judged = World::shared()?.next_boot(&bytes).map_err(anyhow::Error::msg);
@@ -115,7 +120,7 @@ fn every_cut_of_an_update_by_any_way_ends_in_the_new_release() -> Result<()> {
     for without in [&[][..], &["delta"], &["delta", "chunks"]] {
         let (mut life, base) = fresh(without)?;
         Goal::Updated.require(&mut life, 1)?;
-        let distinct = cut_everywhere(&life, &base, without, 1, Goal::Updated)?;
+        let distinct = cut_everywhere(&life, &base, without, 1, (Goal::Updated, None))?;
         ensure!(distinct > 100, "only {distinct} states");
     }
     Ok(())
@@ -127,12 +132,13 @@ fn every_cut_of_a_rollback_and_of_a_bad_release_ends_where_it_was_going() -> Res
     Goal::Updated.require(&mut life, 1)?;
     let (mut life, base) = again(&life, &[])?;
     life.roll_back(1)?;
+    let asked = life.tape.events().0.len();
     Goal::RolledBack.require(&mut life, 1)?;
     ensure!(life.running()? == "1.0.0", "the rollback did not take");
-    cut_everywhere(&life, &base, &[], 1, Goal::RolledBack)?;
+    cut_everywhere(&life, &base, &[], 1, (Goal::RolledBack, Some((asked, Goal::Left))))?;
     let (mut life, base) = again(&life, &[])?;
     Goal::BadLeft.require(&mut life, 2)?;
-    cut_everywhere(&life, &base, &[], 2, Goal::BadLeft)?;
+    cut_everywhere(&life, &base, &[], 2, (Goal::BadLeft, None))?;
     Ok(())
 }
 
@@ -144,7 +150,7 @@ fn every_cut_of_going_to_an_older_release_ends_where_it_was_going() -> Result<()
     let (mut life, base) = again(&life, &[])?;
     Goal::Older.require(&mut life, 1)?;
     ensure!(life.running()? == "1.0.0", "the older release was not gone to");
-    cut_everywhere(&life, &base, &[], 1, Goal::Older)?;
+    cut_everywhere(&life, &base, &[], 1, (Goal::Older, None))?;
     Ok(())
 }
 

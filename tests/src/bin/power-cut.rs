@@ -56,7 +56,8 @@ impl PowerCut {
         let target = work.parent().map(Path::to_owned).context("the folder to work in is /")?;
         let place = Place { project, target, agent, work };
         let recording = Recording::of(&place, teller)?;
-        let effort = Effort { all_orders: 6, orders: 24, all_tears: 2, tears: 2, seed: self.seed };
+        let effort =
+            Effort { all_orders: 6, orders: 24, decisive: 0..0, all_tears: 16, tears: 2, seed: self.seed };
         let boots = self.boots.unwrap_or(usize::MAX);
         let tally = judge_all(&recording, effort, boots, &place.work, teller)?;
         println!("{tally}");

@@ -11,12 +11,14 @@ use super::event::{Event, Write};
 use super::random::Random;
 
 /// How much of what may be is looked at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Effort {
     /// Between two flushes with at most so many writes, every subset of them is a cut of its own.
     pub all_orders: u32,
     /// How many subsets are drawn where there are more.
     pub orders: u32,
+    /// Sectors whose writes decide about a boot: where there are more writes, each of these is lost alone, and alone gets through.
+    pub decisive: Range<u64>,
     /// A write of at most so many sectors is torn at every one of them.
     pub all_tears: u64,
     /// How many tears are drawn where there are more.
@@ -52,7 +54,7 @@ pub fn cuts<E>(
     visit: impl FnMut(Step<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let (pending, so_far) = (Vec::new(), BTreeMap::new());
-    let mut cutter = Cutter { effort, random: Random::new(effort.seed), pending, so_far, settled: 0, visit };
+    let mut cutter = Cutter { random: Random::new(effort.seed), effort, pending, so_far, settled: 0, visit };
     cutter.cut(0, BTreeMap::new())?;
     for (at, event) in events.iter().enumerate() {
         match *event {
@@ -81,10 +83,19 @@ impl<E, V: FnMut(Step<'_>) -> Result<(), E>> Cutter<V> {
     }
 
     fn write(&mut self, at: usize, write: Write) -> Result<(), E> {
-        for torn in tears(&write, self.effort, &mut self.random) {
+        for torn in tears(&write, &self.effort, &mut self.random) {
             let mut through = self.so_far.clone();
-            through.extend(torn);
+            through.extend(&torn);
             self.cut(at, through)?;
+            // Nor need what came before it be there.
+            let mut through = BTreeMap::new();
+            for earlier in &self.pending {
+                through.extend(sectors(earlier).filter(|_| self.random.below(2) == 1));
+            }
+            if !self.pending.is_empty() {
+                through.extend(&torn);
+                self.cut(at, through)?;
+            }
         }
         self.pending.push(write);
         self.so_far.extend(sectors(&write));
@@ -92,7 +103,7 @@ impl<E, V: FnMut(Step<'_>) -> Result<(), E>> Cutter<V> {
     }
 
     fn orders(&mut self, at: usize) -> Result<(), E> {
-        for chosen in orders(self.pending.len(), self.effort, &mut self.random) {
+        for chosen in orders(&self.pending, &self.effort, &mut self.random) {
             let through = self.pending.iter().zip(&chosen).filter(|(_, chosen)| **chosen);
             let through = through.flat_map(|(write, _)| sectors(write)).collect();
             self.cut(at, through)?;
@@ -144,7 +155,7 @@ fn sectors(write: &Write) -> impl Iterator<Item = (u64, u64)> + use<> {
 }
 
 /// What a write may leave that was cut off in its middle.
-fn tears(write: &Write, effort: Effort, random: &mut Random) -> Vec<BTreeMap<u64, u64>> {
+fn tears(write: &Write, effort: &Effort, random: &mut Random) -> Vec<BTreeMap<u64, u64>> {
     let part = |range: Range<u64>| -> BTreeMap<u64, u64> {
         sectors(write).skip(range.start as usize).take((range.end - range.start) as usize).collect()
     };
@@ -165,7 +176,8 @@ fn tears(write: &Write, effort: Effort, random: &mut Random) -> Vec<BTreeMap<u64
 }
 
 /// Which writes of an epoch get through when the disk takes them in an order of its own; prefixes are not among them.
-fn orders(writes: usize, effort: Effort, random: &mut Random) -> Vec<Vec<bool>> {
+fn orders(pending: &[Write], effort: &Effort, random: &mut Random) -> Vec<Vec<bool>> {
+    let writes = pending.len();
     if writes < 2 {
         return Vec::new();
     }
@@ -177,6 +189,11 @@ fn orders(writes: usize, effort: Effort, random: &mut Random) -> Vec<Vec<bool>> 
     let only = |index: usize, chosen: bool| (0..writes).map(|other| (other == index) == chosen).collect();
     // The last write alone, and all but one early write: what an order that is taken for granted would forbid.
     let mut orders = vec![only(writes - 1, true), only(0, false), only(writes / 2, false)];
+    for (index, write) in pending.iter().enumerate() {
+        if effort.decisive.contains(&write.sector) {
+            orders.extend([only(index, true), only(index, false)]);
+        }
+    }
     orders.extend((0..effort.orders).map(|_| (0..writes).map(|_| random.below(2) == 1).collect()));
     orders
 }
@@ -187,7 +204,8 @@ mod tests {
 
     use super::*;
 
-    const EFFORT: Effort = Effort { all_orders: 4, orders: 20, all_tears: 4, tears: 6, seed: 1 };
+    const EFFORT: Effort =
+        Effort { all_orders: 4, orders: 20, decisive: 1..3, all_tears: 4, tears: 6, seed: 1 };
 
     fn write(sector: u64, count: u64, content: u64) -> Event {
         Event::Write(Write { sector, count, content })
@@ -249,6 +267,11 @@ mod tests {
         let found = all(&events);
         assert!(found == all(&events));
         let torn = 4 + 2 * 6;
-        assert_eq!(found.len(), 1 + 40 * (torn + 1) + 3 + 20);
+        // Of the first write, nothing came before it.
+        assert_eq!(found.len(), 1 + torn + 39 * 2 * torn + 40 + 3 + 2 * 2 + 20);
+        let alone = |sector: u64| {
+            found.iter().any(|cut| cut.at == 40 && cut.through.keys().copied().eq(sector..sector + 100))
+        };
+        assert!(alone(1) && !alone(20));
     }
 }

@@ -25,37 +25,57 @@ const FUA: u64 = 1 << 1;
 const DISCARD: u64 = 1 << 2;
 const MARK: u64 = 1 << 3;
 
-/// The events of a log; the content of a write is in the log's file, at sector [`Write::content`].
-///
-/// A write that is to go to stable storage at once (FUA) is taken for an ordinary one, which leaves more that may get lost.
-pub(super) fn read(path: &Path) -> Result<(File, Vec<Event>)> {
-    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    let events = parse(&file).with_context(|| format!("reading {}", path.display()))?;
-    Ok((file, events))
+/// A log.
+pub(super) struct Log {
+    /// The content of a write is in here, at sector [`Write::content`].
+    pub(super) file: File,
+    /// What happened.
+    pub(super) events: Vec<Event>,
+    /// Where in the file each of them is, in sectors.
+    at: Vec<u64>,
 }
 
-fn parse(file: &File) -> Result<Vec<Event>> {
+impl Log {
+    /// Reads a log. A write that is to go to stable storage at once (FUA) is taken for an ordinary one, which leaves more that may get
+    /// lost.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let (at, events) =
+            parse(&file).with_context(|| format!("reading {}", path.display()))?.into_iter().unzip();
+        Ok(Self { file, events, at })
+    }
+
+    /// How many events there were when the file had so many bytes.
+    pub(super) fn events_in(&self, bytes: u64) -> usize {
+        self.at.partition_point(|at| at * SECTOR < bytes)
+    }
+}
+
+fn parse(file: &File) -> Result<Vec<(u64, Event)>> {
     let sectors = file.metadata()?.len().div_ceil(SECTOR);
     let start = words(file, 0)?;
     ensure!((start[0], start[1]) == (MAGIC, VERSION), "it is not a log of writes");
     ensure!(start[3] & 0xffff_ffff == SECTOR, "its sectors do not have {SECTOR} bytes");
-    let (mut events, mut at) = (Vec::new(), 1);
+    let (mut events, mut at, mut entries) = (Vec::new(), 1, 0);
     while at < sectors {
         let [sector, count, flags, _] = words(file, at)?;
+        let entry = at;
         at += 1;
         ensure!(flags & MARK == 0 && flags <= FLUSH | FUA | DISCARD, "entry with flags {flags:#x}");
         if count == 0 && flags == 0 {
             break;
         }
+        entries += 1;
         if flags & FLUSH != 0 {
-            events.push(Event::Flush);
+            events.push((entry, Event::Flush));
         }
         // What a discarded sector holds is anybody's guess; no file system here relies on it.
         if count > 0 && flags & DISCARD == 0 {
-            events.push(Event::Write(Write { sector, count, content: at }));
+            events.push((entry, Event::Write(Write { sector, count, content: at })));
             at += count;
         }
     }
+    ensure!(entries >= start[2], "it ends after {entries} of {} entries", start[2]);
     Ok(events)
 }
 
@@ -94,8 +114,15 @@ mod tests {
         std::fs::write(&path, &log).unwrap();
         let first = Event::Write(Write { sector: 8, count: 2, content: 2 });
         let second = Event::Write(Write { sector: 9, count: 1, content: 7 });
-        assert_eq!(read(&path).unwrap().1, [first, Event::Flush, second]);
+        let read = Log::read(&path).unwrap();
+        assert_eq!(read.events, [first, Event::Flush, second]);
+        let counts = [0, 1, 4, 5, 6, 7, 99].map(|sectors| read.events_in(sectors * SECTOR));
+        assert_eq!(counts, [0, 0, 1, 2, 2, 3, 3]);
         std::fs::write(&path, &log[8..]).unwrap();
-        assert!(read(&path).is_err());
+        assert!(Log::read(&path).is_err());
+        // Its own count says that there is more.
+        std::fs::write(&path, [&sector(&[MAGIC, VERSION, 5, SECTOR]), &log[SECTOR as usize..]].concat())
+            .unwrap();
+        assert!(Log::read(&path).is_err());
     }
 }

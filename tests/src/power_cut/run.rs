@@ -15,8 +15,9 @@ use super::disk::{Content, Disk};
 use super::event::{Event, SECTOR, Write};
 use super::gpt;
 use super::judge::{AREAS, Built, Judge, Outcome};
-use super::log;
+use super::log::Log;
 use super::print::{Print, Prints};
+use super::random::Random;
 use crate::story::{RELEASES, Recording, Teller, copy_sparse};
 
 /// How often it is said how far things are.
@@ -42,8 +43,14 @@ impl fmt::Display for Tally {
     }
 }
 
-/// A state of each class of outcomes.
-type Classes = BTreeMap<Outcome, Cut>;
+/// A state of each class of outcomes, any of them as likely as the others.
+type Classes = BTreeMap<Outcome, Member>;
+
+struct Member {
+    cut: Cut,
+    /// How many states of the class there were so far.
+    of: u64,
+}
 
 /// Judges every cut of `recording`, then boots one of each class, `boots` of them at most.
 pub fn judge_all(
@@ -53,25 +60,31 @@ pub fn judge_all(
     work: &Path,
     teller: Teller,
 ) -> Result<Tally> {
-    let (written, events) = log::read(&recording.log())?;
+    let log = Log::read(&recording.log())?;
+    let (written, events, asked) = (&log.file, &log.events, log.events_in(recording.asked_at()?));
     let base = recording.base();
     let base = File::open(&base).with_context(|| format!("opening {}", base.display()))?;
     let flushes = events.iter().filter(|event| **event == Event::Flush).count();
     teller.say(&format!("{} writes and {flushes} flushes were recorded", events.len() - flushes));
     let mut tally = Tally::default();
-    let (classes, settled) = judge(recording, (&base, &written, &events), effort, work, teller, &mut tally)?;
+    let (classes, settled) = judge(recording, (&base, written, events), effort, work, teller, &mut tally)?;
     teller.say(&format!("{} states fall into {} classes", tally.distinct, classes.len()));
     let disk = work.join("state.img");
-    for (outcome, cut) in classes.iter().take(boots) {
-        let mut whole = Disk::new(&base, &written);
+    for (outcome, Member { cut, .. }) in classes.iter().take(boots) {
+        let mut whole = Disk::new(&base, written);
         settled[..cut.settled].iter().for_each(|write| whole.settle(write));
         write_disk(&recording.base(), &whole.view(&cut.through), &disk)?;
         tally.booted += 1;
         match recording.revive(&disk) {
-            Ok(recovered) if recovered.booted == outcome.version => {
-                teller.say(&format!("event {}: {outcome}: came back, {recovered:?}", cut.at));
+            Ok(recovered) if recovered.booted != outcome.version => {
+                tally.fail(cut, &format!("{outcome}: another release came up: {recovered:?}"));
             }
-            Ok(recovered) => tally.fail(cut, &format!("{outcome}: another release came up: {recovered:?}")),
+            Ok(recovered) => match outcome.goal(cut.at >= asked) {
+                Some(goal) if recovered.settled != goal => {
+                    tally.fail(cut, &format!("{outcome}: it was to end on {goal}: {recovered:?}"));
+                }
+                _ => teller.say(&format!("event {}: {outcome}: came back, {recovered:?}", cut.at)),
+            },
             Err(error) => tally.fail(cut, &format!("{outcome}: {error:#}")),
         }
     }
@@ -102,11 +115,15 @@ fn judge(
         |label: &&str| partitions.get(*label).cloned().with_context(|| format!("no partition {label}"));
     let areas = AREAS.iter().map(area).collect::<Result<Vec<_>>>()?;
     let mut prints = Prints::new(&areas);
-    let mut judge = Judge::new(areas, releases(recording)?, work.join("judge"))?;
+    let effort = Effort { decisive: areas[0].start / SECTOR..areas[0].end / SECTOR, ..effort };
+    let mut random = Random::new(effort.seed);
+    let mut judge = Judge::new(base, areas, releases(recording)?, work.join("judge"))?;
     let mut disk = Disk::new(base, written);
     let (mut settled, mut said) = (Vec::new(), Instant::now());
     let mut seen: HashSet<Vec<Print>> = HashSet::new();
     let mut classes = Classes::new();
+    // What the user's program saw written, and so must find from there on.
+    let mut lines = 0;
     cuts(events, effort, |step| {
         let cut = match step {
             Step::Cut(cut) => cut,
@@ -124,7 +141,20 @@ fn judge(
         }
         tally.distinct += 1;
         match judge.judge(disk.view(&cut.through), &print)? {
-            Ok(outcome) => drop(classes.entry(outcome).or_insert_with(|| cut.clone())),
+            Ok(judged) if judged.lines < lines => {
+                tally.fail(cut, &format!("of {lines} lines that were synced, {} are there", judged.lines));
+            }
+            Ok(judged) => {
+                if cut.through.is_empty() {
+                    lines = judged.lines;
+                }
+                let member =
+                    classes.entry(judged.outcome).or_insert_with(|| Member { cut: cut.clone(), of: 0 });
+                member.of += 1;
+                if random.below(member.of) == 0 {
+                    member.cut = cut.clone();
+                }
+            }
             Err(reason) => tally.fail(cut, &reason),
         }
         if said.elapsed() > EVERY {

@@ -13,22 +13,34 @@ use upright_updater::store::RecordFile;
 
 use super::disk::Content;
 use super::judge::extract;
-use crate::story::KEPT;
+use crate::story::{KEPT, LINES, RELEASES};
 
 /// What the agent remembers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct StateFound(String);
+pub(super) struct StateFound {
+    state: String,
+    /// Whether the newer release is remembered as one that was left.
+    is_left: bool,
+}
 
-impl fmt::Display for StateFound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl StateFound {
+    /// Whether the newer release is, or is about to be, one that was left.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_left || self.state == "rolling-back"
     }
 }
 
-/// Where a path of the guest is on the partition; `/etc` is the overlay of the slot that ran first.
-fn place_of(path: &str) -> String {
+impl fmt::Display for StateFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.state)?;
+        f.write_str(if self.is_left { ", which left the newer one" } else { "" })
+    }
+}
+
+/// Where a path of the guest is on the partition; `/etc` is the overlay of a slot that has run.
+fn place_of(path: &str, slot: &str) -> String {
     match path.strip_prefix("/etc/") {
-        Some(name) => format!("lib/upright/etc/a/upper/{name}"),
+        Some(name) => format!("lib/upright/etc/{slot}/upper/{name}"),
         None => path.trim_start_matches("/var/").to_owned(),
     }
 }
@@ -38,28 +50,32 @@ pub(super) fn look(
     content: &dyn Content,
     area: &Range<u64>,
     folder: &Path,
-) -> Result<Result<StateFound, String>> {
+) -> Result<Result<(StateFound, u64), String>> {
     let image = folder.join("var");
     extract(content, area.end - area.start, &image)?;
     let check =
         |how: &[&str]| Command::new("e2fsck").args(how).arg(&image).output().context("cannot run e2fsck");
     // 0: nothing was wrong, or the journal was all there was to do; 1: mended.
     let mended = |checked: &Output| matches!(checked.status.code(), Some(0 | 1));
-    // As dist/dracut/90upright/mount-state.sh does it.
-    let mut checked = check(&["-p"])?;
-    if !mended(&checked) {
-        checked = check(&["-f", "-y"])?;
-    }
+    // As dist/dracut/90upright/mount-state.sh does it, but for what may throw something away: a power cut is no reason to.
+    let checked = check(&["-p"])?;
     if !mended(&checked) {
         let said = String::from_utf8_lossy(&checked.stdout).trim().replace('\n', "; ");
         return Ok(Err(format!("e2fsck cannot mend the state partition: {said}")));
     }
+    let last = cat(&image, "lib/upright/last-slot")?.unwrap_or_default();
+    let slots = ["a", last.lines().next().unwrap_or("a").trim()];
     for (path, expected) in KEPT {
-        let found = cat(&image, &place_of(path))?;
-        if found.as_deref().map(str::trim_end) != Some(expected) {
-            return Ok(Err(format!("{path} is lost: {found:?}")));
+        for slot in slots {
+            let found = cat(&image, &place_of(path, slot))?;
+            if found.as_deref().map(str::trim_end) != Some(expected) {
+                return Ok(Err(format!("{path} of slot {slot} is lost: {found:?}")));
+            }
         }
     }
+    let text = cat(&image, &place_of(LINES, "a"))?.unwrap_or_default();
+    let lines =
+        text.lines().zip(1u64..).take_while(|(line, number)| **line == number.to_string()).count() as u64;
     let Some(text) = cat(&image, "lib/upright/state.json")? else {
         return Ok(Err("the agent's record is lost".to_owned()));
     };
@@ -68,13 +84,19 @@ pub(super) fn look(
     }
     let record: Value = serde_json::from_str(&text)?;
     for role in ["root", "timestamp", "snapshot", "targets"] {
-        let Some(text) = cat(&image, &format!("lib/upright/tuf/{role}.json"))? else { continue };
+        let Some(text) = cat(&image, &format!("lib/upright/tuf/{role}.json"))? else {
+            return Ok(Err(format!("the trusted {role}.json is lost")));
+        };
         if serde_json::from_str::<Value>(&text).is_err() {
             return Ok(Err(format!("the trusted {role}.json is damaged")));
         }
     }
     let _ = fs::remove_file(&image);
-    Ok(Ok(StateFound(record["record"]["state"]["state"].as_str().unwrap_or("?").to_owned())))
+    let record = &record["record"];
+    let state = record["state"]["state"].as_str().unwrap_or("?").to_owned();
+    let bad = record["bad"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_left = bad.iter().any(|bad| bad["version"] == RELEASES[1]);
+    Ok(Ok((StateFound { state, is_left }, lines)))
 }
 
 /// A file on an ext4 that nobody has mounted; `None` if it is not there.

@@ -21,7 +21,7 @@ pub use counting::{grub_counts, uboot_counts};
 pub use faults::{Ended, Table, faults};
 pub use loader::Loader;
 pub use machine::on_a_machine;
-pub use recorded::{KEPT, RELEASES, Recording, Recovered, copy_sparse};
+pub use recorded::{KEPT, LINES, RELEASES, Recording, Recovered, copy_sparse};
 pub use secure::under_secure_boot;
 pub use simulated::on_a_simulated_host;
 pub use table::{Row, Summary};

@@ -20,11 +20,20 @@ pub const RELEASES: [&str; 2] = ["1.0.0", "1.1.0"];
 /// What a user left on the host before the first write that is recorded: a path in the guest and a content.
 pub const KEPT: [(&str, &str); 2] = [("/etc/kept", "in etc"), ("/var/lib/kept", "in var")];
 
+/// Where a program of the user's counts while it is recorded: a line is written, and synced, every few seconds.
+pub const LINES: &str = "/var/lib/lines";
+
 /// How long an agent may take from the first boot after a power cut to the end of what was cut off: an update and a trial.
 const RECOVERY_TIME: Duration = Duration::from_secs(1500);
 
 /// How often a host that recovers is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Counts. The unit is enabled on the host, and so runs on every release.
+const COUNT: &str = "#!/bin/sh\\nn=$(wc -l < /var/lib/lines)\\nwhile sleep 10; do n=$((n + 1)); echo $n >> /var/lib/lines; \
+                     sync /var/lib/lines; done\\n";
+const COUNT_SERVICE: &str =
+    "[Service]\\nExecStart=/bin/sh /etc/systemd/system/count\\n[Install]\\nWantedBy=multi-user.target\\n";
 
 /// What was recorded, and the repository that the host still follows.
 pub struct Recording {
@@ -88,6 +97,13 @@ impl Recording {
         self.place.work.join("recording.log")
     }
 
+    /// How long the recording was when an operator typed the rollback, in bytes.
+    pub fn asked_at(&self) -> Result<u64> {
+        let text =
+            fs::read_to_string(self.place.work.join("asked")).context("when the rollback was typed")?;
+        text.trim().parse().context("when the rollback was typed")
+    }
+
     /// The UKI of a release, as it was built.
     pub fn built_uki(&self, version: &str) -> PathBuf {
         self.publisher.build_folder(version).join(upright_image_builder::repo::build::UKI)
@@ -116,6 +132,10 @@ impl Recording {
             guest.vm.read(&format!("echo '{content}' > {path}"))?;
         }
         guest.wait_for_status("the agent's first look", |status| status["last_contact"].is_string())?;
+        for (path, text) in [("count", COUNT), ("count.service", COUNT_SERVICE)] {
+            guest.vm.read(&format!("printf '{text}' > /etc/systemd/system/{path}"))?;
+        }
+        guest.vm.read("systemctl daemon-reload; systemctl enable count.service")?;
         guest.vm.read("systemctl stop upright.service; journalctl --flush; sync")?;
         guest.vm.start("systemctl poweroff")?;
         guest.vm.wait_until_off(BOOT_TIME)
@@ -131,6 +151,8 @@ impl Recording {
         guest.come_up(RELEASES[1])?;
         guest.wait_until_proven(RELEASES[1])?;
         self.teller.say("1.1.0 is proven healthy; an operator types `upright rollback`");
+        let asked = fs::metadata(self.log()).context("looking at the recording")?.len();
+        fs::write(self.place.work.join("asked"), asked.to_string()).context("noting the rollback")?;
         guest.vm.start("upright rollback")?;
         guest.come_up(RELEASES[0])?;
         guest.wait_for_status("the end of the rollback", |status| status["state"]["state"] == "idle")?;

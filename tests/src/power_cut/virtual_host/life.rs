@@ -201,8 +201,10 @@ impl<'w> Life<'w> {
                 || ["etc/a", "etc/b"].iter().any(|slot| path.starts_with(slot))
         };
         leaks.extend(files.keys().filter(|path| !is_known(path)).map(|path| path.display().to_string()));
-        for kept in ["kept", "etc/a/upper/kept"] {
-            if !files.contains_key(Path::new(kept)) {
+        let (_, slot) = self.world.next_boot(&self.tape.disk()).map_err(anyhow::Error::msg)?;
+        let own = format!("etc/{slot}/upper/kept");
+        for (kept, expected) in [("kept", "in var"), ("etc/a/upper/kept", "in etc"), (&own, "in etc")] {
+            if files.get(Path::new(kept)).is_none_or(|found| found != expected.as_bytes()) {
                 leaks.push(format!("{kept} is lost"));
             }
         }

@@ -18,10 +18,12 @@ use super::super::event::SECTOR;
 use super::super::fat::{DELETED, ENTRY, Fat, FatError, UNIT_AT};
 use super::tape::Tape;
 
-const CLUSTER: u64 = 4096;
+const CLUSTER: u64 = 2048;
 const TABLE_AT: u64 = 8 * SECTOR;
-/// Clusters that there are numbers for.
-const CLUSTERS: u32 = 128;
+/// Clusters that there are numbers for, in a table of two sectors.
+const CLUSTERS: u32 = 256;
+/// Clusters that lie one behind the other before a file goes on in the other half, and its chain in the other sector of the table.
+const RUN: u32 = 8;
 const CLUSTERS_AT: u64 = TABLE_AT + CLUSTERS as u64 * 4;
 /// The folders `/`, `/EFI` and `/EFI/Linux`, of a cluster each.
 const FOLDERS: [u32; 3] = [2, 3, 4];
@@ -199,14 +201,15 @@ impl Vfat {
         Ok(())
     }
 
-    /// Gives chains another length: the lowest free clusters are taken, so that what was just freed is used again.
+    /// Gives chains another length: the first free clusters are taken, so that what was just freed is used again.
     fn resize(&self, chain: &mut Vec<u32>, length: usize) -> io::Result<()> {
         let mut table = self.table()?;
         for cluster in chain.drain(length.min(chain.len())..) {
             table[cluster as usize] = 0;
         }
         while chain.len() < length {
-            let free = (2..CLUSTERS).find(|cluster| table[*cluster as usize] == 0);
+            let free =
+                (0..CLUSTERS).map(scattered).find(|cluster| *cluster > 1 && table[*cluster as usize] == 0);
             let free = free.ok_or(io::ErrorKind::StorageFull)?;
             if let Some(last) = chain.last() {
                 table[*last as usize] = free;
@@ -350,6 +353,12 @@ impl Medium for Vfat {
         let free = self.table()?.iter().skip(2).filter(|link| **link == 0).count();
         Ok((free as u64 * CLUSTER, CLUSTER))
     }
+}
+
+/// The order in which clusters are taken: runs of one half and of the other in turn, as on a file system that was in use for long.
+fn scattered(index: u32) -> u32 {
+    let run = index / RUN;
+    (run % 2) * CLUSTERS / 2 + run / 2 * RUN + index % RUN
 }
 
 fn cluster_at(cluster: u32) -> u64 {
