@@ -65,6 +65,10 @@ fn a_release_that_its_publisher_withdrew_is_not_rebooted_into() -> Result<()> {
     fixture.build(&["publish", "1.0.0", "--allow-downgrade"])?;
     let round = done(host, &["run", "--once"])?;
     assert!(round.stderr.contains("1.2.0 stands ready and is not what the channel offers"), "{round:?}");
+    for command in ["check", "update"] {
+        let told = done(host, &[command])?;
+        assert!(told.stderr.contains("note: the next boot takes 1.2.0: run `reboot`"), "{told:?}");
+    }
     assert_eq!(runs(host)?, "1.0.0");
     done(host, &["rollback"])?;
     assert_eq!((boot(host)?, state(host)?), ("1.0.0".to_owned(), "idle".to_owned()));
@@ -84,6 +88,8 @@ fn when_to_reboot_after_a_rollback_is_said_by_who_asked_for_it() -> Result<()> {
         done(host, command)?;
         assert_eq!(runs(host)?, "1.1.0", "{command:?} rebooted");
     }
+    let told = done(host, &["check"])?;
+    assert!(told.stderr.contains("note: 1.1.0 was left, and the next boot takes 1.0.0"), "{told:?}");
     assert_eq!(boot(host)?, "1.0.0");
     Ok(())
 }

@@ -79,17 +79,40 @@ impl Custom {
         }
     }
 
-    /// Makes a slot the first, and sees whether it is: a release that never boots would be taken for a bad one.
+    /// Makes a slot the first, and sees whether it is: a release that never boots would be taken for a bad one. What is asked for again
+    /// counts, since a program may fail, or be killed, after it was done.
     fn set_primary(&self, slot: Slot, tries: u32) -> io::Result<()> {
         let name = self.names.of(slot);
-        self.tell(&["set-primary", name, &tries.to_string()])?;
-        match self.slot(&["get-primary"])? {
-            now if now == slot => Ok(()),
-            now => Err(io::Error::other(format!(
-                "{} says that set-primary {name} is done, and get-primary still prints {}",
-                self.command.join(" "),
+        self.fuse.step()?;
+        let told = self.run(&["set-primary", name, &tries.to_string()]);
+        let now = self.slot(&["get-primary"]);
+        let command = self.command.join(" ");
+        match (told, now) {
+            (Ok(_), Ok(now)) if now == slot => Ok(()),
+            (Err(error), Ok(now)) if now == slot => {
+                tracing::warn!("{error}; get-primary prints {name} all the same");
+                Ok(())
+            }
+            (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+            (Ok(_), Ok(now)) => Err(io::Error::other(format!(
+                "{command} says that set-primary {name} is done, and get-primary still prints {}",
                 self.names.of(now)
             ))),
+        }
+    }
+
+    /// The switch to a release on trial, which a boot loader must not pass over.
+    fn switch(&self, slot: Slot, tries: u32) -> io::Result<()> {
+        self.set_primary(slot, tries)?;
+        match self.state(slot)? {
+            Trust::Bad => {
+                let (command, name) = (self.command.join(" "), self.names.of(slot));
+                let says = format!(
+                    "{command} says that set-primary {name} is done, and get-state {name} prints bad"
+                );
+                Err(io::Error::other(says))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -145,7 +168,7 @@ impl Register for Custom {
             self.set_state(other, Trust::Good)?;
         }
         if is_trial(choice.trust(first)) {
-            return self.set_primary(first, tries(choice.trust(first)));
+            return self.switch(first, tries(choice.trust(first)));
         }
         if choice.trust(first) == Trust::Good && now.trust(first) != Trust::Good {
             self.set_state(first, Trust::Good)?;
@@ -270,6 +293,19 @@ mod tests {
         custom.set_primary(Slot::A, 1).unwrap();
         let error = custom.set_primary(Slot::B, 3).unwrap_err().to_string();
         assert!(error.contains("set-primary B is done, and get-primary still prints A"), "{error}");
+    }
+
+    /// A program that was killed after its last write has done what it was told.
+    #[test]
+    fn a_switch_that_happened_is_one_whatever_the_program_said() {
+        let time = Duration::from_secs(60);
+        let done = "case $1 in get-primary) echo B;; set-primary) exit 7;; get-state) echo trial 3 0;; esac";
+        custom(done, time).switch(Slot::B, 3).unwrap();
+        let error = custom(done, time).switch(Slot::A, 3).unwrap_err().to_string();
+        assert!(error.contains("set-primary A 3"), "{error}");
+        let bad = custom("case $1 in get-primary) echo B;; get-state) echo bad;; esac", time);
+        let error = bad.switch(Slot::B, 3).unwrap_err().to_string();
+        assert!(error.contains("set-primary B is done, and get-state B prints bad"), "{error}");
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl Check {
             "medium": agent.record().medium,
         });
         output::tell_expired(&agent);
+        output::tell_next_boot(&agent);
         output::print(context.json, &told, || offer.decision.to_string())?;
         Ok(if self.exit_code && offer.is_taken() { Exit::Available } else { Exit::Done })
     }

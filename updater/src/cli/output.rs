@@ -10,6 +10,7 @@ use upright_manifests::bytes::human;
 use super::Failure;
 use super::exit::Exit;
 use crate::agent::{Agent, Reporter};
+use crate::machine::State;
 
 /// Prints `value` as JSON, or `text`.
 pub(super) fn print<T: Serialize>(
@@ -45,6 +46,23 @@ pub(super) fn note(line: &str) {
 pub(super) fn tell_expired(agent: &Agent<'_>) {
     if let Some(brought) = agent.record().medium.as_ref().filter(|brought| brought.expired.is_some()) {
         note(&format!("note: this is taken from {brought}: `offline-expiry` in the configuration allows it"));
+    }
+}
+
+/// Tells where the next boot takes another release than what runs.
+pub(super) fn tell_next_boot(agent: &Agent<'_>) {
+    let record = agent.record();
+    match &record.state {
+        State::Switched { target, .. } => note(&format!(
+            "note: the next boot takes {}: run `reboot`, or `upright rollback`, which takes it back",
+            target.version
+        )),
+        State::RollingBack { from, slot, .. } if *slot == agent.booted().slot => {
+            let other = record.slots.get(&slot.other());
+            let next = other.map_or("the other slot's release".to_owned(), |other| other.version.to_string());
+            note(&format!("note: {} was left, and the next boot takes {next}: run `reboot`", from.version));
+        }
+        _ => {}
     }
 }
 

@@ -52,6 +52,7 @@ impl Update {
         let offer = agent.check(self.version.as_ref(), overrides).map_err(told)?;
         output::tell_expired(&agent);
         if !offer.is_taken() {
+            output::tell_next_boot(&agent);
             return decline(context, &offer);
         }
         if self.dry_run {
