@@ -9,7 +9,7 @@ use crate::agent::RollbackPlan;
 /// Go back to the other slot's release, and reboot into it; a second time goes forward again
 ///
 /// The release that is left is remembered and not taken again by itself. Going forward again puts it on trial, as
-/// after an update.
+/// after an update. With `--no-reboot`, the next boot goes back, whenever that is, and only the release there goes forward again.
 #[derive(Debug, Args)]
 pub(super) struct Rollback {
     /// Only print what would be done
