@@ -21,6 +21,8 @@ pub(super) struct StateFound {
     state: String,
     /// Whether the newer release is remembered as one that was left.
     is_left: bool,
+    /// Whether e2fsck has to be told to mend what it finds.
+    is_forced: bool,
 }
 
 impl StateFound {
@@ -33,7 +35,8 @@ impl StateFound {
 impl fmt::Display for StateFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.state)?;
-        f.write_str(if self.is_left { ", which left the newer one" } else { "" })
+        f.write_str(if self.is_left { ", which left the newer one" } else { "" })?;
+        f.write_str(if self.is_forced { ", once e2fsck has mended more than the journal" } else { "" })
     }
 }
 
@@ -57,8 +60,12 @@ pub(super) fn look(
         |how: &[&str]| Command::new("e2fsck").args(how).arg(&image).output().context("cannot run e2fsck");
     // 0: nothing was wrong, or the journal was all there was to do; 1: mended.
     let mended = |checked: &Output| matches!(checked.status.code(), Some(0 | 1));
-    // As dist/dracut/90upright/mount-state.sh does it, but for what may throw something away: a power cut is no reason to.
-    let checked = check(&["-p"])?;
+    // As dist/dracut/90upright/mount-state.sh does it. Of a superblock half may have been written.
+    let mut checked = check(&["-p"])?;
+    let is_forced = !mended(&checked);
+    if is_forced {
+        checked = check(&["-f", "-y"])?;
+    }
     if !mended(&checked) {
         let said = String::from_utf8_lossy(&checked.stdout).trim().replace('\n', "; ");
         return Ok(Err(format!("e2fsck cannot mend the state partition: {said}")));
@@ -85,6 +92,10 @@ pub(super) fn look(
     let record: Value = serde_json::from_str(&text)?;
     for role in ["root", "timestamp", "snapshot", "targets"] {
         let Some(text) = cat(&image, &format!("lib/upright/tuf/{role}.json"))? else {
+            // As long as there is no newer root than the image's, none is stored.
+            if role == "root" {
+                continue;
+            }
             return Ok(Err(format!("the trusted {role}.json is lost")));
         };
         if serde_json::from_str::<Value>(&text).is_err() {
@@ -96,7 +107,7 @@ pub(super) fn look(
     let state = record["state"]["state"].as_str().unwrap_or("?").to_owned();
     let bad = record["bad"].as_array().map(Vec::as_slice).unwrap_or_default();
     let is_left = bad.iter().any(|bad| bad["version"] == RELEASES[1]);
-    Ok(Ok((StateFound { state, is_left }, lines)))
+    Ok(Ok((StateFound { state, is_left, is_forced }, lines)))
 }
 
 /// A file on an ext4 that nobody has mounted; `None` if it is not there.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use upright_manifests::digest::Digest;
 use upright_manifests::name::Slot;
 use upright_updater::boot::BootLoader;
@@ -20,9 +20,13 @@ use upright_updater::host::{
 };
 use upright_updater::machine::Evidence;
 
+use super::super::random::Random;
 use super::tape::{Partition, Tape};
 use super::vfat::Vfat;
 use super::world::Files;
+
+/// By how many hours a clock that jumps is wrong at the most: three years.
+const MOST_WRONG: u64 = 3 * 365 * 24;
 
 /// A host that runs.
 pub struct VirtualHost {
@@ -45,6 +49,7 @@ pub(super) struct Start<'s> {
     pub(super) booted: Booted,
     pub(super) boot_id: String,
     pub(super) now: Timestamp,
+    pub(super) jumps: Option<u64>,
     pub(super) repository: Arc<Files>,
     pub(super) troubles: Vec<Option<Trouble>>,
     pub(super) parts: [Range<u64>; 4],
@@ -59,7 +64,12 @@ impl VirtualHost {
             MemoryRemote { files: with.repository, troubles: Mutex::new(with.troubles), tape: tape.clone() };
         Ok(Self {
             boot: SystemdBoot::on(Box::new(Vfat::mount(&tape)?)),
-            clock: StillClock { now: with.now, slept: Mutex::default(), tape: tape.clone() },
+            clock: StillClock {
+                now: with.now,
+                jumps: with.jumps.map(|seed| Mutex::new(Random::new(seed))),
+                slept: Mutex::default(),
+                tape: tape.clone(),
+            },
             tape,
             booted: with.booted,
             boot_id: with.boot_id,
@@ -157,9 +167,11 @@ impl Prober for VirtualHost {
     }
 }
 
-/// A clock that stands still but while somebody sleeps. Whoever asks for the time is about to change the state.
+/// A clock that stands still but while somebody sleeps, unless it jumps. Whoever asks for the time is about to change the state.
 struct StillClock {
     now: Timestamp,
+    /// Draws by how much the time of day is wrong each time that somebody asks.
+    jumps: Option<Mutex<Random>>,
     slept: Mutex<Duration>,
     tape: Tape,
 }
@@ -174,7 +186,12 @@ impl Clock for StillClock {
     fn now(&self) -> Timestamp {
         // A folder that cannot be read is noticed at the next write.
         let _ = self.tape.look();
-        self.now
+        let Some(mut random) = self.jumps.as_ref().and_then(|random| random.lock().ok()) else {
+            return self.now;
+        };
+        self.tape.note_fault();
+        let wrong = SignedDuration::from_hours(random.below(2 * MOST_WRONG) as i64 - MOST_WRONG as i64);
+        self.now.checked_add(wrong).unwrap_or(self.now)
     }
     fn monotonic(&self) -> Duration {
         self.slept()

@@ -36,6 +36,8 @@ pub struct Life<'w> {
     boots: u32,
     /// What happens to the next requests, the last one first; nothing happens to some.
     pub troubles: Vec<Option<Trouble>>,
+    /// Draws by how much the clock is wrong each time that somebody asks, if it is.
+    pub clock_jumps: Option<u64>,
     /// Whether [`BAD`] is as healthy as the others.
     pub all_healthy: bool,
     _folder: TempDir,
@@ -82,6 +84,7 @@ impl<'w> Life<'w> {
             state,
             boots: 0,
             troubles: Vec::new(),
+            clock_jumps: None,
             all_healthy: false,
             _folder: folder,
         })
@@ -237,6 +240,7 @@ impl<'w> Life<'w> {
             booted,
             boot_id: format!("boot {}", self.boots),
             now: self.world.now,
+            jumps: self.clock_jumps,
             repository: Arc::clone(&self.world.repositories[offered]),
             troubles: std::mem::take(&mut self.troubles),
             parts: parts(),
