@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn what_holds_from_the_start_settles_for_the_whole_time() {
         let (report, seconds) = run(0, &["known.service"], |_| up(0));
-        assert_eq!((report.verdict, seconds), (Verdict::Healthy, 30));
+        assert_eq!((report.verdict, seconds), (Verdict::Healthy, 90));
     }
 
     #[test]
@@ -210,8 +210,9 @@ mod tests {
 
     #[test]
     fn a_crash_while_settling_is_unhealthy() {
-        let (report, seconds) = run(0, &[], |second| if second < 20 { up(0) } else { down() });
-        assert_eq!((report.verdict, seconds), (Verdict::Unhealthy, 20));
+        // A minute later, as delivered.
+        let (report, seconds) = run(0, &[], |second| if second < 60 { up(0) } else { down() });
+        assert_eq!((report.verdict, seconds), (Verdict::Unhealthy, 60));
     }
 
     #[test]
