@@ -12,7 +12,8 @@
 //! | `run` | all of it over one recording
 //! | `virtual_host` | the same without a machine |
 //!
-//! Nothing here uses the agent's own readers: who judges must not share the mistakes of who is judged.
+//! Nothing here uses the agent's own readers, but to see whether it would read its record: who judges must not share the mistakes of who is
+//! judged.
 
 mod cuts;
 mod disk;
