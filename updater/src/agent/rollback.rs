@@ -60,7 +60,7 @@ impl Agent<'_> {
         if state::is_fresh(&layout, slot).unwrap_or_default() {
             return Vec::new();
         }
-        state::comes_back(&layout, slot).unwrap_or_default().into_iter().map(|copied| copied.path).collect()
+        state::apart(&layout).unwrap_or_default().into_iter().map(|path| format!("/var/{path}")).collect()
     }
 
     /// Why the release in `slot` was left by this agent, and not by an operator.

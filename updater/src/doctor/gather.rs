@@ -23,6 +23,9 @@ use crate::store::{RecordFile, odd_places};
 /// Where systemd looks for what checks file systems.
 const PROGRAMS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
+/// What it looks for: systemd-fsck(8).
+const FSCK: &str = "fsck.vfat";
+
 /// Looks at a host, whose state is in `folder`. `hardware` is where its kernel's view of devices is, `/sys`, if it is a machine.
 pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<&Path>) -> HostFacts {
     let booted = host.machine().booted();
@@ -32,7 +35,7 @@ pub fn gather(host: &dyn Host, config: &Config, folder: &Path, hardware: Option<
         if let Ok(concerns) = &mut boot.concerns {
             concerns.extend(unreadable(esp));
         }
-        boot.fsck = hardware.is_none() || PROGRAMS.iter().any(|folder| has_fsck(Path::new(folder)));
+        boot.fsck = hardware.is_none() || PROGRAMS.iter().any(|folder| Path::new(folder).join(FSCK).exists());
     }
     // What cannot be told without the record is told of the record.
     let record = Agent::peek(host, config, folder);
@@ -141,11 +144,6 @@ fn what_is_read_only(host: &dyn Host, slot: Slot) -> Vec<String> {
 fn writable(path: &Path) -> Result<(), String> {
     access(path, rustix::fs::Access::WRITE_OK)
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))
-}
-
-/// The name that systemd-fsck(8) looks for.
-fn has_fsck(folder: &Path) -> bool {
-    folder.join("fsck.vfat").exists()
 }
 
 fn look_at_record(folder: &Path) -> Result<RecordFacts, String> {

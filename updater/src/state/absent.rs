@@ -8,17 +8,16 @@
 use std::io;
 
 use upright_manifests::name::Slot;
-use upright_manifests::state::{check_versioned, is_within, outermost};
+use upright_manifests::state::{is_within, outermost};
 
 use super::StateError;
 use super::hands::{Hands, beside};
 use super::layout::Layout;
-use super::versioned::{MAX_LIST, copy_of, is_fit, kept};
+use super::versioned::{copy_of, is_fit, kept, listed, write_list};
 
 /// The paths below `/var` that were not there when `slot` booted.
 fn noted(layout: &Layout, slot: Slot) -> io::Result<Vec<String>> {
-    let text = Layout::text_in(&layout.absent(slot), MAX_LIST)?.unwrap_or_default();
-    Ok(text.lines().filter(|path| check_versioned(path).is_ok()).map(str::to_owned).collect())
+    Ok(listed(&layout.absent(slot))?.unwrap_or_default())
 }
 
 /// What a slot makes, or has made, where nothing was; to the other slot it is absent.
@@ -102,8 +101,7 @@ pub(super) fn list(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> Result<(),
     if has.len() == before {
         return Ok(());
     }
-    let text = has.iter().map(|path| path.to_owned() + "\n").collect::<String>();
-    hands.write(&layout.versioned(slot).join("paths"), &text).map_err(failed(layout, slot))
+    write_list(hands, &layout.versioned(slot).join("paths"), &has).map_err(failed(layout, slot))
 }
 
 /// What either slot found absent.
@@ -130,8 +128,8 @@ fn write(
     if before == absent {
         return Ok(());
     }
-    let text = absent.iter().map(|path| path.to_owned() + "\n").collect::<String>();
-    let written = make_list(layout, hands, slot).and_then(|()| hands.write(&layout.absent(slot), &text));
+    let written =
+        make_list(layout, hands, slot).and_then(|()| write_list(hands, &layout.absent(slot), absent));
     written.map_err(failed(layout, slot))
 }
 
@@ -144,7 +142,7 @@ fn make_list(layout: &Layout, hands: &Hands<'_>, slot: Slot) -> io::Result<()> {
     let new = beside(&at, "new");
     hands.recover(&at)?;
     hands.make_folder(&new)?;
-    hands.write(&new.join("paths"), "")?;
+    write_list(hands, &new.join("paths"), [])?;
     hands.exchange(&new, &at)
 }
 

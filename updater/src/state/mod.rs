@@ -47,9 +47,9 @@ pub(crate) use layout::told;
 pub use prepare::{Mount, Prepared, Stopped, prepare, stopped};
 pub use reset::{Begun, Request};
 pub use reset_note::{carry_out_reset, forget_reset_done, reset_done};
-pub use versioned::{Copied, Need, comes_back, copies, kept, room, room_for};
+pub use versioned::{Copied, Need, apart, comes_back, copies, kept, room, room_for};
 
-use crate::store::{make_place, odd_places};
+use crate::store::{give_up_reserve, make_place, odd_places};
 use copy::Copier;
 use hands::beside;
 
@@ -128,6 +128,14 @@ fn copy_etc(
         copier.copy(&upper, &new.join("upper"))?;
     }
     hands.exchange(&new, &at)
+}
+
+/// Acts once more where the first attempt failed and room was kept: that may be what is missing.
+fn with_reserve<T, E>(layout: &Layout, mut act: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    match act() {
+        Err(_) if give_up_reserve(layout.own()) => act(),
+        done => done,
+    }
 }
 
 /// Removes what was noted of a boot that was stopped, once it is remembered elsewhere.

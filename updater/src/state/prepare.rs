@@ -20,7 +20,7 @@ use super::last::{Last, Owed};
 use super::layout::Layout;
 use super::reset::{self, Request};
 use super::versioned::{copy_all, copy_of, is_fit, kept};
-use super::{StateError, copy_etc};
+use super::{StateError, copy_etc, with_reserve};
 use crate::store::give_up_reserve;
 
 /// How often a boot is stopped for the sake of its data. A machine that has nothing else to boot must come up all the same.
@@ -76,23 +76,23 @@ pub fn prepare(
         }
         is_fresh => is_fresh.map_err(out_of_reach)?,
     };
-    let other = slot.other();
     if is_fresh {
-        let mut first = first_boot(layout, hands, image, slot, &mut complaints);
-        // What was kept for it may be what is missing.
-        if first.is_err() && give_up_reserve(layout.own()) {
-            first = first_boot(layout, hands, image, slot, &mut complaints);
-        }
+        let first = with_reserve(layout, || first_boot(layout, hands, image, slot, &mut complaints));
         first.map_err(|reason| stop(layout, hands, slot, reason))?;
     } else {
         absent::list(layout, hands, slot).map_err(out_of_reach)?;
         // A slot that has to make do with what the other one made is better than none.
-        match part(layout, hands, other) {
+        match part(layout, hands, slot.other()) {
             Ok(more) => complaints.extend(more),
             Err(error) => complaints.push(error.to_string()),
         }
-        another_boot(layout, hands, image, slot, &mut complaints);
-        if let Err(error) = note_absent(layout, hands, image, slot) {
+        let declares = declared(image);
+        another_boot(layout, hands, (image, &declares), slot, &mut complaints);
+        let noted =
+            declares.map_err(StateError::io("read what the image declares")).and_then(|(declared, _)| {
+                with_reserve(layout, || absent::note(layout, hands, slot, &declared.versioned()))
+            });
+        if let Err(error) = noted {
             complaints.push(error.to_string());
         }
     }
@@ -137,22 +137,7 @@ fn part(layout: &Layout, hands: &Hands<'_>, other: Slot) -> Result<Vec<String>, 
     if !Last::read(layout).is_ok_and(|last| last.is_some_and(|last| last.slot == other)) {
         return Ok(Vec::new());
     }
-    let parted = absent::part(layout, hands, other);
-    // Room may be what is missing.
-    match parted {
-        Err(_) if give_up_reserve(layout.own()) => absent::part(layout, hands, other),
-        parted => parted,
-    }
-}
-
-/// Notes what the slot, which has run before, may make where nothing is.
-fn note_absent(layout: &Layout, hands: &Hands<'_>, image: &dyn Image, slot: Slot) -> Result<(), StateError> {
-    let (declared, _) = declared(image).map_err(StateError::io("read what the image declares"))?;
-    let noted = absent::note(layout, hands, slot, &declared.versioned());
-    match noted {
-        Err(_) if give_up_reserve(layout.own()) => absent::note(layout, hands, slot, &declared.versioned()),
-        noted => noted,
-    }
+    with_reserve(layout, || absent::part(layout, hands, other))
 }
 
 /// Makes do with the `/etc` of the staging. What follows the host was changed since, as a password may have been that somebody got to
@@ -180,7 +165,7 @@ fn staged_etc(
 fn another_boot(
     layout: &Layout,
     hands: &Hands<'_>,
-    image: &dyn Image,
+    (image, declares): (&dyn Image, &io::Result<(Declarations, Vec<String>)>),
     slot: Slot,
     complaints: &mut Vec<String>,
 ) {
@@ -199,16 +184,16 @@ fn another_boot(
         }
     };
     let mut owed = Vec::new();
-    match declared(image) {
+    match declares {
         Ok((declared, bad)) => {
-            complaints.extend(bad.into_iter().map(no_count));
-            let mut followed = follow(layout, hands, &declared, (other, slot), wanted);
+            complaints.extend(bad.iter().cloned().map(no_count));
+            let mut followed = follow(layout, hands, declared, (other, slot), wanted);
             // Room is what is missing most often.
             if !followed.missed.is_empty() && give_up_reserve(layout.own()) {
-                followed = follow(layout, hands, &declared, (other, slot), wanted);
+                followed = follow(layout, hands, declared, (other, slot), wanted);
             }
             complaints.extend(followed.complaints);
-            complaints.extend(add_accounts(layout, hands, image, &declared, slot));
+            complaints.extend(add_accounts(layout, hands, image, declared, slot));
             for path in followed.missed {
                 match Owed::of(layout, slot, &path) {
                     Ok(one) => owed.push(one),

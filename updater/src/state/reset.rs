@@ -15,8 +15,9 @@ use super::hands::{Hands, beside};
 use super::last::Last;
 use super::layout::Layout;
 use super::versioned::{Need, shares_blocks, size};
+use super::with_reserve;
 use crate::room::free;
-use crate::store::{give_up_reserve, reserved};
+use crate::store::reserved;
 
 /// The words of a request: what is to be reset, and whether something is kept.
 const WORDS: [&str; 3] = ["etc", "var", "keep-identity"];
@@ -183,15 +184,10 @@ fn make_ready(
     }
     hands.remove(&ready)?;
     let kept = if request.keep_identity { identity(layout, image, slot)? } else { Vec::new() };
-    let make = || {
+    let made = with_reserve(layout, || {
         hands.remove(&new)?;
         make_both(layout, hands, &new, &kept)
-    };
-    let mut made = make();
-    // What was kept for it may be what is missing.
-    if made.is_err() && give_up_reserve(layout.own()) {
-        made = make();
-    }
+    });
     made.map_err(|error| {
         // Half of it is in nobody's way but takes room.
         let _ = hands.remove(&new);

@@ -19,7 +19,7 @@ use super::layout::{Layout, is_absent, told};
 use crate::room::free;
 
 /// The longest list of paths, in bytes.
-pub(super) const MAX_LIST: u64 = 2 << 20;
+const MAX_LIST: u64 = 2 << 20;
 
 /// What copies take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -56,8 +56,25 @@ pub fn kept(layout: &Layout, slot: Slot) -> Result<Vec<String>, StateError> {
     let failed = StateError::io(format!("read {}", list.display()));
     // Copies whose list is lost are not to be taken for none.
     let lost = || io::Error::from(io::ErrorKind::NotFound);
-    let text = Layout::text_in(&list, MAX_LIST).and_then(|text| text.ok_or_else(lost)).map_err(failed)?;
-    Ok(text.lines().filter(|path| check_versioned(path).is_ok()).map(str::to_owned).collect())
+    listed(&list).and_then(|paths| paths.ok_or_else(lost)).map_err(failed)
+}
+
+/// The paths in a list, a line each; none if there is no list.
+pub(super) fn listed(list: &Path) -> io::Result<Option<Vec<String>>> {
+    let text = Layout::text_in(list, MAX_LIST)?;
+    let paths =
+        |text: String| text.lines().filter(|path| check_versioned(path).is_ok()).map(str::to_owned).collect();
+    Ok(text.map(paths))
+}
+
+/// Replaces a list of paths.
+pub(super) fn write_list<'p>(
+    hands: &Hands<'_>,
+    list: &Path,
+    paths: impl IntoIterator<Item = &'p String>,
+) -> io::Result<()> {
+    let text: String = paths.into_iter().flat_map(|path| [path, "\n"]).collect();
+    hands.write(list, &text)
 }
 
 /// Where a slot's copy of a path is.
@@ -143,12 +160,17 @@ pub fn copies(layout: &Layout, to: Slot, declared: &[String]) -> Result<Vec<Copi
     copies.collect()
 }
 
-/// What is not the same for both slots, each of which has run: a boot of `slot` finds it as it was when that ran last. With what its own
-/// copies take; of what it has at the plain path there is none.
+/// The paths below `/var` that are not the same for both slots, each of which has run.
+pub fn apart(layout: &Layout) -> Result<Vec<String>, StateError> {
+    let (a, b) = (kept(layout, Slot::A)?, kept(layout, Slot::B)?);
+    Ok(outermost(a.into_iter().chain(b).chain(absent::made(layout)?)))
+}
+
+/// The same as a boot of `slot` finds it, which is as it was when that ran last: with what its own copies take; of what it has at the plain
+/// path there is none.
 pub fn comes_back(layout: &Layout, slot: Slot) -> Result<Vec<Copied>, StateError> {
     let own = kept(layout, slot)?;
-    let others = kept(layout, slot.other())?.into_iter().chain(absent::made(layout)?);
-    let found = outermost(own.iter().cloned().chain(others)).into_iter().map(|path| {
+    let found = apart(layout)?.into_iter().map(|path| {
         let mut bytes = 0u64;
         for inner in own.iter().filter(|inner| is_within(inner, &path)) {
             bytes = bytes.saturating_add(size(&copy_of(layout, slot, inner), inner, false)?);
@@ -261,7 +283,6 @@ pub(super) fn copy_all(
 
 fn make(hands: &Hands<'_>, originals: &[Original], new: &Path) -> io::Result<()> {
     let files = new.join("files");
-    let mut list = String::new();
     for Original { path, at, within } in originals {
         let to = files.join(path);
         hands.make_folder(to.parent().unwrap_or(&files))?;
@@ -272,7 +293,6 @@ fn make(hands: &Hands<'_>, originals: &[Original], new: &Path) -> io::Result<()>
             hands.make_folder(to.parent().unwrap_or(&files))?;
             Copier::new(hands).copy(at, &to)?;
         }
-        list = list + path + "\n";
     }
-    hands.write(&new.join("paths"), &list)
+    write_list(hands, &new.join("paths"), originals.iter().map(|original| &original.path))
 }
